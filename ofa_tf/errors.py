@@ -1,0 +1,45 @@
+"""The errors that a user can mend. Each message is one sentence: what was given, what would be right."""
+
+
+class OfaError(Exception):
+    """Base of every error that ofa-tf raises on purpose; the command line prints it and exits with status 2."""
+
+
+class SpaceError(OfaError, ValueError):
+    """A search space or an arch that breaks a rule of its space."""
+
+
+class FormatError(OfaError, ValueError):
+    """A file that is not what its format says: wrong schema, unknown or missing keys, wrong types."""
+
+
+class DataError(OfaError):
+    """Images or labels that cannot be used."""
+
+
+class WorkdirError(OfaError):
+    """A workdir that belongs to something else, is in use, or lacks a needed step."""
+
+
+class TableError(OfaError):
+    """A latency table that is broken or lacks an entry."""
+
+
+class DeviceError(OfaError):
+    """A device that is unknown, absent or failed to measure."""
+
+
+class InfeasibleError(OfaError):
+    """A budget that no subnet of the space can meet."""
+
+
+class TrainingError(OfaError):
+    """A training run that cannot go on, such as a loss that is not a number."""
+
+
+class ExportError(OfaError):
+    """A subnet that could not be turned into a valid file."""
+
+
+class MissingDependencyError(OfaError):
+    """An optional package that a feature needs and that is not installed."""

@@ -1,0 +1,100 @@
+"""JSON files that are either the old one or the new one, never half of each."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ofa_tf.errors import FormatError
+
+SCHEMA = 1
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    """Writes `content` to `path` atomically: temporary file beside it, fsync, rename.
+
+    Raises:
+        OSError: the disk is full or not writable; the old file is untouched and the temporary one removed.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: str | os.PathLike, document: Mapping[str, Any]) -> None:
+    """Writes `document` with its `schema` number to `path`, atomically.
+
+    Raises:
+        ValueError: the document holds NaN or infinity, which JSON has no word for.
+    """
+    text = json.dumps({"schema": SCHEMA, **document}, indent=1, allow_nan=False)
+    write_bytes(path, text.encode() + b"\n")
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a JSON object and checks its schema number, which is taken out of the result.
+
+    Raises:
+        FormatError: not JSON, not an object, no schema number or one this version does not know.
+    """
+    try:
+        document = json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise FormatError(f"There is no file {path}.") from None
+    except IsADirectoryError:
+        raise FormatError(f"{path} is a folder; a JSON file is needed.") from None
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path} is not valid JSON: {error}.") from None
+    if not isinstance(document, dict):
+        raise FormatError(f"{path} must hold a JSON object, not a {type(document).__name__}.")
+    schema = document.pop("schema", None)
+    if schema != SCHEMA or isinstance(schema, bool):
+        newer = isinstance(schema, int) and schema > SCHEMA
+        hint = "it was written by a newer ofa-tf, so update this one" if newer else f"it must be {SCHEMA}"
+        raise FormatError(f"{path} has schema {schema!r}: {hint}.")
+    return document
+
+
+def check_keys(document: Any, required: set[str], optional: set[str], where: str) -> None:
+    """Refuses a document that lacks a required key or has one that is not known.
+
+    Raises:
+        FormatError: names the keys and the place.
+    """
+    if not isinstance(document, Mapping):
+        raise FormatError(f"{where} must be a JSON object, not {document!r}.")
+    unknown = sorted(set(document) - required - optional)
+    missing = sorted(required - set(document))
+    if unknown:
+        raise FormatError(f"{where} has the unknown key {unknown[0]!r}; known are {sorted(required | optional)}.")
+    if missing:
+        raise FormatError(f"{where} lacks the key {missing[0]!r}.")
+
+
+def from_document(cls: type, document: Any, where: str) -> Any:
+    """Builds the dataclass `cls` from a JSON object; lists become tuples, nothing else is converted.
+
+    Raises:
+        FormatError: unknown or missing keys, or values that the class refuses.
+    """
+    fields = dataclasses.fields(cls)
+    required = {
+        field.name
+        for field in fields
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
+    check_keys(document, required, {field.name for field in fields} - required, where)
+    try:
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in document.items()})
+    except TypeError as error:
+        raise FormatError(f"{where} has a value of a wrong type: {error}.") from None

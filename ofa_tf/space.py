@@ -1,0 +1,399 @@
+"""Search spaces and their points.
+
+A space is what can be chosen (Cai et al., "Once-for-All", ICLR 2020, section 3.1): for every stage how many
+blocks, for every block its kernel size and expand ratio, for the whole network the input resolution. An arch is one
+choice. Work on many archs at once uses codes: integer matrices of shape (archs, genes), a row per arch, with the
+columns `[resolution, depth of each stage, kernel of each block, expand ratio of each block]`, each an index into the
+ascending tuple of choices. The genes of blocks that the depth leaves out are 0, so equal archs have equal codes.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ofa_tf.errors import SpaceError
+from ofa_tf.jsonio import check_keys, from_document
+
+ACTIVATIONS = ("relu", "relu6", "hard_swish")
+PADDINGS = ("same", "symmetric")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _require(condition: bool, name: str, value: Any, rule: str) -> None:
+    if not condition:
+        shown = list(value) if isinstance(value, tuple) else value
+        raise SpaceError(f"`{name}` (={shown!r}) must be {rule}.")
+
+
+def _require_choices(name: str, value: Any, smallest: int, rule: str) -> None:
+    good = isinstance(value, tuple) and len(value) > 0 and all(_is_int(item) and item >= smallest for item in value)
+    _require(good and list(value) == sorted(set(value)), name, value, f"an ascending list of {rule}")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One elastic stage: its first block changes width and resolution, the others keep them.
+
+    Args:
+        width: output channels, before the space's width multiplier.
+        stride: stride of the first block, 1 or 2.
+        depths: the numbers of blocks to choose from, ascending.
+        activation: "relu", "relu6" or "hard_swish".
+        se: whether its blocks have squeeze-and-excite.
+    """
+
+    width: int
+    stride: int
+    depths: tuple[int, ...]
+    activation: str
+    se: bool = False
+
+    def __post_init__(self):
+        _require(_is_int(self.width) and self.width > 0, "width", self.width, "a positive integer")
+        _require(self.stride in (1, 2), "stride", self.stride, "1 or 2")
+        _require_choices("depths", self.depths, 1, "integers of at least 1")
+        _require(self.activation in ACTIVATIONS, "activation", self.activation, f"one of {list(ACTIVATIONS)}")
+        _require(isinstance(self.se, bool), "se", self.se, "true or false")
+
+
+@dataclass(frozen=True)
+class Arch:
+    """One point of a space. `SearchSpace.arch` makes valid ones; entries of blocks left out are 0.
+
+    Args:
+        space: name of the space.
+        resolution: height and width of the input, in pixels.
+        depths: number of blocks, per stage.
+        kernels: kernel size, per block of the deepest network.
+        expands: expand ratio, per block of the deepest network.
+    """
+
+    space: str
+    resolution: int
+    depths: tuple[int, ...]
+    kernels: tuple[int, ...]
+    expands: tuple[int, ...]
+
+    def to_document(self) -> dict[str, Any]:
+        """The arch as JSON values."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in self.__dict__.items()}
+
+    def __str__(self) -> str:
+        """Such as `32 px | 7x6 3x4 | 5x3`: per stage, kernel x expand ratio of each block."""
+        stages, start = [], 0
+        slots = _slots_per_stage(self)
+        for depth, slot in zip(self.depths, slots, strict=True):
+            blocks = zip(self.kernels[start : start + depth], self.expands[start : start + depth], strict=True)
+            stages.append(" ".join(f"{kernel}x{expand}" for kernel, expand in blocks))
+            start += slot
+        return " | ".join([f"{self.resolution} px", *stages])
+
+
+def _slots_per_stage(arch: Arch) -> list[int]:
+    """Block slots of each stage, read off the zeros of a canonical arch."""
+    slots, index = [], 0
+    for depth in arch.depths:
+        start = index
+        index += depth
+        while index < len(arch.kernels) and arch.kernels[index] == 0:
+            index += 1
+        slots.append(index - start)
+    return slots
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The frozen description of all choices.
+
+    Widths are given before `width_mult`; `blocks.walk` applies it and rounds to multiples of 8.
+
+    Args:
+        name: its name; an arch carries it.
+        stem_width: channels of the first 3x3 convolution.
+        stem_stride: its stride, 1 or 2.
+        stem_activation: its activation.
+        first_width: channels of the first block, which is not elastic (3x3, no expansion).
+        first_activation: its activation.
+        stages: the elastic stages.
+        kernels: kernel sizes to choose from: ascending, odd, each 2 more than the one before.
+        expands: expand ratios to choose from, ascending, at least 2.
+        resolutions: input sizes in pixels to choose from, ascending.
+        head_width: channels of the last 1x1 convolution, before the global average.
+        feature_width: outputs of the dense layer after the global average, or 0 for none.
+        head_activation: activation of both.
+        width_mult: multiplier of all widths.
+        padding: "same" (TensorFlow's) or "symmetric" (k//2 on each side, as in PyTorch).
+    """
+
+    name: str
+    stem_width: int
+    stem_stride: int
+    stem_activation: str
+    first_width: int
+    first_activation: str
+    stages: tuple[Stage, ...]
+    kernels: tuple[int, ...]
+    expands: tuple[int, ...]
+    resolutions: tuple[int, ...]
+    head_width: int
+    feature_width: int
+    head_activation: str
+    width_mult: float = 1.0
+    padding: str = "same"
+
+    def __post_init__(self):
+        _require(isinstance(self.name, str) and self.name.isidentifier(), "name", self.name, "a word of a-z, 0-9, _")
+        for name in ("stem_width", "first_width", "head_width"):
+            _require(_is_int(getattr(self, name)) and getattr(self, name) > 0, name, getattr(self, name), "positive")
+        _require(_is_int(self.feature_width) and self.feature_width >= 0, "feature_width", self.feature_width, "0 or more")
+        _require(self.stem_stride in (1, 2), "stem_stride", self.stem_stride, "1 or 2")
+        for name in ("stem_activation", "first_activation", "head_activation"):
+            _require(getattr(self, name) in ACTIVATIONS, name, getattr(self, name), f"one of {list(ACTIVATIONS)}")
+        good = isinstance(self.stages, tuple) and len(self.stages) > 0 and all(isinstance(s, Stage) for s in self.stages)
+        _require(good, "stages", self.stages, "a list of at least one stage")
+        _require_choices("kernels", self.kernels, 3, "odd integers of at least 3")
+        steps = all(b - a == 2 for a, b in zip(self.kernels, self.kernels[1:], strict=False))
+        _require(self.kernels[0] % 2 == 1 and steps, "kernels", self.kernels, "odd and consecutive, such as [3, 5, 7]")
+        _require_choices("expands", self.expands, 2, "integers of at least 2")
+        _require_choices("resolutions", self.resolutions, 8, "integers of at least 8")
+        number = isinstance(self.width_mult, int | float) and not isinstance(self.width_mult, bool)
+        _require(number and 0 < self.width_mult < 100, "width_mult", self.width_mult, "a positive number")
+        _require(self.padding in PADDINGS, "padding", self.padding, f"one of {list(PADDINGS)}")
+
+    # --- shape of the code -------------------------------------------------------------------------------------
+
+    @property
+    def n_stages(self) -> int:
+        return len(self.stages)
+
+    @cached_property
+    def block_stages(self) -> tuple[int, ...]:
+        """Stage of each block slot."""
+        return tuple(index for index, stage in enumerate(self.stages) for _ in range(stage.depths[-1]))
+
+    @cached_property
+    def block_positions(self) -> tuple[int, ...]:
+        """Position of each block slot within its stage, from 0."""
+        return tuple(position for stage in self.stages for position in range(stage.depths[-1]))
+
+    @property
+    def n_blocks(self) -> int:
+        """Block slots: the blocks of the deepest network."""
+        return len(self.block_stages)
+
+    @cached_property
+    def gene_sizes(self) -> np.ndarray:
+        """Number of choices of each gene, shape (genes,)."""
+        depths = [len(stage.depths) for stage in self.stages]
+        kernels, expands = [len(self.kernels)] * self.n_blocks, [len(self.expands)] * self.n_blocks
+        return np.array([len(self.resolutions), *depths, *kernels, *expands], np.int32)
+
+    @property
+    def n_genes(self) -> int:
+        return len(self.gene_sizes)
+
+    @property
+    def depth_genes(self) -> slice:
+        return slice(1, 1 + self.n_stages)
+
+    @property
+    def kernel_genes(self) -> slice:
+        return slice(1 + self.n_stages, 1 + self.n_stages + self.n_blocks)
+
+    @property
+    def expand_genes(self) -> slice:
+        return slice(1 + self.n_stages + self.n_blocks, 1 + self.n_stages + 2 * self.n_blocks)
+
+    @cached_property
+    def _active_by_depth(self) -> np.ndarray:
+        """Whether block slot b is used at depth index d of its stage, shape (blocks, max depth choices)."""
+        width = max(len(stage.depths) for stage in self.stages)
+        table = np.zeros((self.n_blocks, width), bool)
+        for block, (stage, position) in enumerate(zip(self.block_stages, self.block_positions, strict=True)):
+            for index, depth in enumerate(self.stages[stage].depths):
+                table[block, index] = position < depth
+        return table
+
+    def size(self) -> int:
+        """Exact number of different subnets, resolution not counted."""
+        per_block = len(self.kernels) * len(self.expands)
+        return prod(sum(per_block**depth for depth in stage.depths) for stage in self.stages)
+
+    # --- one arch ------------------------------------------------------------------------------------------------
+
+    def arch(
+        self, resolution: int, depths: Sequence[int], kernels: Sequence[int], expands: Sequence[int]
+    ) -> Arch:
+        """Makes a canonical arch of this space.
+
+        Args:
+            resolution: input size in pixels.
+            depths: blocks per stage.
+            kernels: kernel size per block slot; entries of blocks left out may be anything.
+            expands: expand ratio per block slot, likewise.
+
+        Raises:
+            SpaceError: a value is not among the space's choices; names the argument, the value and the choices.
+        """
+        lengths = {"depths": self.n_stages, "kernels": self.n_blocks, "expands": self.n_blocks}
+        for name, value in (("depths", depths), ("kernels", kernels), ("expands", expands)):
+            good = isinstance(value, list | tuple) and all(_is_int(item) for item in value)
+            _require(good and len(value) == lengths[name], name, value, f"a list of {lengths[name]} integers")
+        _require(resolution in self.resolutions, "resolution", resolution, f"one of {list(self.resolutions)}")
+        for depth, stage in zip(depths, self.stages, strict=True):
+            _require(depth in stage.depths, "depths", tuple(depths), f"chosen from {[list(s.depths) for s in self.stages]}")
+        slots = zip(self.block_stages, self.block_positions, strict=True)
+        active = [position < depths[stage] for stage, position in slots]
+        for name, value, choices in (("kernels", kernels, self.kernels), ("expands", expands, self.expands)):
+            good = all(item in choices for item, used in zip(value, active, strict=True) if used)
+            _require(good, name, tuple(value), f"chosen from the space's {choices} for every block in use")
+        return Arch(
+            self.name,
+            int(resolution),
+            tuple(int(depth) for depth in depths),
+            tuple(int(item) if used else 0 for item, used in zip(kernels, active, strict=True)),
+            tuple(int(item) if used else 0 for item, used in zip(expands, active, strict=True)),
+        )
+
+    def arch_from_document(self, document: Mapping[str, Any], where: str = "The arch") -> Arch:
+        """Reads an arch from JSON values.
+
+        Raises:
+            FormatError: unknown or missing keys.
+            SpaceError: an arch of another space, or values that are not choices.
+        """
+        check_keys(document, {"space", "resolution", "depths", "kernels", "expands"}, set(), where)
+        if document["space"] != self.name:
+            raise SpaceError(f"{where} is of the space {document['space']!r}, not of {self.name!r}.")
+        return self.arch(*(document[key] for key in ("resolution", "depths", "kernels", "expands")))
+
+    def largest(self, resolution: int | None = None) -> Arch:
+        """The arch with the most of everything, at the largest or the given resolution."""
+        return self._uniform(-1, resolution)
+
+    def smallest(self, resolution: int | None = None) -> Arch:
+        """The arch with the least of everything, at the smallest or the given resolution."""
+        return self._uniform(0, resolution)
+
+    def _uniform(self, choice: int, resolution: int | None) -> Arch:
+        return self.arch(
+            self.resolutions[choice] if resolution is None else resolution,
+            [stage.depths[choice] for stage in self.stages],
+            [self.kernels[choice]] * self.n_blocks,
+            [self.expands[choice]] * self.n_blocks,
+        )
+
+    # --- many archs ----------------------------------------------------------------------------------------------
+
+    def encode(self, archs: Arch | Iterable[Arch]) -> np.ndarray:
+        """Codes of archs of this space: int32 of shape (archs, genes), or (genes,) for a single arch."""
+        if isinstance(archs, Arch):
+            return self.encode([archs])[0]
+        rows = []
+        for arch in archs:
+            depths = [stage.depths.index(depth) for stage, depth in zip(self.stages, arch.depths, strict=True)]
+            kernels = [self.kernels.index(kernel) if kernel else 0 for kernel in arch.kernels]
+            expands = [self.expands.index(expand) if expand else 0 for expand in arch.expands]
+            rows.append([self.resolutions.index(arch.resolution), *depths, *kernels, *expands])
+        return np.array(rows, np.int32).reshape(-1, self.n_genes)
+
+    def decode(self, codes: np.ndarray) -> list[Arch]:
+        """Archs of codes of shape (archs, genes)."""
+        return [self.decode_one(code) for code in np.atleast_2d(codes)]
+
+    def decode_one(self, code: np.ndarray) -> Arch:
+        """The arch of one code of shape (genes,)."""
+        return self.arch(
+            self.resolutions[code[0]],
+            [stage.depths[index] for stage, index in zip(self.stages, code[self.depth_genes], strict=True)],
+            [self.kernels[index] for index in code[self.kernel_genes]],
+            [self.expands[index] for index in code[self.expand_genes]],
+        )
+
+    def active(self, codes: np.ndarray) -> np.ndarray:
+        """Which block slots each arch uses: bool of shape (archs, blocks)."""
+        depths = codes[:, self.depth_genes][:, list(self.block_stages)]
+        return self._active_by_depth[np.arange(self.n_blocks), depths]
+
+    def canonical(self, codes: np.ndarray) -> np.ndarray:
+        """The codes with the genes of unused blocks set to 0."""
+        active = self.active(codes)
+        codes = codes.copy()
+        codes[:, self.kernel_genes] *= active
+        codes[:, self.expand_genes] *= active
+        return codes
+
+    def sample(
+        self,
+        rng: np.random.Generator,
+        n: int,
+        kernel_choices: int | None = None,
+        depth_choices: int | None = None,
+        expand_choices: int | None = None,
+    ) -> np.ndarray:
+        """Draws archs, every gene uniformly and on its own, as in the paper.
+
+        Args:
+            rng: the source of randomness.
+            n: how many.
+            kernel_choices: only the so many largest kernels; None for all. 1 is the largest alone.
+            depth_choices: likewise for the depths.
+            expand_choices: likewise for the expand ratios.
+
+        Returns:
+            Canonical codes, int32 of shape (n, genes).
+        """
+        lowest = np.zeros(self.n_genes, np.int32)
+        for genes, choices in (
+            (self.depth_genes, depth_choices),
+            (self.kernel_genes, kernel_choices),
+            (self.expand_genes, expand_choices),
+        ):
+            if choices is not None:
+                lowest[genes] = np.maximum(self.gene_sizes[genes] - choices, 0)
+        return self.canonical(rng.integers(lowest, self.gene_sizes, (n, self.n_genes), dtype=np.int32))
+
+    def mutate(self, codes: np.ndarray, rng: np.random.Generator, probability: float = 0.1) -> np.ndarray:
+        """Redraws each gene with the given probability."""
+        fresh = rng.integers(0, self.gene_sizes, codes.shape, dtype=np.int32)
+        return self.canonical(np.where(rng.random(codes.shape) < probability, fresh, codes))
+
+    def crossover(self, first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Takes each gene from one of two parents, row by row; all of shape (archs, genes)."""
+        return self.canonical(np.where(rng.random(first.shape) < 0.5, first, second))
+
+    # --- JSON ----------------------------------------------------------------------------------------------------
+
+    def to_document(self) -> dict[str, Any]:
+        """The space as JSON values."""
+        document = {key: list(value) if isinstance(value, tuple) else value for key, value in self._fields().items()}
+        document["stages"] = [
+            {**dataclasses.asdict(stage), "depths": list(stage.depths)} for stage in self.stages
+        ]
+        return document
+
+    def _fields(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], where: str = "The space") -> "SearchSpace":
+        """Reads a space from JSON values.
+
+        Raises:
+            FormatError: unknown or missing keys.
+            SpaceError: a value that breaks a rule.
+        """
+        check_keys(document, set(), {field.name for field in dataclasses.fields(cls)}, where)
+        stages = document.get("stages")
+        if not isinstance(stages, list):
+            raise SpaceError(f"`stages` (={stages!r}) must be a list of at least one stage.")
+        parsed = [from_document(Stage, stage, f"{where}, stage {i + 1},") for i, stage in enumerate(stages)]
+        return from_document(cls, {**document, "stages": parsed}, where)

@@ -1,0 +1,29 @@
+"""The registered search spaces, and how to get one by name or from a file."""
+
+from pathlib import Path
+
+from ofa_tf.errors import SpaceError
+from ofa_tf.jsonio import read_json
+from ofa_tf.space import SearchSpace
+from ofa_tf.spaces.edge import EDGE
+from ofa_tf.spaces.mobilenet_v3 import MOBILENET_V3
+from ofa_tf.spaces.proxyless import PROXYLESS
+from ofa_tf.spaces.tiny import TINY
+
+SPACES = {space.name: space for space in (MOBILENET_V3, PROXYLESS, EDGE, TINY)}
+
+__all__ = ["EDGE", "MOBILENET_V3", "PROXYLESS", "SPACES", "TINY", "get_space"]
+
+
+def get_space(name: str) -> SearchSpace:
+    """A registered space by its name, or a space read from a JSON file.
+
+    Raises:
+        SpaceError: neither a registered name nor a file, or a file that breaks a rule.
+        FormatError: the file is not a space.
+    """
+    if name in SPACES:
+        return SPACES[name]
+    if not name.endswith(".json") and not Path(name).is_file():
+        raise SpaceError(f"There is no space {name!r}: give one of {sorted(SPACES)} or a JSON file.")
+    return SearchSpace.from_document(read_json(name), name)

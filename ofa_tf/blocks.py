@@ -117,7 +117,9 @@ class Block:
         geometry = f"k={self.kernel} s={self.stride} act={self.activation}"
         if self.kind == "conv":
             return f"conv {shapes} {geometry}{padding}"
-        return f"mbconv {shapes} mid={self.mid_channels} {geometry} se={self.se_channels} skip={int(self.skip)}{padding}"
+        return (
+            f"mbconv {shapes} mid={self.mid_channels} {geometry} se={self.se_channels} skip={int(self.skip)}{padding}"
+        )
 
 
 def _shape(size: int, channels: int) -> str:
@@ -138,14 +140,23 @@ def walk(space: SearchSpace, arch: Arch, n_classes: int) -> tuple[Block, ...]:
     def add(kind: str, out_channels: int, **rest) -> None:
         nonlocal size, channels
         blocks.append(
-            Block(kind=kind, in_size=size, in_channels=channels, out_channels=out_channels, padding=space.padding, **rest)
+            Block(
+                kind=kind, in_size=size, in_channels=channels, out_channels=out_channels, padding=space.padding, **rest
+            )
         )
         size, channels = blocks[-1].out_size, out_channels
 
     def width(base: int) -> int:
         return divisible(base * space.width_mult)
 
-    add("conv", width(space.stem_width), name="stem", kernel=3, stride=space.stem_stride, activation=space.stem_activation)
+    add(
+        "conv",
+        width(space.stem_width),
+        name="stem",
+        kernel=3,
+        stride=space.stem_stride,
+        activation=space.stem_activation,
+    )
     first = width(space.first_width)
     add(
         "mbconv", first, name="first", mid_channels=channels, kernel=3, activation=space.first_activation,

@@ -131,6 +131,7 @@ class SearchSpace:
         head_activation: activation of both.
         width_mult: multiplier of all widths.
         padding: "same" (TensorFlow's) or "symmetric" (k//2 on each side, as in PyTorch).
+        bn_epsilon: epsilon of every batch norm.
     """
 
     name: str
@@ -148,24 +149,31 @@ class SearchSpace:
     head_activation: str
     width_mult: float = 1.0
     padding: str = "same"
+    bn_epsilon: float = 1e-5
 
     def __post_init__(self):
         _require(isinstance(self.name, str) and self.name.isidentifier(), "name", self.name, "a word of a-z, 0-9, _")
         for name in ("stem_width", "first_width", "head_width"):
             _require(_is_int(getattr(self, name)) and getattr(self, name) > 0, name, getattr(self, name), "positive")
-        _require(_is_int(self.feature_width) and self.feature_width >= 0, "feature_width", self.feature_width, "0 or more")
+        _require(
+            _is_int(self.feature_width) and self.feature_width >= 0, "feature_width", self.feature_width, "0 or more"
+        )
         _require(self.stem_stride in (1, 2), "stem_stride", self.stem_stride, "1 or 2")
         for name in ("stem_activation", "first_activation", "head_activation"):
             _require(getattr(self, name) in ACTIVATIONS, name, getattr(self, name), f"one of {list(ACTIVATIONS)}")
-        good = isinstance(self.stages, tuple) and len(self.stages) > 0 and all(isinstance(s, Stage) for s in self.stages)
+        good = (
+            isinstance(self.stages, tuple) and len(self.stages) > 0 and all(isinstance(s, Stage) for s in self.stages)
+        )
         _require(good, "stages", self.stages, "a list of at least one stage")
         _require_choices("kernels", self.kernels, 3, "odd integers of at least 3")
         steps = all(b - a == 2 for a, b in zip(self.kernels, self.kernels[1:], strict=False))
         _require(self.kernels[0] % 2 == 1 and steps, "kernels", self.kernels, "odd and consecutive, such as [3, 5, 7]")
         _require_choices("expands", self.expands, 2, "integers of at least 2")
         _require_choices("resolutions", self.resolutions, 8, "integers of at least 8")
-        number = isinstance(self.width_mult, int | float) and not isinstance(self.width_mult, bool)
-        _require(number and 0 < self.width_mult < 100, "width_mult", self.width_mult, "a positive number")
+        for name, limit in (("width_mult", 100), ("bn_epsilon", 1)):
+            value = getattr(self, name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            _require(number and 0 < value < limit, name, value, f"a number between 0 and {limit}")
         _require(self.padding in PADDINGS, "padding", self.padding, f"one of {list(PADDINGS)}")
 
     # --- shape of the code -------------------------------------------------------------------------------------
@@ -229,9 +237,7 @@ class SearchSpace:
 
     # --- one arch ------------------------------------------------------------------------------------------------
 
-    def arch(
-        self, resolution: int, depths: Sequence[int], kernels: Sequence[int], expands: Sequence[int]
-    ) -> Arch:
+    def arch(self, resolution: int, depths: Sequence[int], kernels: Sequence[int], expands: Sequence[int]) -> Arch:
         """Makes a canonical arch of this space.
 
         Args:
@@ -249,7 +255,9 @@ class SearchSpace:
             _require(good and len(value) == lengths[name], name, value, f"a list of {lengths[name]} integers")
         _require(resolution in self.resolutions, "resolution", resolution, f"one of {list(self.resolutions)}")
         for depth, stage in zip(depths, self.stages, strict=True):
-            _require(depth in stage.depths, "depths", tuple(depths), f"chosen from {[list(s.depths) for s in self.stages]}")
+            _require(
+                depth in stage.depths, "depths", tuple(depths), f"chosen from {[list(s.depths) for s in self.stages]}"
+            )
         slots = zip(self.block_stages, self.block_positions, strict=True)
         active = [position < depths[stage] for stage, position in slots]
         for name, value, choices in (("kernels", kernels, self.kernels), ("expands", expands, self.expands)):
@@ -375,9 +383,7 @@ class SearchSpace:
     def to_document(self) -> dict[str, Any]:
         """The space as JSON values."""
         document = {key: list(value) if isinstance(value, tuple) else value for key, value in self._fields().items()}
-        document["stages"] = [
-            {**dataclasses.asdict(stage), "depths": list(stage.depths)} for stage in self.stages
-        ]
+        document["stages"] = [{**dataclasses.asdict(stage), "depths": list(stage.depths)} for stage in self.stages]
         return document
 
     def _fields(self) -> dict[str, Any]:

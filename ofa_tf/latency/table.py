@@ -1,0 +1,174 @@
+"""Latency lookup tables: the milliseconds of every block on one device, runtime and precision.
+
+The latency of an arch is the sum over its blocks (Cai et al., "ProxylessNAS", ICLR 2019, section 3.3), corrected by a
+calibration of three numbers where one was measured.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ofa_tf.blocks import ArchCosts, Block, arch_costs
+from ofa_tf.errors import FormatError, TableError
+from ofa_tf.jsonio import check_keys, read_json, write_json
+from ofa_tf.space import SearchSpace
+
+PRECISIONS = ("int8", "fp16", "fp32")
+SOURCES = ("measured", "modelled", "imported")
+STATISTICS = ("p10_ms", "median_ms", "mean_ms")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a whole network costs, given the sum over its blocks measured alone.
+
+    `latency_ms = scale * sum_ms + per_block_ms * elastic blocks + constant_ms`, all three at least 0.
+    """
+
+    scale: float
+    per_block_ms: float
+    constant_ms: float
+    subnets: int
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """One table; `lut/README.md` describes its file.
+
+    Args:
+        device: facts about the device; `name` is required.
+        runtime: `name`, `version`, `threads`, `delegate`.
+        precision: "int8", "fp16" or "fp32".
+        source: "measured" here, "modelled" or "imported"; shown wherever a latency of this table is.
+        entries: block key -> statistics in milliseconds and the number of `runs`.
+        statistic: which of the entries' numbers is added up.
+        calibration: correction from block sums to whole networks, or None.
+        validation: error on whole subnets that were not used before, or None.
+    """
+
+    device: Mapping[str, Any]
+    runtime: Mapping[str, Any]
+    precision: str
+    source: str
+    entries: Mapping[str, Mapping[str, float]] = field(repr=False)
+    statistic: str = "median_ms"
+    calibration: Calibration | None = None
+    validation: Mapping[str, float] | None = None
+
+    def __post_init__(self):
+        where = "The table"
+        for name, value in (("device", self.device), ("runtime", self.runtime), ("entries", self.entries)):
+            if not isinstance(value, Mapping):
+                raise FormatError(f"{where}: `{name}` must be an object, not {value!r}.")
+        if not isinstance(self.device.get("name"), str):
+            raise FormatError(f"{where}: `device` must have a `name`.")
+        for name, value, known in (
+            ("precision", self.precision, PRECISIONS),
+            ("source", self.source, SOURCES),
+            ("statistic", self.statistic, STATISTICS),
+        ):
+            if value not in known:
+                raise FormatError(f"{where}: `{name}` (={value!r}) must be one of {list(known)}.")
+        for key, entry in self.entries.items():
+            check_keys(entry, {self.statistic, "runs"}, {*STATISTICS, "p90_ms", "std_ms"}, f"{where}, entry {key!r}")
+            for name, value in entry.items():
+                if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                    raise FormatError(f"{where}, entry {key!r}: `{name}` (={value!r}) must be a number of at least 0.")
+
+    @property
+    def label(self) -> str:
+        """`name (precision, source)`, such as `host (int8, measured)`."""
+        return f"{self.device['name']} ({self.precision}, {self.source})"
+
+    def block_ms(self, block: Block) -> float:
+        """Latency of one block, uncorrected.
+
+        Raises:
+            TableError: the table has no such block.
+        """
+        try:
+            return self.entries[block.key][self.statistic]
+        except KeyError:
+            raise TableError(
+                f"The table of {self.label} lacks the block `{block.key}`: "
+                "measure it with `ofa-tf lut build`, or choose a device whose table covers this space."
+            ) from None
+
+    def missing(self, space: SearchSpace, resolution: int, n_classes: int) -> list[str]:
+        """Keys of the blocks that the space needs at a resolution and the table lacks."""
+        return [key for key in distinct_blocks(space, [resolution], n_classes) if key not in self.entries]
+
+    def resolutions(self, space: SearchSpace, n_classes: int) -> list[int]:
+        """The resolutions of the space that the table covers in full."""
+        return [resolution for resolution in space.resolutions if not self.missing(space, resolution, n_classes)]
+
+    def costs(self, space: SearchSpace, n_classes: int) -> ArchCosts:
+        """Latency in milliseconds, calibrated, of every arch of the space; infinite at resolutions not covered.
+
+        Raises:
+            TableError: no resolution of the space is covered; names a missing block.
+        """
+        covered = self.resolutions(space, n_classes)
+        if not covered:
+            for block in distinct_blocks(space, space.resolutions[-1:], n_classes).values():
+                self.block_ms(block)
+        raw = arch_costs(space, self.block_ms, n_classes, covered)
+        if self.calibration is None:
+            return raw
+        fixed = raw.fixed * self.calibration.scale + self.calibration.constant_ms
+        return ArchCosts(space, fixed, raw.elastic * self.calibration.scale + self.calibration.per_block_ms)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the table as JSON, atomically."""
+        document = {
+            "device": dict(self.device),
+            "runtime": dict(self.runtime),
+            "precision": self.precision,
+            "source": self.source,
+            "statistic": self.statistic,
+            "calibration": None if self.calibration is None else self.calibration.__dict__,
+            "validation": None if self.validation is None else dict(self.validation),
+            "entries": {key: dict(entry) for key, entry in self.entries.items()},
+        }
+        write_json(path, document)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "LatencyTable":
+        """Reads a table.
+
+        Raises:
+            FormatError: not a table, another schema, unknown keys, entries that are not numbers of at least 0.
+        """
+        document = read_json(path)
+        keys = {"device", "runtime", "precision", "source", "entries"}
+        check_keys(document, keys, {"statistic", "calibration", "validation"}, str(path))
+        calibration = document.pop("calibration", None)
+        if calibration is not None:
+            check_keys(calibration, set(Calibration.__dataclass_fields__), set(), f"{path}, `calibration`,")
+            for name, value in calibration.items():
+                if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                    raise FormatError(f"{path}, `calibration`: `{name}` (={value!r}) must be a number of at least 0.")
+            calibration = Calibration(**calibration)
+        try:
+            return cls(calibration=calibration, **document)
+        except FormatError as error:
+            raise FormatError(str(error).replace("The table", str(path), 1)) from None
+
+
+def distinct_blocks(space: SearchSpace, resolutions: Sequence[int], n_classes: int) -> dict[str, Block]:
+    """Every different block of the space at the given resolutions, by table key."""
+    blocks: dict[str, Block] = {}
+
+    def remember(block: Block) -> float:
+        blocks.setdefault(block.key, block)
+        return 0.0
+
+    arch_costs(space, remember, n_classes, resolutions)
+    return blocks
+
+
+def sum_ms(table: LatencyTable, blocks: Sequence[Block]) -> float:
+    """Uncorrected latency of a network: the plain sum over its blocks."""
+    return sum(table.block_ms(block) for block in blocks)

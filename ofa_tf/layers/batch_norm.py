@@ -1,0 +1,69 @@
+"""Batch normalisation of however many channels arrive."""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="ofa_tf")
+class ElasticBatchNorm(keras.layers.Layer):
+    """Batch norm that holds the parameters of `channels` channels and uses the first ones, as many as its input has.
+
+    In training it normalises with the statistics of the batch and leaves the moving ones alone: those of one subnet
+    say nothing about another (Cai et al., ICLR 2020, section 3.3). They are set by a calibration pass, which calls the
+    layer in training mode with `momentum`: `1 - 1/t` for the t-th batch makes them the mean over all batches.
+
+    Args:
+        channels: the most channels it can get.
+        epsilon: added to the variance.
+
+    Input and output shape: `(batch, height, width, n)` with n at most `channels`.
+    """
+
+    def __init__(self, channels: int, epsilon: float = 1e-5, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.epsilon = epsilon
+
+    def build(self, input_shape=None):
+        self.gamma = self.add_weight(shape=(self.channels,), initializer="ones", name="gamma")
+        self.beta = self.add_weight(shape=(self.channels,), initializer="zeros", name="beta")
+        self.moving_mean = self.add_weight(
+            shape=(self.channels,), initializer="zeros", trainable=False, name="moving_mean"
+        )
+        self.moving_variance = self.add_weight(
+            shape=(self.channels,), initializer="ones", trainable=False, name="moving_variance"
+        )
+        self.built = True
+
+    def active(self, n: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Gamma, beta, moving mean and moving variance of the first n channels, each of shape (n,)."""
+        return tuple(
+            tf.convert_to_tensor(w)[:n] for w in (self.gamma, self.beta, self.moving_mean, self.moving_variance)
+        )
+
+    def call(self, inputs, training=False, momentum=None):
+        n = tf.shape(inputs)[-1]
+        gamma, beta, mean, variance = self.active(n)
+        empty = tf.zeros((0,), gamma.dtype)
+        outputs = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=gamma,
+            offset=beta,
+            mean=empty if training else mean,
+            variance=empty if training else variance,
+            epsilon=self.epsilon,
+            is_training=bool(training),
+        )
+        if training and momentum is not None:
+            for moving, old, new in (
+                (self.moving_mean, mean, outputs.batch_mean),
+                (self.moving_variance, variance, outputs.batch_variance),
+            ):
+                blended = old * momentum + new * (1.0 - momentum)
+                moving.assign(tf.concat([blended, tf.convert_to_tensor(moving)[n:]], axis=0))
+        y = outputs.y
+        y.set_shape(inputs.shape)
+        return y
+
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels, "epsilon": self.epsilon}

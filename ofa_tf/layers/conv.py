@@ -1,0 +1,148 @@
+"""Convolutions whose channels and kernel size are tensors, so that one graph serves every arch."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="ofa_tf")
+class ElasticConv2D(keras.layers.Layer):
+    """Convolution without bias that uses the first input and output channels of its kernel.
+
+    Args:
+        in_channels: the most input channels.
+        out_channels: the most output channels.
+        kernel_size: side of the window.
+        strides: stride.
+        padding: "same" or "symmetric".
+
+    Input shape: `(batch, height, width, n)` with n at most `in_channels`; output `(batch, height / strides, width /
+    strides, m)` with m the `active_channels` of the call.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        strides: int = 1,
+        padding: str = "same",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = kernel_size
+        self.strides = strides
+        self.padding = padding
+
+    def build(self, input_shape=None):
+        shape = (self.kernel_size, self.kernel_size, self.in_channels, self.out_channels)
+        self.kernel = self.add_weight(shape=shape, initializer="he_normal", name="kernel")
+        self.built = True
+
+    def active_kernel(self, n_in: int | tf.Tensor, n_out: int | tf.Tensor | None = None) -> tf.Tensor:
+        """The kernel of the first channels: shape (kernel_size, kernel_size, n_in, n_out)."""
+        return tf.convert_to_tensor(self.kernel)[:, :, :n_in, : self.out_channels if n_out is None else n_out]
+
+    def call(self, inputs, active_channels=None):
+        kernel = self.active_kernel(tf.shape(inputs)[-1], active_channels)
+        if self.padding == "symmetric" and self.strides > 1:
+            inputs, padding = pad_symmetric(inputs, self.kernel_size // 2), "VALID"
+        else:
+            padding = "SAME"
+        return tf.nn.conv2d(inputs, kernel, self.strides, padding)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "padding": self.padding,
+        }
+
+
+@keras.saving.register_keras_serializable(package="ofa_tf")
+class ElasticDepthwiseConv2D(keras.layers.Layer):
+    """Depthwise convolution with an elastic kernel size (Cai et al., ICLR 2020, section 3.3, figure 3).
+
+    Each smaller kernel is the centre of the next larger one, flattened row by row and multiplied by a learned matrix
+    that all channels share; the matrices start as the identity.
+
+    Args:
+        channels: the most channels.
+        kernel_sizes: the sizes to choose from, ascending in steps of 2.
+        strides: stride.
+        padding: "same" or "symmetric".
+
+    Input shape: `(batch, height, width, n)` with n at most `channels`; output `(batch, height / strides, width /
+    strides, n)`. `kernel_index` of the call points into `kernel_sizes`.
+    """
+
+    def __init__(
+        self, channels: int, kernel_sizes: Sequence[int] = (3, 5, 7), strides: int = 1, padding: str = "same", **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.kernel_sizes = tuple(kernel_sizes)
+        self.strides = strides
+        self.padding = padding
+
+    def build(self, input_shape=None):
+        largest = self.kernel_sizes[-1]
+        self.kernel = self.add_weight(
+            shape=(largest, largest, self.channels, 1), initializer="he_normal", name="depthwise_kernel"
+        )
+        self.transforms = [
+            self.add_weight(shape=(size**2, size**2), initializer="identity", name=f"transform_{size + 2}_to_{size}")
+            for size in self.kernel_sizes[-2::-1]
+        ]
+        self.built = True
+
+    def active_kernel(self, kernel_index: int | tf.Tensor, n: int | tf.Tensor) -> tf.Tensor:
+        """The kernel of one size for the first n channels: shape (size, size, n, 1).
+
+        All sizes are computed, padded to the largest, and one is cut out: a few thousand numbers, cheaper to trace and
+        to run than a branch.
+        """
+        largest = self.kernel_sizes[-1]
+        kernel = tf.convert_to_tensor(self.kernel)[:, :, :n]
+        if len(self.kernel_sizes) == 1:
+            return kernel
+        kernels = [kernel]
+        for size, transform in zip(self.kernel_sizes[-2::-1], self.transforms, strict=True):
+            centre = tf.reshape(kernel[1:-1, 1:-1], (size**2, n))
+            kernel = tf.reshape(tf.linalg.matmul(tf.convert_to_tensor(transform), centre), (size, size, n, 1))
+            margin = (largest - size) // 2
+            kernels.insert(0, tf.pad(kernel, [[margin, margin], [margin, margin], [0, 0], [0, 0]]))
+        margin = (largest - tf.gather(np.array(self.kernel_sizes, np.int32), kernel_index)) // 2
+        return tf.stack(kernels)[kernel_index, margin : largest - margin, margin : largest - margin]
+
+    def call(self, inputs, kernel_index=None):
+        if kernel_index is None:
+            kernel_index = len(self.kernel_sizes) - 1
+        kernel = self.active_kernel(kernel_index, tf.shape(inputs)[-1])
+        if self.padding == "symmetric" and self.strides > 1:
+            inputs, padding = pad_symmetric(inputs, tf.shape(kernel)[0] // 2), "VALID"
+        else:
+            padding = "SAME"
+        strides = [1, self.strides, self.strides, 1]
+        return tf.raw_ops.DepthwiseConv2dNative(input=inputs, filter=kernel, strides=strides, padding=padding)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "kernel_sizes": self.kernel_sizes,
+            "strides": self.strides,
+            "padding": self.padding,
+        }
+
+
+def pad_symmetric(images: tf.Tensor, margin: int | tf.Tensor) -> tf.Tensor:
+    """Zeros on all four sides, as PyTorch pads; TensorFlow's `SAME` pads one pixel less at the top left for stride 2."""
+    return tf.pad(images, [[0, 0], [margin, margin], [margin, margin], [0, 0]])

@@ -1,0 +1,241 @@
+"""The elastic inverted residual block, and the plain convolution block at both ends of the network."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ofa_tf.blocks import mid_channels, se_channels
+from ofa_tf.layers.batch_norm import ElasticBatchNorm
+from ofa_tf.layers.conv import ElasticConv2D, ElasticDepthwiseConv2D
+from ofa_tf.layers.squeeze_excite import ElasticSqueezeExcite
+
+
+@keras.saving.register_keras_serializable(package="ofa_tf")
+class ConvBlock(keras.layers.Layer):
+    """Convolution, batch norm, activation; not elastic.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: side of the window.
+        strides: stride.
+        activation: name of a Keras activation.
+        padding: "same" or "symmetric".
+        epsilon: epsilon of the batch norm.
+
+    Input shape: `(batch, height, width, in_channels)`; output `(batch, height / strides, width / strides,
+    out_channels)`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        strides: int = 1,
+        activation: str = "relu6",
+        padding: str = "same",
+        epsilon: float = 1e-5,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = kernel_size
+        self.strides = strides
+        self.activation = activation
+        self.padding = padding
+        self.epsilon = epsilon
+        self.conv = ElasticConv2D(in_channels, out_channels, kernel_size, strides, padding, name="conv")
+        self.bn = ElasticBatchNorm(out_channels, epsilon, name="bn")
+
+    def build(self, input_shape=None):
+        self.conv.build()
+        self.bn.build()
+        self.built = True
+
+    def call(self, inputs, training=False, momentum=None):
+        return keras.activations.get(self.activation)(self.bn(self.conv(inputs), training=training, momentum=momentum))
+
+    def active_weights(self) -> dict[str, list[tf.Tensor]]:
+        """Weights of the plain layers that compute the same, by the suffix of their names."""
+        return {
+            "conv": [self.conv.active_kernel(self.in_channels)],
+            "bn": list(self.bn.active(self.out_channels)),
+        }
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "activation": self.activation,
+            "padding": self.padding,
+            "epsilon": self.epsilon,
+        }
+
+
+@keras.saving.register_keras_serializable(package="ofa_tf")
+class ElasticInvertedResidual(keras.layers.Layer):
+    """Expansion, depthwise convolution, squeeze-and-excite, projection: kernel size and middle width are elastic.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_sizes: kernel sizes to choose from, ascending.
+        expands: expand ratios to choose from, ascending; `(1,)` means no expansion convolution.
+        strides: stride of the depthwise convolution.
+        activation: name of a Keras activation.
+        se: whether there is squeeze-and-excite.
+        skip: whether the input is added to the output.
+        padding: "same" or "symmetric".
+        epsilon: epsilon of the batch norms.
+
+    Input shape: `(batch, height, width, in_channels)`; output `(batch, height / strides, width / strides,
+    out_channels)`. `kernel_index` and `expand_index` of the call point into `kernel_sizes` and `expands`; by default the
+    largest.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_sizes: Sequence[int] = (3, 5, 7),
+        expands: Sequence[int] = (3, 4, 6),
+        strides: int = 1,
+        activation: str = "relu6",
+        se: bool = False,
+        skip: bool = False,
+        padding: str = "same",
+        epsilon: float = 1e-5,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_sizes = tuple(kernel_sizes)
+        self.expands = tuple(expands)
+        self.strides = strides
+        self.activation = activation
+        self.se = se
+        self.skip = skip
+        self.padding = padding
+        self.epsilon = epsilon
+        self.mid_choices = [mid_channels(in_channels, expand) if expand > 1 else in_channels for expand in expands]
+        self.squeeze_choices = [se_channels(mid) for mid in self.mid_choices]
+        mid = self.mid_choices[-1]
+        self.expand_conv = self.expand_bn = self.squeeze_excite = None
+        if self.expands != (1,):
+            self.expand_conv = ElasticConv2D(in_channels, mid, name="expand")
+            self.expand_bn = ElasticBatchNorm(mid, epsilon, name="expand_bn")
+        self.depthwise_conv = ElasticDepthwiseConv2D(mid, self.kernel_sizes, strides, padding, name="depthwise")
+        self.depthwise_bn = ElasticBatchNorm(mid, epsilon, name="depthwise_bn")
+        if se:
+            self.squeeze_excite = ElasticSqueezeExcite(mid, self.squeeze_choices[-1], name="se")
+        self.project_conv = ElasticConv2D(mid, out_channels, name="project")
+        self.project_bn = ElasticBatchNorm(out_channels, epsilon, name="project_bn")
+
+    def build(self, input_shape=None):
+        for layer in (
+            self.expand_conv,
+            self.expand_bn,
+            self.depthwise_conv,
+            self.depthwise_bn,
+            self.squeeze_excite,
+            self.project_conv,
+            self.project_bn,
+        ):
+            if layer is not None:
+                layer.build()
+        self.built = True
+
+    def call(self, inputs, kernel_index=None, expand_index=None, training=False, momentum=None):
+        activation = keras.activations.get(self.activation)
+        expand_index = len(self.expands) - 1 if expand_index is None else expand_index
+        x = inputs
+        if self.expand_conv is not None:
+            x = self.expand_conv(x, tf.gather(np.array(self.mid_choices, np.int32), expand_index))
+            x = activation(self.expand_bn(x, training=training, momentum=momentum))
+        x = self.depthwise_conv(x, kernel_index)
+        x = activation(self.depthwise_bn(x, training=training, momentum=momentum))
+        if self.squeeze_excite is not None:
+            x = self.squeeze_excite(x, tf.gather(np.array(self.squeeze_choices, np.int32), expand_index))
+        x = self.project_bn(self.project_conv(x), training=training, momentum=momentum)
+        return x + inputs if self.skip else x
+
+    def active_weights(self, kernel_index: int, expand_index: int) -> dict[str, list[tf.Tensor]]:
+        """Weights of the plain layers that compute one choice, by the suffix of their names."""
+        mid, squeeze = self.mid_choices[expand_index], self.squeeze_choices[expand_index]
+        weights = {
+            "depthwise": [self.depthwise_conv.active_kernel(kernel_index, mid)],
+            "depthwise_bn": list(self.depthwise_bn.active(mid)),
+            "project": [self.project_conv.active_kernel(mid)],
+            "project_bn": list(self.project_bn.active(self.out_channels)),
+        }
+        if self.expand_conv is not None:
+            weights["expand"] = [self.expand_conv.active_kernel(self.in_channels, mid)]
+            weights["expand_bn"] = list(self.expand_bn.active(mid))
+        if self.squeeze_excite is not None:
+            reduce_kernel, reduce_bias, expand_kernel, expand_bias = self.squeeze_excite.active(mid, squeeze)
+            weights["se_reduce"] = [reduce_kernel[None, None], reduce_bias]
+            weights["se_expand"] = [expand_kernel[None, None], expand_bias]
+        return weights
+
+    def sort_channels(self) -> None:
+        """Puts the most important middle channels first, so that the narrow subnets use them.
+
+        Importance is the L1 norm of the projection's weights per input channel (Cai et al., ICLR 2020, section 3.3);
+        for the squeeze, that of the expansion's. The function of the widest choice does not change.
+        """
+        if self.expand_conv is None:
+            return
+        order = _most_important_first(self.project_conv.kernel.numpy(), axis=2)
+        bn_weights = [
+            weight
+            for bn in (self.expand_bn, self.depthwise_bn)
+            for weight in (bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance)
+        ]
+        for weight, axis in (
+            (self.expand_conv.kernel, 3),
+            (self.depthwise_conv.kernel, 2),
+            (self.project_conv.kernel, 2),
+            *((weight, 0) for weight in bn_weights),
+        ):
+            _reorder(weight, order, axis)
+        if self.squeeze_excite is not None:
+            se = self.squeeze_excite
+            _reorder(se.reduce_kernel, order, 0)
+            _reorder(se.expand_kernel, order, 1)
+            _reorder(se.expand_bias, order, 0)
+            order = _most_important_first(se.expand_kernel.numpy(), axis=0)
+            _reorder(se.reduce_kernel, order, 1)
+            _reorder(se.reduce_bias, order, 0)
+            _reorder(se.expand_kernel, order, 0)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "kernel_sizes": self.kernel_sizes,
+            "expands": self.expands,
+            "strides": self.strides,
+            "activation": self.activation,
+            "se": self.se,
+            "skip": self.skip,
+            "padding": self.padding,
+            "epsilon": self.epsilon,
+        }
+
+
+def _most_important_first(kernel: np.ndarray, axis: int) -> np.ndarray:
+    other_axes = tuple(i for i in range(kernel.ndim) if i != axis)
+    return np.argsort(-np.abs(kernel).sum(other_axes), kind="stable")
+
+
+def _reorder(weight: keras.Variable, order: np.ndarray, axis: int) -> None:
+    weight.assign(np.take(weight.numpy(), order, axis))

@@ -1,0 +1,119 @@
+"""The supernet: one Keras model that holds the weights of every subnet of a space."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ofa_tf.blocks import Block, walk
+from ofa_tf.layers import ConvBlock, ElasticInvertedResidual
+from ofa_tf.space import SearchSpace
+
+
+@keras.saving.register_keras_serializable(package="ofa_tf")
+class Supernet(keras.Model):
+    """All subnets of a space with shared weights (Cai et al., ICLR 2020, section 3).
+
+    The arch is an argument of the call: its code as an int32 tensor. One traced graph therefore serves every arch, and,
+    as the image size is free, every resolution.
+
+    Args:
+        space: the search space, or its JSON document.
+        n_classes: outputs of the classifier.
+        seed: seed of the initial weights.
+
+    Input shape: images `(batch, height, width, 3)`, `code` `(genes,)` (None for the largest arch); output logits
+    `(batch, n_classes)`. The code's resolution gene is not looked at: the images have the size they have.
+    """
+
+    def __init__(self, space: SearchSpace | dict[str, Any], n_classes: int, seed: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.space = space if isinstance(space, SearchSpace) else SearchSpace.from_document(space)
+        self.n_classes = n_classes
+        self.seed = seed
+        blocks = walk(self.space, self.space.largest(), n_classes)
+        self.block_layers = {block.name: self._layer(block) for block in blocks if block.kind != "pool"}
+        self.stem, self.first, self.head = (self.block_layers[name] for name in ("stem", "first", "head"))
+        self.elastic_blocks = [self.block_layers[block.name] for block in blocks if block.slot >= 0]
+        self.feature = self.block_layers.get("feature")
+        self.classifier = self.block_layers["classifier"]
+        for block in blocks:
+            if block.kind != "pool":
+                self.block_layers[block.name].build((None, block.in_channels))
+        self.built = True
+        self._initialize(np.random.default_rng(seed))
+
+    def _layer(self, block: Block) -> keras.layers.Layer:
+        space = self.space
+        if block.kind == "linear":
+            activation = None if block.activation == "none" else block.activation
+            return keras.layers.Dense(block.out_channels, activation, use_bias=block.bias, name=block.name)
+        shared = {
+            "strides": block.stride,
+            "activation": block.activation,
+            "padding": block.padding,
+            "epsilon": space.bn_epsilon,
+            "name": block.name,
+        }
+        if block.kind == "conv":
+            return ConvBlock(block.in_channels, block.out_channels, block.kernel, **shared)
+        elastic = block.slot >= 0
+        return ElasticInvertedResidual(
+            block.in_channels,
+            block.out_channels,
+            space.kernels if elastic else (block.kernel,),
+            space.expands if elastic else (1,),
+            se=block.se_channels > 0,
+            skip=block.skip,
+            **shared,
+        )
+
+    def _initialize(self, rng: np.random.Generator) -> None:
+        """He initialisation by fan-out for convolutions, by fan-in for dense layers; kernel matrices stay identities."""
+        for variable in self.trainable_variables:
+            shape = variable.shape
+            if "kernel" not in variable.path.rsplit("/", 1)[-1]:
+                continue
+            if len(shape) == 4:
+                std = np.sqrt(2.0 / (shape[0] * shape[1] * shape[3]))
+            else:
+                std = np.sqrt(1.0 / shape[0])
+            variable.assign(rng.normal(0.0, std, shape).astype(np.float32))
+
+    def call(self, images, code=None, training=False, momentum=None):
+        space = self.space
+        if code is None:
+            code = space.encode(space.largest())
+        code = tf.convert_to_tensor(code, tf.int32)
+        depths, kernels, expands = code[space.depth_genes], code[space.kernel_genes], code[space.expand_genes]
+        mode = {"training": training, "momentum": momentum}
+        x = self.first(self.stem(images, **mode), **mode)
+        slots = zip(self.elastic_blocks, space.block_stages, space.block_positions, strict=True)
+        for slot, (block, stage, position) in enumerate(slots):
+            choices = space.stages[stage].depths
+
+            def run(x=x, block=block, slot=slot):
+                return block(x, kernels[slot], expands[slot], **mode)
+
+            if position < choices[0]:
+                x = run()
+            else:
+                x = tf.cond(tf.gather(np.array(choices, np.int32), depths[stage]) > position, run, lambda x=x: x)
+        x = tf.reduce_mean(self.head(x, **mode), axis=(1, 2))
+        if self.feature is not None:
+            x = self.feature(x)
+        return self.classifier(x)
+
+    def sort_channels(self) -> None:
+        """Sorts the middle channels of every block by importance; the largest subnet's function does not change."""
+        for block in self.elastic_blocks:
+            block.sort_channels()
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "space": self.space.to_document(),
+            "n_classes": self.n_classes,
+            "seed": self.seed,
+        }

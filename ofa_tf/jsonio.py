@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,22 +48,41 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     Raises:
         FormatError: not JSON, not an object, no schema number or one this version does not know.
     """
-    try:
-        document = json.loads(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise FormatError(f"There is no file {path}.") from None
-    except IsADirectoryError:
-        raise FormatError(f"{path} is a folder; a JSON file is needed.") from None
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is not valid JSON: {error}.") from None
-    if not isinstance(document, dict):
-        raise FormatError(f"{path} must hold a JSON object, not a {type(document).__name__}.")
+    document = read_object(path)
     schema = document.pop("schema", None)
     if schema != SCHEMA or isinstance(schema, bool):
         newer = isinstance(schema, int) and schema > SCHEMA
         hint = "it was written by a newer ofa-tf, so update this one" if newer else f"it must be {SCHEMA}"
         raise FormatError(f"{path} has schema {schema!r}: {hint}.")
     return document
+
+
+def read_object(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a JSON object that need not be one of ours. NaN and infinity are refused, large numbers like 1e999 too.
+
+    Raises:
+        FormatError: no such file, one that cannot be read, not JSON, not an object.
+    """
+    try:
+        document = json.loads(Path(path).read_bytes(), parse_constant=_finite, parse_float=_finite)
+    except FileNotFoundError:
+        raise FormatError(f"There is no file {path}.") from None
+    except IsADirectoryError:
+        raise FormatError(f"{path} is a folder; a JSON file is needed.") from None
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path} is not valid JSON: {error}.") from None
+    if not isinstance(document, dict):
+        raise FormatError(f"{path} must hold a JSON object, not a {type(document).__name__}.")
+    return document
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number")
+    return value
 
 
 def check_keys(document: Any, required: set[str], optional: set[str], where: str) -> None:

@@ -21,6 +21,7 @@ from ofa_tf.jsonio import check_keys, from_document
 
 ACTIVATIONS = ("relu", "relu6", "hard_swish")
 PADDINGS = ("same", "symmetric")
+MAX_WIDTH = 65536
 
 
 def _is_int(value: Any) -> bool:
@@ -33,9 +34,16 @@ def _require(condition: bool, name: str, value: Any, rule: str) -> None:
         raise SpaceError(f"`{name}` (={shown!r}) must be {rule}.")
 
 
-def _require_choices(name: str, value: Any, smallest: int, rule: str) -> None:
-    good = isinstance(value, tuple) and len(value) > 0 and all(_is_int(item) and item >= smallest for item in value)
-    _require(good and list(value) == sorted(set(value)), name, value, f"an ascending list of {rule}")
+def _require_width(name: str, value: Any, smallest: int = 1) -> None:
+    good = _is_int(value) and smallest <= value <= MAX_WIDTH
+    _require(good, name, value, f"an integer from {smallest} to {MAX_WIDTH}")
+
+
+def _require_choices(name: str, value: Any, smallest: int, largest: int) -> None:
+    good = isinstance(value, tuple) and len(value) > 0
+    good = good and all(_is_int(item) and smallest <= item <= largest for item in value)
+    rule = f"an ascending list of integers from {smallest} to {largest}"
+    _require(good and list(value) == sorted(set(value)), name, value, rule)
 
 
 @dataclass(frozen=True)
@@ -57,9 +65,9 @@ class Stage:
     se: bool = False
 
     def __post_init__(self):
-        _require(_is_int(self.width) and self.width > 0, "width", self.width, "a positive integer")
-        _require(self.stride in (1, 2), "stride", self.stride, "1 or 2")
-        _require_choices("depths", self.depths, 1, "integers of at least 1")
+        _require_width("width", self.width)
+        _require(_is_int(self.stride) and self.stride in (1, 2), "stride", self.stride, "1 or 2")
+        _require_choices("depths", self.depths, 1, 64)
         _require(self.activation in ACTIVATIONS, "activation", self.activation, f"one of {list(ACTIVATIONS)}")
         _require(isinstance(self.se, bool), "se", self.se, "true or false")
 
@@ -152,24 +160,23 @@ class SearchSpace:
     bn_epsilon: float = 1e-5
 
     def __post_init__(self):
-        _require(isinstance(self.name, str) and self.name.isidentifier(), "name", self.name, "a word of a-z, 0-9, _")
+        good = isinstance(self.name, str) and self.name.isascii() and self.name.isidentifier()
+        _require(good, "name", self.name, "a word of a-z, 0-9, _")
         for name in ("stem_width", "first_width", "head_width"):
-            _require(_is_int(getattr(self, name)) and getattr(self, name) > 0, name, getattr(self, name), "positive")
-        _require(
-            _is_int(self.feature_width) and self.feature_width >= 0, "feature_width", self.feature_width, "0 or more"
-        )
-        _require(self.stem_stride in (1, 2), "stem_stride", self.stem_stride, "1 or 2")
+            _require_width(name, getattr(self, name))
+        _require_width("feature_width", self.feature_width, smallest=0)
+        _require(_is_int(self.stem_stride) and self.stem_stride in (1, 2), "stem_stride", self.stem_stride, "1 or 2")
         for name in ("stem_activation", "first_activation", "head_activation"):
             _require(getattr(self, name) in ACTIVATIONS, name, getattr(self, name), f"one of {list(ACTIVATIONS)}")
         good = (
             isinstance(self.stages, tuple) and len(self.stages) > 0 and all(isinstance(s, Stage) for s in self.stages)
         )
         _require(good, "stages", self.stages, "a list of at least one stage")
-        _require_choices("kernels", self.kernels, 3, "odd integers of at least 3")
+        _require_choices("kernels", self.kernels, 3, 31)
         steps = all(b - a == 2 for a, b in zip(self.kernels, self.kernels[1:], strict=False))
         _require(self.kernels[0] % 2 == 1 and steps, "kernels", self.kernels, "odd and consecutive, such as [3, 5, 7]")
-        _require_choices("expands", self.expands, 2, "integers of at least 2")
-        _require_choices("resolutions", self.resolutions, 8, "integers of at least 8")
+        _require_choices("expands", self.expands, 2, 64)
+        _require_choices("resolutions", self.resolutions, 8, 8192)
         for name, limit in (("width_mult", 100), ("bn_epsilon", 1)):
             value = getattr(self, name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -253,7 +260,8 @@ class SearchSpace:
         for name, value in (("depths", depths), ("kernels", kernels), ("expands", expands)):
             good = isinstance(value, list | tuple) and all(_is_int(item) for item in value)
             _require(good and len(value) == lengths[name], name, value, f"a list of {lengths[name]} integers")
-        _require(resolution in self.resolutions, "resolution", resolution, f"one of {list(self.resolutions)}")
+        good = _is_int(resolution) and resolution in self.resolutions
+        _require(good, "resolution", resolution, f"one of {list(self.resolutions)}")
         for depth, stage in zip(depths, self.stages, strict=True):
             _require(
                 depth in stage.depths, "depths", tuple(depths), f"chosen from {[list(s.depths) for s in self.stages]}"
@@ -358,14 +366,18 @@ class SearchSpace:
 
         Returns:
             Canonical codes, int32 of shape (n, genes).
+
+        Raises:
+            SpaceError: a number of choices below 1.
         """
         lowest = np.zeros(self.n_genes, np.int32)
-        for genes, choices in (
-            (self.depth_genes, depth_choices),
-            (self.kernel_genes, kernel_choices),
-            (self.expand_genes, expand_choices),
+        for name, genes, choices in (
+            ("depth_choices", self.depth_genes, depth_choices),
+            ("kernel_choices", self.kernel_genes, kernel_choices),
+            ("expand_choices", self.expand_genes, expand_choices),
         ):
             if choices is not None:
+                _require(_is_int(choices) and choices >= 1, name, choices, "an integer of at least 1")
                 lowest[genes] = np.maximum(self.gene_sizes[genes] - choices, 0)
         return self.canonical(rng.integers(lowest, self.gene_sizes, (n, self.n_genes), dtype=np.int32))
 

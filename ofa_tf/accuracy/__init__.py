@@ -1,1 +1,1 @@
-""""""
+"""Accuracy: true, by evaluation; predicted, by a small network."""

@@ -5,10 +5,10 @@ every block, zeros for blocks left out, then the resolution. Inference is NumPy,
 """
 
 import io
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +70,7 @@ class Predictor:
 
     def save(self, path: str | Path) -> None:
         """Writes the weights as an `.npz` file, atomically."""
-        arrays = {"resolutions": np.array(self.resolutions, np.int32)}
+        arrays: dict[str, Any] = {"resolutions": np.array(self.resolutions, np.int32)}
         for m, layers in enumerate(self.members):
             for n, (weights, biases) in enumerate(layers):
                 arrays[f"{m}/{n}/weights"], arrays[f"{m}/{n}/biases"] = weights, biases
@@ -89,13 +89,39 @@ class Predictor:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             resolutions = tuple(int(value) for value in arrays.pop("resolutions"))
-            shape = sorted({tuple(int(part) for part in name.split("/")[:2]) for name in arrays})
-            members = [[] for _ in range(1 + shape[-1][0])]
-            for m, n in shape:
-                members[m].append((arrays[f"{m}/{n}/weights"], arrays[f"{m}/{n}/biases"]))
-        except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
-            raise FormatError(f"{path} is not a predictor: {error}.") from None
+            members = _take_members(arrays)
+        except Exception as error:  # NumPy and zipfile raise some ten kinds for broken files
+            raise FormatError(f"{path} is not a predictor: {error}.") from error
         n_inputs = space.n_blocks * (len(space.kernels) + len(space.expands)) + len(resolutions)
-        if members[0][0][0].shape[0] != n_inputs:
+        if members[0][0][0].shape[:1] != (n_inputs,):
             raise FormatError(f"{path} is a predictor of another space: `{space.name}` needs {n_inputs} inputs.")
-        return cls(space, resolutions, tuple(tuple(layers) for layers in members))
+        for layers in members:
+            _check_layers(layers, n_inputs, f"{path} is not a predictor")
+        return cls(space, resolutions, members)
+
+
+def _take_members(arrays: dict[str, np.ndarray]) -> tuple[Layers, ...]:
+    """Members from arrays named `member/layer/weights` and `…/biases`, both counted from 0; empties the dictionary."""
+    members: list[Layers] = []
+    while f"{len(members)}/0/weights" in arrays:
+        layers: list[tuple[np.ndarray, np.ndarray]] = []
+        while (name := f"{len(members)}/{len(layers)}/weights") in arrays:
+            layers.append((arrays.pop(name), arrays.pop(f"{len(members)}/{len(layers)}/biases")))
+        members.append(tuple(layers))
+    if arrays or not members:
+        raise ValueError(f"an array is named {min(arrays)!r}" if arrays else "it has no layers")
+    return tuple(members)
+
+
+def _check_layers(layers: Layers, width: int, where: str) -> None:
+    """Refuses layers that do not lead from `width` inputs to one number."""
+    for weights, biases in layers:
+        shaped = weights.ndim == 2 and len(weights) == width and biases.shape == weights.shape[1:]
+        if not shaped or weights.dtype.kind != "f" or biases.dtype.kind != "f":
+            found = f"{weights.dtype}{list(weights.shape)} and {biases.dtype}{list(biases.shape)}"
+            raise FormatError(f"{where}: weights and biases of {found} cannot follow {width} values.")
+        if not (np.isfinite(weights).all() and np.isfinite(biases).all()):
+            raise FormatError(f"{where}: it holds weights that are not finite.")
+        width = weights.shape[1]
+    if width != 1:
+        raise FormatError(f"{where}: it answers with {width} numbers instead of 1.")

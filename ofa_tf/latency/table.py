@@ -4,7 +4,6 @@ The latency of an arch is the sum over its blocks (Cai et al., "ProxylessNAS", I
 calibration of three numbers where one was measured.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,13 @@ from ofa_tf.space import SearchSpace
 PRECISIONS = ("int8", "fp16", "fp32")
 SOURCES = ("measured", "modelled", "imported")
 STATISTICS = ("p10_ms", "median_ms", "mean_ms")
+VALIDATION = ("subnets", "mape", "within_10pct", "spearman")
+
+
+def _check_numbers(numbers: Mapping[str, Any], where: str) -> None:
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e12:
+            raise FormatError(f"{where}: `{name}` (={value!r}) must be a number from 0 to 1e12.")
 
 
 @dataclass(frozen=True)
@@ -64,18 +70,24 @@ class LatencyTable:
                 raise FormatError(f"{where}: `{name}` must be an object, not {value!r}.")
         if not isinstance(self.device.get("name"), str):
             raise FormatError(f"{where}: `device` must have a `name`.")
-        for name, value, known in (
+        for name, choice, known in (
             ("precision", self.precision, PRECISIONS),
             ("source", self.source, SOURCES),
             ("statistic", self.statistic, STATISTICS),
         ):
-            if value not in known:
-                raise FormatError(f"{where}: `{name}` (={value!r}) must be one of {list(known)}.")
+            if choice not in known:
+                raise FormatError(f"{where}: `{name}` (={choice!r}) must be one of {list(known)}.")
         for key, entry in self.entries.items():
             check_keys(entry, {self.statistic, "runs"}, {*STATISTICS, "p90_ms", "std_ms"}, f"{where}, entry {key!r}")
-            for name, value in entry.items():
-                if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-                    raise FormatError(f"{where}, entry {key!r}: `{name}` (={value!r}) must be a number of at least 0.")
+            _check_numbers(entry, f"{where}, entry {key!r}")
+        if self.calibration is not None:
+            _check_numbers(self.calibration.__dict__, f"{where}, `calibration`")
+        if self.validation is not None:
+            check_keys(self.validation, set(VALIDATION), set(), f"{where}, `validation`,")
+            spearman = self.validation["spearman"]
+            if isinstance(spearman, bool) or not isinstance(spearman, int | float) or not -1 <= spearman <= 1:
+                raise FormatError(f"{where}, `validation`: `spearman` (={spearman!r}) must be a number from -1 to 1.")
+            _check_numbers({**self.validation, "spearman": 0}, f"{where}, `validation`")
 
     @property
     def label(self) -> str:
@@ -147,9 +159,6 @@ class LatencyTable:
         calibration = document.pop("calibration", None)
         if calibration is not None:
             check_keys(calibration, set(Calibration.__dataclass_fields__), set(), f"{path}, `calibration`,")
-            for name, value in calibration.items():
-                if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-                    raise FormatError(f"{path}, `calibration`: `{name}` (={value!r}) must be a number of at least 0.")
             calibration = Calibration(**calibration)
         try:
             return cls(calibration=calibration, **document)

@@ -1,6 +1,6 @@
 """The registered search spaces, and how to get one by name or from a file."""
 
-from pathlib import Path
+import os
 
 from ofa_tf.errors import SpaceError
 from ofa_tf.jsonio import read_json
@@ -24,6 +24,6 @@ def get_space(name: str) -> SearchSpace:
     """
     if name in SPACES:
         return SPACES[name]
-    if not name.endswith(".json") and not Path(name).is_file():
+    if not name.endswith(".json") and not os.path.isfile(name):
         raise SpaceError(f"There is no space {name!r}: give one of {sorted(SPACES)} or a JSON file.")
     return SearchSpace.from_document(read_json(name), name)

@@ -5,14 +5,14 @@ from ofa_tf.space import SearchSpace, Stage
 TINY = SearchSpace(
     name="tiny",
     stem_width=16,
-    stem_stride=1,
+    stem_stride=2,
     stem_activation="relu6",
     first_width=16,
     first_activation="relu6",
     stages=(
         Stage(24, 2, (1, 2), "relu6"),
         Stage(40, 2, (1, 2), "relu6"),
-        Stage(80, 2, (1, 2), "relu6"),
+        Stage(80, 1, (1, 2), "relu6"),
     ),
     kernels=(3, 5, 7),
     expands=(3, 4, 6),

@@ -1,0 +1,74 @@
+"""The true accuracy of a subnet: its batch norm statistics recomputed, then real images through the supernet."""
+
+from collections import Counter
+
+import numpy as np
+import tensorflow as tf
+
+from ofa_tf.data import ImageSet, Preprocessing
+from ofa_tf.space import Arch
+from ofa_tf.supernet import Supernet
+
+CALIBRATION_IMAGES = 2000
+BATCH = 200
+
+
+class SubnetEvaluator:
+    """Calibrates and runs subnets inside the supernet: one trace each for all archs and resolutions.
+
+    Calibration (Cai et al., ICLR 2020, section 3.3) writes the statistics of one subnet into the supernet's moving
+    averages, over those of the one before; `extract` copies them from there.
+
+    Args:
+        supernet: its weights are used as they are at each call.
+        preprocessing: applied to the pixels.
+        calibration: training images for batch norm statistics; the first 2,000 are used.
+    """
+
+    def __init__(self, supernet: Supernet, preprocessing: Preprocessing, calibration: ImageSet):
+        self.supernet = supernet
+        self.preprocessing = preprocessing
+        self.calibration = calibration.take(_spread(len(calibration), CALIBRATION_IMAGES))
+        self.traces: Counter[str] = Counter()
+        self._resized: dict[tuple[int, int], ImageSet] = {}
+        images = tf.TensorSpec((None, None, None, 3), tf.uint8)
+        code = tf.TensorSpec((supernet.space.n_genes,), tf.int32)
+        momentum = tf.TensorSpec((), tf.float32)
+        self._observe = tf.function(self._observe_batch, input_signature=[images, code, momentum])
+        self._predict = tf.function(self._predict_batch, input_signature=[images, code])
+
+    def _observe_batch(self, images, code, momentum):
+        self.traces["calibrate"] += 1
+        self.supernet(self.preprocessing(images), code, training=True, momentum=momentum)
+
+    def _predict_batch(self, images, code):
+        self.traces["predict"] += 1
+        return self.supernet(self.preprocessing(images), code)
+
+    def calibrate(self, arch: Arch) -> None:
+        """Recomputes the batch norm statistics at this arch and its resolution, as the mean over batches."""
+        code = self.supernet.space.encode(arch)
+        for index, (images, _) in enumerate(self._at(self.calibration, arch.resolution).batches(BATCH)):
+            self._observe(images, code, index / (index + 1))
+
+    def logits(self, arch: Arch, images: ImageSet) -> np.ndarray:
+        """Logits of a calibrated arch: float32 of shape (images, classes)."""
+        code = self.supernet.space.encode(arch)
+        batches = self._at(images, arch.resolution).batches(BATCH)
+        return np.concatenate([self._predict(pixels, code).numpy() for pixels, _ in batches])
+
+    def accuracy(self, arch: Arch, images: ImageSet) -> float:
+        """Top-1 accuracy (0 to 1) after calibration at this arch."""
+        self.calibrate(arch)
+        return float((self.logits(arch, images).argmax(1) == images.labels).mean())
+
+    def _at(self, images: ImageSet, resolution: int) -> ImageSet:
+        key = (id(images), resolution)
+        if key not in self._resized:
+            self._resized[key] = images.resized(resolution)
+        return self._resized[key]
+
+
+def _spread(n: int, most: int) -> np.ndarray:
+    """At most `most` indices, evenly spread over n."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))

@@ -1,0 +1,85 @@
+"""Checkpoints: one file with all weights, written whole or not at all.
+
+Archs, images and learning rate of a step follow from the seed and the step's number, so weights, optimizer state and
+that number are all there is to keep.
+"""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from ofa_tf.errors import FormatError
+from ofa_tf.jsonio import write_bytes
+from ofa_tf.progress import SILENT, Progress
+
+KEEP = 2
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """File of the state before step `step`."""
+    return folder / f"step-{step:08d}.npz"
+
+
+def save(folder: Path, step: int, variables: Mapping[str, keras.Variable]) -> Path:
+    """Writes the state before step `step` and removes all but the newest two.
+
+    Raises:
+        OSError: the disk is full or not writable; older checkpoints are untouched.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: np.asarray(variable) for name, variable in variables.items()})
+    path = checkpoint_path(folder, step)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, buffer.getvalue())
+    for old in steps(folder)[:-KEEP]:
+        checkpoint_path(folder, old).unlink(missing_ok=True)
+    return path
+
+
+def steps(folder: Path) -> list[int]:
+    """The steps that checkpoints exist of, ascending."""
+    return sorted(int(path.stem[5:]) for path in folder.glob("step-*.npz") if path.stem[5:].isdigit())
+
+
+def load(path: Path, variables: Mapping[str, keras.Variable]) -> None:
+    """Reads a checkpoint into variables; all of them or none.
+
+    Raises:
+        FormatError: the file is damaged, or of another network; names the variable.
+    """
+    arrays = {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for name, variable in variables.items():
+                arrays[name] = file[name]
+                if arrays[name].shape != tuple(variable.shape):
+                    shapes = f"{arrays[name].shape}, not {tuple(variable.shape)}"
+                    raise FormatError(f"{path} is of another network: {name} has the shape {shapes}.")
+    except KeyError as error:
+        raise FormatError(f"{path} is of another network: it lacks {error}.") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(f"{path} is damaged: {error}.") from None
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+
+
+def load_newest(folder: Path, variables: Mapping[str, keras.Variable], progress: Progress = SILENT) -> int:
+    """Reads the newest checkpoint that is whole; damaged ones are named and skipped.
+
+    Returns:
+        The step to go on with; 0 if there is none.
+    """
+    for step in reversed(steps(folder)):
+        try:
+            load(checkpoint_path(folder, step), variables)
+        except FormatError as error:
+            progress.note(f"Skipped a checkpoint: {error}")
+        else:
+            return step
+    return 0

@@ -1,0 +1,83 @@
+"""The ledger of a workdir: which stages are done, how far the others are, and what came out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ofa_tf.errors import FormatError
+from ofa_tf.jsonio import check_keys, from_document, read_json, write_json
+from ofa_tf.training.recipe import STAGES
+
+STATES = ("running", "done")
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """Where one stage stands.
+
+    Args:
+        state: "running" or "done".
+        step: steps done.
+        steps: steps in all.
+        metrics: what was measured at its end, by name.
+    """
+
+    state: str
+    step: int
+    steps: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self):
+        whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in (self.step, self.steps))
+        if self.state not in STATES or not whole or not isinstance(self.metrics, Mapping):
+            raise FormatError(f"A stage of the ledger is broken: {self}.")
+
+
+class Ledger:
+    """The stages of a workdir, kept in `ledger.json`.
+
+    Args:
+        path: the file; it need not exist yet.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.stages: dict[str, StageRecord] = {}
+        if path.exists():
+            document = read_json(path)
+            check_keys(document, {"stages"}, set(), str(path))
+            check_keys(document["stages"], set(), set(STAGES), f"{path}, `stages`,")
+            for stage, record in document["stages"].items():
+                self.stages[stage] = from_document(StageRecord, record, f"{path}, stage {stage!r},")
+
+    def done(self, stage: str) -> bool:
+        """Whether a stage is finished."""
+        return stage in self.stages and self.stages[stage].state == "done"
+
+    def last_done(self) -> str | None:
+        """The last of the stages, in order, that are finished without a gap; None if not even the first is."""
+        finished = None
+        for stage in STAGES:
+            if not self.done(stage):
+                break
+            finished = stage
+        return finished
+
+    def record(self, stage: str, record: StageRecord) -> None:
+        """Writes down where a stage stands."""
+        self.stages[stage] = record
+        self._save()
+
+    def forget(self, stages: tuple[str, ...]) -> None:
+        """Strikes stages out, as before starting them anew."""
+        for stage in stages:
+            self.stages.pop(stage, None)
+        self._save()
+
+    def _save(self) -> None:
+        records: dict[str, Any] = {
+            stage: {**record.__dict__, "metrics": dict(record.metrics)}
+            for stage, record in sorted(self.stages.items(), key=lambda item: STAGES.index(item[0]))
+        }
+        write_json(self.path, {"stages": records})

@@ -1,0 +1,182 @@
+"""Recipes: the hyper-parameters of progressive shrinking, as data, and the schedules that follow from them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ofa_tf.data.augment import Augment, require_number
+from ofa_tf.errors import FormatError
+from ofa_tf.jsonio import check_keys, from_document
+
+STAGES = ("full", "kernel", "depth", "width")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One run of a stage with its own learning rate schedule.
+
+    Args:
+        stage: "full", "kernel", "depth" or "width".
+        epochs: passes over the training images, warm-up not counted.
+        warmup_epochs: passes with a linearly growing learning rate, before.
+        base_lr: peak learning rate for 64 images per step; it grows linearly with the batch.
+        subnets: archs sampled per step; their gradients are summed.
+        choices: how many choices of the stage's own dimension are open, counted from the largest; 0 for all.
+    """
+
+    stage: str
+    epochs: float
+    warmup_epochs: float
+    base_lr: float
+    subnets: int = 1
+    choices: int = 0
+
+    def __post_init__(self):
+        if self.stage not in STAGES:
+            raise FormatError(f"Recipe: `stage` (={self.stage!r}) must be one of {list(STAGES)}.")
+        require_number("epochs", self.epochs, 0, 1e6)
+        require_number("warmup_epochs", self.warmup_epochs, 0, 1e6)
+        require_number("base_lr", self.base_lr, 0, 1e3)
+        for name, low in (("subnets", 1), ("choices", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= 64:
+                raise FormatError(f"Recipe: `{name}` (={value!r}) must be an integer from {low} to 64.")
+
+    def sampling(self) -> dict[str, int | None]:
+        """Arguments of `SearchSpace.sample`: how many of the largest choices are open; None for all."""
+        order = STAGES.index(self.stage)
+        open_choices = {
+            name: 1 if index > order else None
+            for index, name in enumerate(("kernel_choices", "depth_choices", "expand_choices"), start=1)
+        }
+        if self.choices and order:
+            open_choices[("kernel_choices", "depth_choices", "expand_choices")[order - 1]] = self.choices
+        return open_choices
+
+    @property
+    def distils(self) -> bool:
+        """Whether the largest network teaches: in every stage but the first."""
+        return self.stage != "full"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All hyper-parameters of a training (Cai et al., ICLR 2020, section 4.1 and appendix A).
+
+    Args:
+        name: its name.
+        batch: images per step.
+        phases: in the order of the stages.
+        augment: random changes of the images.
+        momentum: Nesterov momentum of SGD.
+        weight_decay: added to the gradients of kernels, not of batch norm, biases and kernel matrices.
+        label_smoothing: share of the target spread over all classes.
+        kd_ratio: weight of the soft cross-entropy with the teacher, added to the hard one.
+    """
+
+    name: str
+    batch: int
+    phases: tuple[Phase, ...]
+    augment: Augment
+    momentum: float = 0.9
+    weight_decay: float = 3e-5
+    label_smoothing: float = 0.1
+    kd_ratio: float = 1.0
+
+    def __post_init__(self):
+        if not isinstance(self.batch, int) or isinstance(self.batch, bool) or not 1 <= self.batch <= 1 << 20:
+            raise FormatError(f"Recipe: `batch` (={self.batch!r}) must be a positive integer.")
+        for name, high in (("momentum", 0.999), ("weight_decay", 1), ("label_smoothing", 0.9), ("kd_ratio", 100)):
+            require_number(name, getattr(self, name), 0, high)
+        order = [STAGES.index(phase.stage) for phase in self.phases]
+        if order != sorted(order) or set(order) != set(range(len(STAGES))):
+            stages = [phase.stage for phase in self.phases]
+            raise FormatError(f"Recipe: the stages of its `phases` (={stages}) must be {list(STAGES)}, in this order.")
+
+    def to_document(self) -> dict[str, Any]:
+        """The recipe as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], where: str = "The recipe") -> "Recipe":
+        """Reads a recipe from JSON values.
+
+        Raises:
+            FormatError: unknown or missing keys, or a value out of its range.
+        """
+        required = {"name", "batch", "phases", "augment"}
+        check_keys(document, required, set(cls.__dataclass_fields__) - required, where)
+        if not isinstance(document["phases"], list | tuple):
+            raise FormatError(f"{where}: `phases` (={document['phases']!r}) must be a list.")
+        phases = tuple(from_document(Phase, phase, f"{where}, phase,") for phase in document["phases"])
+        augment = from_document(Augment, document["augment"], f"{where}, `augment`,")
+        return cls(**{**document, "phases": phases, "augment": augment})
+
+
+@dataclass(frozen=True)
+class Span:
+    """The steps of one phase within its stage, counted from 0: `start <= step < stop`."""
+
+    phase: Phase
+    start: int
+    warmup: int
+    stop: int
+
+    def learning_rate(self, step: int, batch: int) -> float:
+        """Linear warm-up from 0, then a half cosine to 0; scaled linearly with the batch.
+
+        Args:
+            step: step of the stage, within this span.
+            batch: images per step.
+        """
+        peak = self.phase.base_lr * batch / 64
+        done = step - self.start
+        if done < self.warmup:
+            return peak * (done + 1) / self.warmup
+        return peak * 0.5 * (1 + math.cos(math.pi * (done - self.warmup) / (self.stop - self.start - self.warmup)))
+
+
+def spans(recipe: Recipe, stage: str, n_images: int) -> list[Span]:
+    """The phases of a stage laid out in steps, for a training set of `n_images`; each has at least one step."""
+    per_epoch = n_images / recipe.batch
+    result, start = [], 0
+    for phase in recipe.phases:
+        if phase.stage == stage:
+            warmup = round(phase.warmup_epochs * per_epoch)
+            stop = start + warmup + max(1, round(phase.epochs * per_epoch))
+            result.append(Span(phase, start, warmup, stop))
+            start = stop
+    return result
+
+
+def _published(full: float, kernel: float, depth: float, width: float) -> tuple[Phase, ...]:
+    """Phases in the published proportions, each argument scaling the epochs of one stage."""
+    return (
+        Phase("full", 180 * full, 0, 0.08),
+        Phase("kernel", 120 * kernel, 5 * kernel, 0.03),
+        Phase("depth", 25 * depth, 0, 0.0025, subnets=2, choices=2),
+        Phase("depth", 120 * depth, 5 * depth, 0.0075, subnets=2),
+        Phase("width", 25 * width, 0, 0.0025, subnets=4, choices=2),
+        Phase("width", 120 * width, 5 * width, 0.0075, subnets=4),
+    )
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("imagenet", batch=64, phases=_published(1, 1, 1, 1), augment=Augment()),
+        Recipe(
+            "demo",
+            batch=64,
+            phases=(
+                Phase("full", 20, 2, 0.1),
+                Phase("kernel", 8, 1, 0.05),
+                Phase("depth", 8, 1, 0.05, subnets=2),
+                Phase("width", 20, 1, 0.05, subnets=3),
+            ),
+            augment=Augment(area=(0.7, 1.2), aspect=(0.85, 1.2), flip=False),
+            weight_decay=1e-4,
+        ),
+    )
+}

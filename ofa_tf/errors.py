@@ -17,6 +17,10 @@ class DataError(OfaError):
     """Images or labels that cannot be used."""
 
 
+class DownloadError(OfaError):
+    """A file that could not be fetched, or is not the one that was asked for."""
+
+
 class WorkdirError(OfaError):
     """A workdir that belongs to something else, is in use, or lacks a needed step."""
 

@@ -14,6 +14,7 @@ from ofa_tf.data import ImageSet
 from ofa_tf.errors import FormatError
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.space import Arch, SearchSpace
+from ofa_tf.statistics import spearman
 
 Pairs = list[tuple[Arch, float]]
 JOURNAL = "pairs.jsonl"
@@ -137,15 +138,3 @@ def _train_member(
     model.fit(inputs, targets, batch_size=len(targets), epochs=epochs, shuffle=False, verbose=0)
     return [tuple(np.array(weight) for weight in layer.get_weights()) for layer in layers]
 
-
-def spearman(first: np.ndarray, second: np.ndarray) -> float:
-    """Rank correlation of two series; 0 if one of them is constant."""
-    ranks = [_mean_ranks(series) for series in (first, second)]
-    if any(rank.std() == 0 for rank in ranks):
-        return 0.0
-    return float(np.corrcoef(*ranks)[0, 1])
-
-
-def _mean_ranks(series: np.ndarray) -> np.ndarray:
-    _, inverse, counts = np.unique(series, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]

@@ -1,1 +1,1 @@
-""""""
+"""Latency: devices, tables, and building one."""

@@ -83,10 +83,10 @@ def state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     root = read_checkpoint(path)
     tensors = root["state_dict"] if isinstance(root, dict) and "state_dict" in root else root
     if not isinstance(tensors, dict) or not tensors:
-        raise FormatError(f"{path} must hold tensors by name, not a {type(tensors).__name__}.")
+        raise FormatError(f"{path} must hold tensors by name, not {type(tensors).__name__}.")
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, np.ndarray):
-            raise FormatError(f"{path}: {short(str(name))} must be a tensor, not a {type(tensor).__name__}.")
+            raise FormatError(f"{path}: {short(str(name))} must be a tensor, not {type(tensor).__name__}.")
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     return tensors

@@ -1,0 +1,23 @@
+"""`ofa-tf demo`."""
+
+import click
+
+from ofa_tf.cli.common import json_option, library, workdir_option
+
+
+@click.command("demo")
+@workdir_option("ofa-demo")
+@click.option("--data", metavar="SPEC", help="`digits`, or a folder with train/<class>/*.jpg.  [default: digits]")
+@json_option
+def command(workdir, data, as_json):
+    """The whole story on bundled data: train, measure, search, export; a few minutes on a laptop CPU."""
+    with library() as progress:
+        from ofa_tf.demo import run_demo
+
+        result = run_demo(workdir, data, progress)
+    from ofa_tf.cli.export import print_exports
+
+    print_exports(result.exports, as_json, seconds=round(result.seconds, 1), traces=result.traces)
+    if not as_json:
+        click.echo("Latencies: 10th percentile of the runs. Accuracies: on validation images never used before.")
+        click.echo(f"The accuracy-latency front is drawn in {result.plot}.")

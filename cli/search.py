@@ -1,0 +1,52 @@
+"""`ofa-tf search`."""
+
+import click
+
+from ofa_tf.cli.common import (
+    Milliseconds,
+    device_option,
+    json_option,
+    library,
+    milliseconds,
+    percent,
+    precision_option,
+    print_json,
+    print_table,
+    workdir_option,
+)
+
+
+@click.command("search")
+@workdir_option()
+@device_option
+@click.option("--latency", "budgets", type=Milliseconds(), multiple=True, required=True, help="Budget; may be repeated.")
+@precision_option
+@click.option("--out", type=click.Path(dir_okay=False), help="Also write the arch of the last budget to this file.")
+@json_option
+def command(workdir, device, budgets, precision, out, as_json):
+    """Search the most accurate subnet for each latency budget."""
+    with library() as progress:
+        from ofa_tf.jsonio import write_json
+        from ofa_tf.pipeline import find
+        from ofa_tf.project import open_existing
+
+        project = open_existing(workdir, progress)
+        choices = [find(project, device, budget, precision) for budget in budgets]
+        if out:
+            write_json(out, choices[-1].arch.to_document())
+    if as_json:
+        print_json({"choices": [{**choice.__dict__, "arch": choice.arch.to_document()} for choice in choices]})
+        return
+    rows = [
+        (
+            milliseconds(choice.budget_ms),
+            milliseconds(choice.predicted_ms, choice.predicted_ms_error),
+            percent(choice.predicted_accuracy),
+            f"{choice.n_macs / 1e6:.2f} M",
+            f"{choice.n_params / 1e3:.0f} k",
+            choice.arch,
+        )
+        for choice in choices
+    ]
+    columns = ["budget", "predicted latency", "predicted accuracy", "MACs", "parameters", "arch (kernel x expand)"]
+    print_table(columns, rows, f"Best subnets for {choices[0].device}")

@@ -1,0 +1,71 @@
+"""From a Keras model to the bytes of a `.tflite` file."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ofa_tf.blocks import Block
+from ofa_tf.errors import ExportError
+from ofa_tf.quiet import quiet
+from ofa_tf.space import Arch, SearchSpace
+from ofa_tf.subnet import block_model, build_subnet
+
+
+def to_tflite(model: keras.Model, precision: str, representative: Sequence[np.ndarray] = ()) -> bytes:
+    """Converts a model with post-training quantisation.
+
+    Args:
+        model: of static input shape, batch free.
+        precision: "int8" (full integer, input and output too), "fp16" (weights) or "fp32".
+        representative: inputs that the ranges of int8 are taken from, each of shape (1, ...).
+
+    Raises:
+        ExportError: the converter fails; the end of what it printed is in the message.
+    """
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    if precision != "fp32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "fp16":
+        converter.target_spec.supported_types = [tf.float16]
+    if precision == "int8":
+        if not len(representative):
+            raise ExportError("Full-integer quantisation needs representative images, and there are none.")
+        converter.representative_dataset = lambda: ([sample] for sample in representative)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    try:
+        with quiet():
+            return converter.convert()
+    except (RuntimeError, ValueError) as error:  # what the converter raises: ConverterError is a ValueError
+        said = " ".join(str(error).split())[:300]
+        raise ExportError(f"The network could not be converted to TFLite: {said}") from error
+
+
+class BlockConverter:
+    """Makes the files that a latency table is measured with: fresh weights, random ranges.
+
+    Args:
+        space: of the archs.
+        n_classes: outputs of their classifiers.
+        precision: "int8", "fp16" or "fp32".
+    """
+
+    def __init__(self, space: SearchSpace, n_classes: int, precision: str):
+        self.space = space
+        self.n_classes = n_classes
+        self.precision = precision
+
+    def block(self, block: Block) -> bytes:
+        """A file of one block; its input may be resized."""
+        return self._convert(block_model(block, self.space.bn_epsilon))
+
+    def network(self, arch: Arch) -> bytes:
+        """A file of a whole subnet."""
+        return self._convert(build_subnet(self.space, arch, self.n_classes))
+
+    def _convert(self, model: keras.Model) -> bytes:
+        shape = (1, *model.inputs[0].shape[1:])
+        noise = np.random.default_rng(0).uniform(-1, 1, (2, *shape)).astype(np.float32)
+        return to_tflite(model, self.precision, noise)

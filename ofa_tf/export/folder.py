@@ -1,0 +1,125 @@
+"""An export: a folder with the file, its labels, its arch and the truth about it; whole or not there at all."""
+
+import hashlib
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ofa_tf._version import VERSION
+from ofa_tf.errors import ExportError
+from ofa_tf.jsonio import write_bytes, write_json
+from ofa_tf.space import Arch
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is known about an exported file.
+
+    Args:
+        sha256: of the file.
+        size_bytes: of the file.
+        precision: "int8", "fp16" or "fp32".
+        arch: the subnet.
+        device: facts about the device that it was chosen for.
+        runtime: what ran it there.
+        budget_ms: the latency asked for, or None.
+        predicted_ms: by the table, whose source is `table_source`.
+        predicted_ms_error: mean error of the table on whole subnets, as a share; None if it was not validated.
+        table_source: "measured", "modelled" or "imported".
+        measured_ms: of the file itself on the device, by the table's statistic; None if the device is not at hand.
+        measured_median_ms: the median of the same runs.
+        latency_statistic: which percentile of the runs both latencies are.
+        n_macs: multiply-accumulates for one image.
+        n_params: trainable parameters.
+        float_accuracy: of the subnet on the validation images (0 to 1).
+        file_accuracy: of the file on the same images.
+        agreement: share of images that both put into the same class.
+        validation_images: how many there were.
+        predicted_accuracy: by the predictor, or None.
+        preprocessing: `(pixel - mean) / std` gives the network's input.
+        input_quantization: scale and zero point of the input, or None.
+        ops: operators with how often each occurs.
+        tensor_types: element types with how many tensors have each.
+    """
+
+    sha256: str
+    size_bytes: int
+    precision: str
+    arch: Mapping[str, Any]
+    device: Mapping[str, Any]
+    runtime: Mapping[str, Any]
+    budget_ms: float | None
+    predicted_ms: float | None
+    predicted_ms_error: float | None
+    table_source: str | None
+    measured_ms: float | None
+    measured_median_ms: float | None
+    latency_statistic: str | None
+    n_macs: int
+    n_params: int
+    float_accuracy: float
+    file_accuracy: float
+    agreement: float
+    validation_images: int
+    predicted_accuracy: float | None
+    preprocessing: Mapping[str, Sequence[float]]
+    ops: Mapping[str, int]
+    tensor_types: Mapping[str, int]
+
+
+def write_export(
+    folder: Path, content: bytes, classes: Sequence[str], arch: Arch, manifest: Manifest, force: bool = False
+) -> None:
+    """Writes `model.tflite`, `labels.txt`, `arch.json` and `manifest.json`.
+
+    Args:
+        folder: where; its parents are made.
+        content: the file.
+        classes: labels, in the order of the outputs.
+        arch: the subnet.
+        manifest: the truth about the file.
+        force: whether an export that is already there may be replaced.
+
+    Raises:
+        ExportError: the folder exists and `force` is not given, or it is not an export.
+    """
+    if folder.exists() and not (folder / "manifest.json").exists():
+        raise ExportError(f"{folder} exists and is not an export of ofa-tf: choose another name.")
+    if folder.exists() and not force:
+        raise ExportError(f"{folder} exists: choose another name with `--name`, or replace it with `--force`.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        write_bytes(temporary / "model.tflite", content)
+        write_bytes(temporary / "labels.txt", "".join(f"{name}\n" for name in classes).encode())
+        write_json(temporary / "arch.json", arch.to_document())
+        write_json(temporary / "manifest.json", {**manifest.__dict__, "versions": versions()})
+        temporary.chmod(0o755)
+        if folder.exists():
+            old = folder.with_name(f".{folder.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(folder, old)
+            os.rename(temporary, folder)
+            shutil.rmtree(old)
+        else:
+            os.rename(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def sha256_of(content: bytes) -> str:
+    """Hex digest of a file's bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made a file."""
+    packages = ("tensorflow", "keras", "ai-edge-litert", "numpy")
+    return {"ofa-tf": VERSION, "python": platform.python_version(), **{name: version(name) for name in packages}}

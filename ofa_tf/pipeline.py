@@ -1,0 +1,379 @@
+"""The main job, step by step: train, measure, predict, search, export. Each command is one of these functions."""
+
+import dataclasses
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ofa_tf.accuracy.evaluate import SubnetEvaluator
+from ofa_tf.accuracy.fit import collect_pairs, fit_predictor
+from ofa_tf.accuracy.predictor import Predictor
+from ofa_tf.blocks import count_macs, count_params, walk
+from ofa_tf.data import ImageSet
+from ofa_tf.errors import DeviceError, ExportError, WorkdirError
+from ofa_tf.export.convert import BlockConverter, to_tflite
+from ofa_tf.export.folder import Manifest, sha256_of, write_export
+from ofa_tf.export.model_file import ModelFile, inspect_file
+from ofa_tf.jsonio import read_json, write_json
+from ofa_tf.latency.device import Workload
+from ofa_tf.latency.measure import STATISTIC, build_table
+from ofa_tf.latency.store import find_table, table_name
+from ofa_tf.latency.table import LatencyTable
+from ofa_tf.project import Project
+from ofa_tf.search import Budget, search
+from ofa_tf.space import Arch
+from ofa_tf.subnet import extract
+from ofa_tf.supernet import Supernet
+from ofa_tf.training.ledger import StageRecord
+from ofa_tf.training.recipe import STAGES
+from ofa_tf.training.trainer import Trainer, load_stage
+from ofa_tf.workdir import Config
+
+PREDICTOR, PREDICTOR_FACTS = "predictor.npz", "predictor.json"
+REPRESENTATIVE_IMAGES = 200
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Training:
+    """What `train` did.
+
+    Args:
+        stages: the record of each stage asked for, earlier ones included.
+        traces: how often each function of the training step was traced in this process.
+    """
+
+    stages: Mapping[str, StageRecord]
+    traces: Mapping[str, int]
+
+
+def train(project: Project, stage: str, restart: bool = False) -> Training:
+    """Trains a stage, and the earlier ones that are missing.
+
+    Args:
+        project: the workdir.
+        stage: "full", "kernel", "depth", "width", or "all".
+        restart: whether to train this stage anew although it is done or begun; others are not touched.
+
+    Raises:
+        OfaError: the data, the workdir or the training itself has a fault that the message names.
+    """
+    wanted = STAGES if stage == "all" else STAGES[: STAGES.index(stage) + 1]
+    workdir, ledger = project.workdir, project.workdir.ledger()
+    with workdir.lock():
+        if restart:
+            for name in STAGES if stage == "all" else (stage,):
+                shutil.rmtree(workdir.checkpoints(name), ignore_errors=True)
+                ledger.forget((name,))
+        missing = [name for name in wanted if not ledger.done(name)]
+        traces: Mapping[str, int] = {}
+        if missing:
+            earlier = [name for name in missing if name != wanted[-1]]
+            if earlier and stage != "all":
+                project.progress.note(f"Stage `{stage}` needs {', '.join(earlier)} first: training them now.")
+            trainer = Trainer(workdir, project.config, project.data, project.progress)
+            for name in missing:
+                trainer.train(name)
+            traces = trainer.traces
+    stages = workdir.ledger().stages
+    return Training({name: stages[name] for name in wanted}, traces)
+
+
+def load_supernet(project: Project) -> Supernet:
+    """The trained supernet.
+
+    Raises:
+        WorkdirError: a stage is missing.
+    """
+    config, ledger = project.config, project.workdir.ledger()
+    for stage in STAGES:
+        if not ledger.done(stage):
+            raise WorkdirError(f"Stage `{stage}` of {project.workdir} is not trained: run `ofa-tf train --stage width`.")
+    supernet = Supernet(config.space, len(config.classes), seed=config.seed)
+    load_stage(project.workdir, STAGES[-1], supernet)
+    return supernet
+
+
+def make_evaluator(project: Project) -> SubnetEvaluator:
+    """An evaluator of the trained supernet's subnets."""
+    return SubnetEvaluator(load_supernet(project), project.config.preprocessing, project.data.train)
+
+
+# --- predictor and table ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FittedPredictor:
+    """A predictor with the error it has on archs that it did not see."""
+
+    predictor: Predictor
+    errors: Mapping[str, float]
+
+
+def fit(project: Project, n_archs: int = 100, evaluator: SubnetEvaluator | None = None) -> FittedPredictor:
+    """Evaluates subnets on held-out training images and fits the accuracy predictor to them.
+
+    Args:
+        project: the workdir.
+        n_archs: subnets in all; those evaluated in earlier calls count.
+        evaluator: of the trained supernet, if there is one already.
+    """
+    workdir, config = project.workdir, project.config
+    evaluator = evaluator or make_evaluator(project)
+    with workdir.lock():
+        pairs = collect_pairs(
+            evaluator, project.data.tune, n_archs, config.seed, workdir.accuracy, project.progress
+        )
+        predictor, errors = fit_predictor(config.space, pairs, config.seed)
+        predictor.save(workdir.accuracy / PREDICTOR)
+        write_json(workdir.accuracy / PREDICTOR_FACTS, {"errors": errors})
+    return FittedPredictor(predictor, errors)
+
+
+def load_predictor(project: Project) -> FittedPredictor | None:
+    """The workdir's predictor, or None if none was fitted yet."""
+    folder = project.workdir.accuracy
+    if not (folder / PREDICTOR).exists() or not (folder / PREDICTOR_FACTS).exists():
+        return None
+    predictor = Predictor.load(folder / PREDICTOR, project.config.space)
+    return FittedPredictor(predictor, read_json(folder / PREDICTOR_FACTS)["errors"])
+
+
+def measure_table(
+    project: Project, device: str = "host", precision: str = "int8", resolutions: Sequence[int] | None = None
+) -> tuple[Path, LatencyTable]:
+    """Measures the latency table of a device for the workdir's space and keeps it.
+
+    Raises:
+        DeviceError: the device is not at hand.
+    """
+    if device != "host":
+        raise DeviceError(f"The device {device!r} cannot be measured from here; `host` can.")
+    config, host = project.config, project.host
+    unknown = sorted(set(resolutions or ()) - set(config.space.resolutions))
+    if unknown:
+        raise DeviceError(f"`resolution` (={unknown[0]}) must be one of the space's {list(config.space.resolutions)}.")
+    n_classes = len(config.classes)
+    converter = BlockConverter(config.space, n_classes, precision)
+    with project.workdir.lock():
+        table = build_table(
+            config.space, n_classes, precision, host, converter, resolutions, seed=config.seed, progress=project.progress
+        )
+        path = project.workdir.tables / table_name("host", host.runtime(), precision)
+        path.parent.mkdir(exist_ok=True)
+        table.save(path)
+    return path, table
+
+
+def get_table(project: Project, device: str, precision: str) -> LatencyTable:
+    """The table of a device; that of the host is measured if it is missing.
+
+    Raises:
+        DeviceError: no such device.
+    """
+    table = find_table(project.workdir.tables, device, precision, project.host)
+    if table is not None:
+        return table
+    project.progress.note(f"There is no {precision} table of this machine yet: measuring one.")
+    return measure_table(project, device, precision)[1]
+
+
+# --- search -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A subnet found for a budget; latency and accuracy are predictions.
+
+    Args:
+        arch: the subnet.
+        device: label of the table, with its precision and source.
+        budget_ms: the latency asked for.
+        predicted_ms: by the table.
+        table_source: "measured", "modelled" or "imported".
+        predicted_ms_error: mean error of the table on whole subnets, as a share; None if it was not validated.
+        predicted_accuracy: by the predictor (0 to 1).
+        n_macs: multiply-accumulates for one image.
+        n_params: trainable parameters.
+    """
+
+    arch: Arch
+    device: str
+    budget_ms: float
+    predicted_ms: float
+    table_source: str
+    predicted_ms_error: float | None
+    predicted_accuracy: float
+    n_macs: int
+    n_params: int
+
+
+def find(project: Project, device: str, budget_ms: float, precision: str = "int8") -> Choice:
+    """Searches the best subnet for a latency budget; a missing table of the host or predictor is made first.
+
+    Raises:
+        InfeasibleError: no subnet is that fast; the message has the fastest.
+        OfaError: no such device, or nothing trained yet.
+    """
+    table = get_table(project, device, precision)
+    fitted = load_predictor(project)
+    if fitted is None:
+        project.progress.note("There is no accuracy predictor yet: fitting one.")
+        fitted = fit(project)
+    return find_with(project, table, fitted.predictor, budget_ms)
+
+
+def find_with(project: Project, table: LatencyTable, predictor: Predictor, budget_ms: float) -> Choice:
+    """Searches with a table and a predictor at hand."""
+    space, n_classes = project.config.space, len(project.config.classes)
+    costs = table.costs(space, n_classes)
+    budget = Budget("latency", "ms", costs, budget_ms)
+    found = search(space, predictor, [budget], seed=project.config.seed)
+    return _choice(project, table, found.code, budget_ms, float(costs(found.code[None])[0]), float(found.score))
+
+
+def _choice(
+    project: Project, table: LatencyTable, code: np.ndarray, budget_ms: float, latency_ms: float, accuracy: float
+) -> Choice:
+    space = project.config.space
+    arch = space.decode_one(code)
+    blocks = walk(space, arch, len(project.config.classes))
+    return Choice(
+        arch=arch,
+        device=table.label,
+        budget_ms=budget_ms,
+        predicted_ms=latency_ms,
+        table_source=table.source,
+        predicted_ms_error=None if table.validation is None else table.validation["mape"],
+        predicted_accuracy=accuracy,
+        n_macs=count_macs(blocks),
+        n_params=count_params(blocks),
+    )
+
+
+# --- export -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Export:
+    """An exported subnet: where it is, and the truth about it."""
+
+    folder: Path
+    manifest: Manifest
+
+
+def export(
+    project: Project,
+    arch: Arch,
+    precision: str = "int8",
+    device: str = "host",
+    choice: Choice | None = None,
+    name: str | None = None,
+    force: bool = False,
+    evaluator: SubnetEvaluator | None = None,
+) -> Export:
+    """Extracts a subnet, recalibrates, converts, runs the file on the validation images, and writes the folder.
+
+    Args:
+        project: the workdir.
+        arch: the subnet.
+        precision: "int8", "fp16" or "fp32".
+        device: what it is for; the host is measured.
+        choice: the search's answer, if it was searched for.
+        name: of the folder in `exports/`.
+        force: whether an export of that name may be replaced.
+        evaluator: of the trained supernet, if there is one already.
+
+    Raises:
+        ExportError: the conversion fails, a float tensor is left in a full-integer file, or the folder exists.
+    """
+    config, data = project.config, project.data
+    name = name or (f"{device}-{choice.budget_ms:g}ms-{precision}" if choice else f"{device}-{precision}")
+    folder = project.workdir.exports / name
+    if folder.parent != project.workdir.exports or name.startswith("."):
+        raise ExportError(f"`name` (={name!r}) must be a plain folder name.")
+    if folder.exists() and not force:
+        raise ExportError(f"{folder} exists: choose another name with --name, or replace it with --force.")
+    evaluator = evaluator or make_evaluator(project)
+    evaluator.calibrate(arch)
+    float_logits = evaluator.logits(arch, data.val)
+    model = extract(evaluator.supernet, arch)
+    content = to_tflite(model, precision, representative_inputs(data.train, arch.resolution, config))
+    facts = inspect_file(content)
+    if precision == "int8" and facts.n_float_tensors:
+        raise ExportError(f"{facts.n_float_tensors} tensors of the file are still floating-point: {facts.tensor_types}.")
+    model_file = ModelFile(content)
+    logits = model_file.logits(data.val, config.preprocessing)
+    blocks = walk(config.space, arch, len(config.classes))
+    timing = None
+    if device == "host":
+        host = dataclasses.replace(project.host, rounds=100)
+        (timing,) = host.measure([Workload(content)], seed=config.seed)
+    manifest = Manifest(
+        sha256=sha256_of(content),
+        size_bytes=len(content),
+        precision=precision,
+        arch=arch.to_document(),
+        device=project.host.facts() if device == "host" else {"name": device},
+        runtime=project.host.runtime() if device == "host" else {},
+        budget_ms=choice.budget_ms if choice else None,
+        predicted_ms=choice.predicted_ms if choice else None,
+        predicted_ms_error=choice.predicted_ms_error if choice else None,
+        table_source=choice.table_source if choice else None,
+        measured_ms=timing.percentile_ms(10) if timing else None,
+        measured_median_ms=timing.percentile_ms(50) if timing else None,
+        latency_statistic=STATISTIC if timing else None,
+        n_macs=count_macs(blocks),
+        n_params=count_params(blocks),
+        float_accuracy=_accuracy(float_logits, data.val),
+        file_accuracy=_accuracy(logits, data.val),
+        agreement=float((float_logits.argmax(1) == logits.argmax(1)).mean()),
+        validation_images=len(data.val),
+        predicted_accuracy=choice.predicted_accuracy if choice else None,
+        preprocessing={key: list(value) for key, value in config.preprocessing.__dict__.items()},
+        input_quantization=model_file.input_quantization,
+        ops=facts.ops,
+        tensor_types=facts.tensor_types,
+    )
+    with project.workdir.lock():
+        write_export(folder, content, config.classes, arch, manifest, force)
+    return Export(folder, manifest)
+
+
+def export_budget(
+    project: Project, budget_ms: float, precision: str = "int8", device: str = "host", name: str | None = None, force=False
+) -> Export:
+    """Searches the best subnet for a latency budget and exports it; arguments as for `find` and `export`."""
+    choice = find(project, device, budget_ms, precision)
+    return export(project, choice.arch, precision, device, choice, name, force)
+
+
+def export_arch_file(
+    project: Project, path: str | Path, precision: str = "int8", device: str = "host", name: str | None = None, force=False
+) -> Export:
+    """Exports the arch of a JSON file; arguments as for `export`.
+
+    Raises:
+        FormatError: not an arch.
+        SpaceError: an arch of another space.
+    """
+    arch = project.config.space.arch_from_document(read_json(path), str(path))
+    return export(project, arch, precision, device, None, name, force)
+
+
+def _accuracy(logits: np.ndarray, images: ImageSet) -> float:
+    return float((logits.argmax(1) == images.labels).mean())
+
+
+def representative_inputs(images: ImageSet, resolution: int, config: Config) -> list[np.ndarray]:
+    """Preprocessed training images, balanced over the classes and seeded, each of shape (1, resolution, resolution, 3)."""
+    order = np.random.default_rng([config.seed, 7]).permutation(len(images))
+    by_class = [order[images.labels[order] == label] for label in range(len(config.classes))]
+    turns = [members[turn] for turn in range(max(map(len, by_class))) for members in by_class if turn < len(members)]
+    chosen = images.take(np.array(turns[:REPRESENTATIVE_IMAGES])).resized(resolution)
+    return [config.preprocessing(pixels).numpy() for pixels, _ in chosen.batches(1)]

@@ -1,0 +1,127 @@
+"""A project of a user: a workdir, what it was made with, and its images."""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ofa_tf.data import Data, Preprocessing, load_data
+from ofa_tf.errors import DataError, FormatError, WorkdirError
+from ofa_tf.jsonio import read_json
+from ofa_tf.latency.device import HostDevice
+from ofa_tf.progress import SILENT, Progress
+from ofa_tf.spaces import get_space
+from ofa_tf.training.recipe import RECIPES, Recipe
+from ofa_tf.workdir import Config, Workdir
+
+DEFAULTS = {"space": "tiny", "data": "digits", "recipe": "demo", "seed": 0}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A workdir with its config; the images are loaded when they are first needed."""
+
+    workdir: Workdir
+    config: Config
+    progress: Progress = SILENT
+
+    @cached_property
+    def data(self) -> Data:
+        """The images.
+
+        Raises:
+            DataError: they are not those that the workdir was made with.
+        """
+        data = _load(self.config.data, self.config, self.workdir, self.progress)
+        if data.classes != self.config.classes:
+            raise DataError(f"{self.config.data} has other classes than when {self.workdir} was made.")
+        return data
+
+    @cached_property
+    def host(self) -> HostDevice:
+        """This machine as a device."""
+        return HostDevice()
+
+
+def open_project(
+    path: str | Path,
+    space: str | None = None,
+    data: str | None = None,
+    recipe: str | None = None,
+    seed: int | None = None,
+    progress: Progress = SILENT,
+) -> Project:
+    """Opens a workdir, or makes one.
+
+    Args:
+        path: the folder.
+        space: name of a space or a JSON file; default `tiny`. For a workdir that exists: None, or what it has.
+        data: data spec, default `digits`; likewise.
+        recipe: name of a recipe or a JSON file, default `demo`; likewise.
+        seed: seed of everything random, default 0; likewise.
+        progress: told about the work.
+
+    Raises:
+        WorkdirError: the workdir was made with something else.
+        OfaError: a name that is not known, or a file that is not valid.
+    """
+    workdir = Workdir(path)
+    given = {"space": space, "data": data, "recipe": recipe, "seed": seed}
+    if workdir.exists:
+        config = workdir.config()
+        for name, value in given.items():
+            if value is not None:
+                _refuse_other(workdir, config, name, value)
+        return Project(workdir, config, progress)
+    chosen = {name: DEFAULTS[name] if value is None else value for name, value in given.items()}
+    if Path(chosen["data"]).is_dir():
+        chosen["data"] = str(Path(chosen["data"]).resolve())
+    config = Config(
+        space=get_space(chosen["space"]),
+        data=chosen["data"],
+        classes=(),
+        preprocessing=Preprocessing(),
+        recipe=_recipe(chosen["recipe"]),
+        seed=chosen["seed"],
+    )
+    project = Project(workdir, config, progress)
+    images = _load(config.data, config, workdir, progress)
+    project = dataclasses.replace(project, config=dataclasses.replace(config, classes=images.classes))
+    project.__dict__["data"] = images
+    workdir.create(project.config)
+    return project
+
+
+def open_existing(path: str | Path, progress: Progress = SILENT) -> Project:
+    """Opens a workdir that was made before.
+
+    Raises:
+        WorkdirError: there is none.
+    """
+    workdir = Workdir(path)
+    return Project(workdir, workdir.config(), progress)
+
+
+def _refuse_other(workdir: Workdir, config: Config, name: str, value: str | int) -> None:
+    parsed = {"space": get_space, "recipe": _recipe}.get(name, lambda same: same)(value)
+    if name == "data" and Path(str(value)).is_dir():
+        parsed = str(Path(str(value)).resolve())
+    here = getattr(config, name)
+    if parsed != here:
+        shown = here if name in ("data", "seed") else here.name
+        raise WorkdirError(
+            f"The workdir {workdir} was made with --{name} {shown}, not {value}: leave the option out, or give another "
+            "--workdir."
+        )
+
+
+def _recipe(name: str) -> Recipe:
+    if name in RECIPES:
+        return RECIPES[name]
+    if not name.endswith(".json") and not Path(name).is_file():
+        raise FormatError(f"There is no recipe {name!r}: give one of {sorted(RECIPES)} or a JSON file.")
+    return Recipe.from_document(read_json(name), name)
+
+
+def _load(spec: str, config: Config, workdir: Workdir, progress: Progress) -> Data:
+    return load_data(spec, config.space.resolutions[-1], config.seed, workdir.cache, progress)

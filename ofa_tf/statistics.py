@@ -1,0 +1,31 @@
+"""How well predictions agree with what was measured."""
+
+import numpy as np
+
+
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
+    """Rank correlation of two series, ties at their mean rank; 0 if one of them is constant."""
+    ranks = [_mean_ranks(series) for series in (first, second)]
+    if any(rank.std() == 0 for rank in ranks):
+        return 0.0
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _mean_ranks(series: np.ndarray) -> np.ndarray:
+    _, inverse, counts = np.unique(series, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+
+
+def latency_errors(predicted_ms: np.ndarray, measured_ms: np.ndarray) -> dict[str, float]:
+    """The `validation` of a latency table.
+
+    Returns:
+        `subnets`, `mape` (mean absolute error as a share of the measured), `within_10pct` (share of subnets), `spearman`.
+    """
+    error = np.abs(predicted_ms / measured_ms - 1)
+    return {
+        "subnets": len(error),
+        "mape": float(error.mean()),
+        "within_10pct": float((error <= 0.1).mean()),
+        "spearman": spearman(predicted_ms, measured_ms),
+    }

@@ -45,6 +45,7 @@ def library() -> Iterator[Any]:
     """Loads TensorFlow without its chatter and yields a progress that draws bars, or lines where there is no terminal."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from ofa_tf.cli.progress import TerminalProgress
+
     from ofa_tf.quiet import quiet
 
     with TerminalProgress() as progress:

@@ -1,7 +1,6 @@
 """`ofa-tf demo`."""
 
 import click
-
 from ofa_tf.cli.common import json_option, library, workdir_option
 
 

@@ -1,7 +1,6 @@
 """`ofa-tf doctor`."""
 
 import click
-
 from ofa_tf.cli.common import json_option, print_json, print_table
 
 

@@ -1,7 +1,6 @@
 """`ofa-tf export`."""
 
 import click
-
 from ofa_tf.cli.common import (
     Milliseconds,
     device_option,

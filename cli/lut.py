@@ -1,7 +1,6 @@
 """`ofa-tf lut`."""
 
 import click
-
 from ofa_tf.cli.common import (
     device_option,
     json_option,

@@ -1,7 +1,6 @@
 """`ofa-tf predictor`."""
 
 import click
-
 from ofa_tf.cli.common import json_option, library, print_json, workdir_option
 
 

@@ -1,7 +1,6 @@
 """`ofa-tf search`."""
 
 import click
-
 from ofa_tf.cli.common import (
     Milliseconds,
     device_option,
@@ -19,7 +18,9 @@ from ofa_tf.cli.common import (
 @click.command("search")
 @workdir_option()
 @device_option
-@click.option("--latency", "budgets", type=Milliseconds(), multiple=True, required=True, help="Budget; may be repeated.")
+@click.option(
+    "--latency", "budgets", type=Milliseconds(), multiple=True, required=True, help="Budget; may be repeated."
+)
 @precision_option
 @click.option("--out", type=click.Path(dir_okay=False), help="Also write the arch of the last budget to this file.")
 @json_option

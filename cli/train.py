@@ -1,7 +1,6 @@
 """`ofa-tf train`."""
 
 import click
-
 from ofa_tf.cli.common import json_option, library, percent, print_json, print_table, workdir_option
 
 

@@ -160,7 +160,7 @@ def walk(space: SearchSpace, arch: Arch, n_classes: int) -> tuple[Block, ...]:
     first = width(space.first_width)
     add(
         "mbconv", first, name="first", mid_channels=channels, kernel=3, activation=space.first_activation,
-        skip=channels == first,
+        skip=space.first_skip and channels == first,
     )  # fmt: skip
     for slot, (index, position) in enumerate(zip(space.block_stages, space.block_positions, strict=True)):
         if position >= arch.depths[index]:

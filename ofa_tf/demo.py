@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-
 from ofa_tf.accuracy.fit import JOURNAL, read_journal
 from ofa_tf.pipeline import Export, export, find_with, fit, make_evaluator, measure_table, train
 from ofa_tf.progress import SILENT, Progress
@@ -77,5 +76,3 @@ def run_demo(path: str | Path, data: str | None = None, progress: Progress = SIL
         [f"{e.manifest.budget_ms:g} ms" for e in exports],
     )
     return Demo(exports, time.monotonic() - start, sum(training.traces.values()), plot)
-
-

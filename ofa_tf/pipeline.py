@@ -93,7 +93,9 @@ def load_supernet(project: Project) -> Supernet:
     config, ledger = project.config, project.workdir.ledger()
     for stage in STAGES:
         if not ledger.done(stage):
-            raise WorkdirError(f"Stage `{stage}` of {project.workdir} is not trained: run `ofa-tf train --stage width`.")
+            raise WorkdirError(
+                f"Stage `{stage}` of {project.workdir} is not trained: run `ofa-tf train --stage width`."
+            )
     supernet = Supernet(config.space, len(config.classes), seed=config.seed)
     load_stage(project.workdir, STAGES[-1], supernet)
     return supernet
@@ -126,9 +128,7 @@ def fit(project: Project, n_archs: int = 100, evaluator: SubnetEvaluator | None 
     workdir, config = project.workdir, project.config
     evaluator = evaluator or make_evaluator(project)
     with workdir.lock():
-        pairs = collect_pairs(
-            evaluator, project.data.tune, n_archs, config.seed, workdir.accuracy, project.progress
-        )
+        pairs = collect_pairs(evaluator, project.data.tune, n_archs, config.seed, workdir.accuracy, project.progress)
         predictor, errors = fit_predictor(config.space, pairs, config.seed)
         predictor.save(workdir.accuracy / PREDICTOR)
         write_json(workdir.accuracy / PREDICTOR_FACTS, {"errors": errors})
@@ -162,7 +162,14 @@ def measure_table(
     converter = BlockConverter(config.space, n_classes, precision)
     with project.workdir.lock():
         table = build_table(
-            config.space, n_classes, precision, host, converter, resolutions, seed=config.seed, progress=project.progress
+            config.space,
+            n_classes,
+            precision,
+            host,
+            converter,
+            resolutions,
+            seed=config.seed,
+            progress=project.progress,
         )
         path = project.workdir.tables / table_name("host", host.runtime(), precision)
         path.parent.mkdir(exist_ok=True)
@@ -306,7 +313,9 @@ def export(
     content = to_tflite(model, precision, representative_inputs(data.train, arch.resolution, config))
     facts = inspect_file(content)
     if precision == "int8" and facts.n_float_tensors:
-        raise ExportError(f"{facts.n_float_tensors} tensors of the file are still floating-point: {facts.tensor_types}.")
+        raise ExportError(
+            f"{facts.n_float_tensors} tensors of the file are still floating-point: {facts.tensor_types}."
+        )
     model_file = ModelFile(content)
     logits = model_file.logits(data.val, config.preprocessing)
     blocks = walk(config.space, arch, len(config.classes))
@@ -346,7 +355,12 @@ def export(
 
 
 def export_budget(
-    project: Project, budget_ms: float, precision: str = "int8", device: str = "host", name: str | None = None, force=False
+    project: Project,
+    budget_ms: float,
+    precision: str = "int8",
+    device: str = "host",
+    name: str | None = None,
+    force=False,
 ) -> Export:
     """Searches the best subnet for a latency budget and exports it; arguments as for `find` and `export`."""
     choice = find(project, device, budget_ms, precision)
@@ -354,7 +368,12 @@ def export_budget(
 
 
 def export_arch_file(
-    project: Project, path: str | Path, precision: str = "int8", device: str = "host", name: str | None = None, force=False
+    project: Project,
+    path: str | Path,
+    precision: str = "int8",
+    device: str = "host",
+    name: str | None = None,
+    force=False,
 ) -> Export:
     """Exports the arch of a JSON file; arguments as for `export`.
 

@@ -140,6 +140,7 @@ class SearchSpace:
         width_mult: multiplier of all widths.
         padding: "same" (TensorFlow's) or "symmetric" (k//2 on each side, as in PyTorch).
         bn_epsilon: epsilon of every batch norm.
+        first_skip: whether the first block adds its input to its output where both have the same width.
     """
 
     name: str
@@ -158,6 +159,7 @@ class SearchSpace:
     width_mult: float = 1.0
     padding: str = "same"
     bn_epsilon: float = 1e-5
+    first_skip: bool = True
 
     def __post_init__(self):
         good = isinstance(self.name, str) and self.name.isascii() and self.name.isidentifier()
@@ -182,6 +184,7 @@ class SearchSpace:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             _require(number and 0 < value < limit, name, value, f"a number between 0 and {limit}")
         _require(self.padding in PADDINGS, "padding", self.padding, f"one of {list(PADDINGS)}")
+        _require(isinstance(self.first_skip, bool), "first_skip", self.first_skip, "true or false")
 
     # --- shape of the code -------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import tracemalloc
 import zipfile
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def instructions(value) -> bytes:
         case Tensor():
             n_values = len(value.values) if value.n_values is None else value.n_values
             identity = ("storage", Raw(f"ctorch\n{value.kind}\n".encode()), value.key, "cpu", n_values)
-            fields = (Raw(instructions(identity) + b"Q"), value.offset, value.size, value.stride, False, {})
+            fields: tuple = (Raw(instructions(identity) + b"Q"), value.offset, value.size, value.stride, False, {})
             rebuilt = b"ctorch._utils\n_rebuild_tensor_v2\n" + instructions(fields) + b"R"
             if value.parameter:
                 return b"ctorch._utils\n_rebuild_parameter\n" + instructions((Raw(rebuilt), True, {})) + b"R"
@@ -127,7 +128,7 @@ def read(tmp_path):
 
 
 BASE = np.arange(24, dtype="<f4")
-VALID = {
+VALID: dict[str, Any] = {
     "state_dict": {
         "module.conv.weight": Tensor(BASE, (2, 3, 4), (12, 4, 1)),
         "module.conv.scale": Tensor(np.array([2.5], "<f4"), (), (), key="1", parameter=True),
@@ -268,7 +269,7 @@ FUNCTIONS = [b"os system", b"posix system", b"builtins eval", b"builtins exec"]
 def test_nothing_is_executed(container, read, tmp_path, function):
     canary = tmp_path / "canary"
     for way, code in touch(canary, function).items():
-        with pytest.raises(FormatError, match=rf"{function.decode().replace(' ', '.')}|instruction '(INST|OBJ|NEWOBJ)"):
+        with pytest.raises(FormatError, match=rf"asks for '{function.decode().replace(' ', '.')}'|instruction 'INST"):
             read(container(pickled({"a": Raw(code)}), {}))
         assert not canary.exists(), way
     pickle.loads(pickled(Raw(touch(canary, function)["REDUCE"])))
@@ -324,7 +325,7 @@ TENSORS = {
     "negative offset": Tensor(BASE, (4,), (1,), -1),
     "negative size": Tensor(BASE, (-4,), (1,)),
     "negative stride": Tensor(BASE, (4,), (-1,)),
-    "expanded": Tensor(BASE, (1 << 40,), (0,)),
+    "expanded": Tensor(BASE, (1 << 30,), (0,)),
     "shape without values": Tensor(BASE, (0, 1 << 59), (1, 1)),
     "overflowing": Tensor(BASE, (1 << 40, 1 << 40), (1 << 40, 1)),
     "stride of 2^70": Tensor(BASE, (1, 1), (1 << 70, 1)),
@@ -416,37 +417,42 @@ def overlapping(n_entries: int) -> bytes:
     return content[:start] + directory + struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, *counts, 0)
 
 
-def archives() -> dict[str, bytes]:
+def archives() -> dict[str, tuple[bytes, str]]:
     good = save(as_zip, VALID)
     content, storages = pickled(VALID), storages_of(VALID)
-    tricks = {
-        name: as_zip(content, storages, [(name, b"")])
-        for name in ("net/../../x", "/net/x", "net//x", "net/./x", "net/a\\..\\x", "x", "other/data.pkl", "net/x/")
-    }
+    paths = ("net/../../x", "/net/x", "net//x", "net/./x", "net/a\\..\\x", "x", "net/x/")
     with pytest.warns(UserWarning, match="Duplicate name"):
-        tricks["entry twice"] = as_zip(content, storages, [("net/data.pkl", pickled({}))])
+        twice = as_zip(content, storages, [("net/data.pkl", pickled({}))])
     return {
-        **tricks,
-        "NUL in a name": good.replace(b"net/byteorder", b"net/byte\0rder"),
-        "zip bomb": deflated(10_000_000),
-        "encrypted": patched(good, 8, b"\x01"),
-        "unknown compression": patched(good, 10, b"\x63"),
-        "claimed as compressed": patched(good, 24, b"\xff\xff\xff\x7f"),
-        "larger than the file": patched(good, 20, b"\xff\xff\xff\x7f" * 2),
-        "offset beyond the end": patched(good, 42, b"\xff\xff\xff\x7f"),
-        "directory of 4 GB": good[:-10] + b"\xff\xff\xff\xff" + good[-6:],
-        "without data.pkl": good.replace(b"data.pkl", b"data.txt"),
-        "pickle with more behind": as_zip(content + b"N", storages),
-        "empty archive": b"PK\x05\x06" + bytes(18),
-        "only the start": good[:4],
+        **{path: (as_zip(content, storages, [(path, b"")]), "no path below the archive's top") for path in paths},
+        "NUL in a name": (good.replace(b"net/byteorder", b"net/byte\0rder"), "no path below the archive's top"),
+        "second top folder": (as_zip(content, storages, [("other/data.pkl", b"")]), "second top folder"),
+        "entry twice": (twice, "is there twice"),
+        "zip bomb": (deflated(2_000_000), "compressed or encrypted"),
+        "encrypted": (patched(good, 8, b"\x01"), "compressed or encrypted"),
+        "unknown compression": (patched(good, 10, b"\x63"), "compressed or encrypted"),
+        "claimed as compressed": (patched(good, 24, b"\xff\xff\xff\x7f"), "compressed or encrypted"),
+        "larger than the file": (patched(good, 20, b"\xff\xff\xff\x7f" * 2), "more bytes than the file has"),
+        "offset beyond the end": (patched(good, 42, b"\xff\xff\xff\x7f"), "damaged"),
+        "directory of 4 GB": (good[:-10] + b"\xff\xff\xff\xff" + good[-6:], "damaged"),
+        "without data.pkl": (good.replace(b"data.pkl", b"data.txt"), "lacks `data.pkl`"),
+        "pickle with more behind": (as_zip(content + b"N", storages), "goes on after its end"),
+        "empty archive": (b"PK\x05\x06" + bytes(18), "lacks `data.pkl`"),
+        "only the start": (good[:4], "damaged"),
     }
 
 
-def test_archive_tricks(read):
-    for name, content in archives().items():
-        with pytest.raises(FormatError, match=r"net.pth .*\.$"):
-            read(content)
-            pytest.fail(name)
+TRICKS = archives()
+
+
+@pytest.mark.parametrize("name", TRICKS)
+def test_archive_tricks(read, name):
+    content, message = TRICKS[name]
+    with pytest.raises(FormatError, match=rf"net.pth .*{message}.*\.$"):
+        read(content)
+
+
+def test_entries_that_share_their_bytes(read):
     with pytest.raises(FormatError, match="unfolds to far more memory"):
         read(overlapping(1000))
     assert len(read(overlapping(1))) == 1
@@ -492,8 +498,8 @@ AMPLIFIERS = {
 
 @pytest.mark.usefixtures("metered")
 @pytest.mark.parametrize("name", AMPLIFIERS)
-def test_small_instructions_that_leave_much(container, read, name):
-    result = bounded(read, container(pickled(Raw(AMPLIFIERS[name])), {"0": BASE}))
+def test_small_instructions_that_leave_much(read, name):
+    result = bounded(read, as_stream(pickled(Raw(AMPLIFIERS[name])), {"0": BASE}))
     assert isinstance(result, FormatError)
 
 
@@ -516,8 +522,8 @@ def mutations(rng: np.random.Generator, canary) -> dict:
     snippets += [code for function in FUNCTIONS for code in touch(canary, function).values()]
     snippets += [bytes([code]) for code in b"012(tRbQ\x81\x93aesu."]
     lengths = [struct.pack("<Q", number) for number in (1 << 63, (1 << 63) - 1, (1 << 64) - 1, 1 << 31, 1 << 40, 0)]
-    tricks = list(archives().values())
-    points = [position for _, _, position in pickletools.genops(pickled(VALID))][1:]
+    tricks = [content for content, _ in TRICKS.values()]
+    points = [int(position or 0) for _, _, position in pickletools.genops(pickled(VALID))][1:]
 
     def truncate(_, __, whole):
         return whole[: rng.integers(len(whole))]
@@ -563,7 +569,7 @@ def flipped(rng: np.random.Generator, content: bytes) -> bytes:
 @pytest.mark.usefixtures("metered")
 def test_fuzz(read, tmp_path):
     """Every mutated file is read or refused in our words, within the bounds, and nothing is executed."""
-    n_files, rng, canary = 12_000, np.random.default_rng(20240601), tmp_path / "canary"
+    n_files, rng, canary = 10_000, np.random.default_rng(20240601), tmp_path / "canary"
     mutators, pickle_bytes = mutations(rng, canary), pickled(VALID)
     wholes = {name: save(container, VALID) for name, container in CONTAINERS.items()}
     outcomes: Counter = Counter()

@@ -137,4 +137,3 @@ def _train_member(
     # All pairs are one batch: a few hundred of them, and no order to make reproducible.
     model.fit(inputs, targets, batch_size=len(targets), epochs=epochs, shuffle=False, verbose=0)
     return [tuple(np.array(weight) for weight in layer.get_weights()) for layer in layers]
-

@@ -17,6 +17,7 @@ from ofa_tf.jsonio import write_bytes
 from ofa_tf.space import SearchSpace
 
 Layers = Sequence[tuple[np.ndarray, np.ndarray]]
+CHUNK = 1024  # archs at a time, so that the hidden layers stay in the cache
 
 
 def features(space: SearchSpace, codes: np.ndarray, resolutions: Sequence[int]) -> np.ndarray:
@@ -30,12 +31,13 @@ def features(space: SearchSpace, codes: np.ndarray, resolutions: Sequence[int]) 
     Returns:
         float32 of shape (archs, blocks * kernels + blocks * expands + resolutions).
     """
-    active = space.active(codes)[:, :, None]
-    kernels = (codes[:, space.kernel_genes, None] == np.arange(len(space.kernels))) & active
-    expands = (codes[:, space.expand_genes, None] == np.arange(len(space.expands))) & active
-    chosen = np.array(space.resolutions)[codes[:, 0], None] == np.array(resolutions)
-    parts = [kernels.reshape(len(codes), -1), expands.reshape(len(codes), -1), chosen]
-    return np.concatenate(parts, axis=1).astype(np.float32)
+    active = space.active(codes)
+    parts = []
+    for choices, genes in ((space.kernels, space.kernel_genes), (space.expands, space.expand_genes)):
+        rows = np.eye(len(choices) + 1, len(choices), dtype=np.float32)
+        parts.append(rows.take(np.where(active, codes[:, genes], len(choices)), axis=0).reshape(len(codes), -1))
+    columns = np.array(space.resolutions)[:, None] == np.array(resolutions)
+    return np.concatenate([*parts, columns.astype(np.float32)[codes[:, 0]]], axis=1)
 
 
 @dataclass(frozen=True)
@@ -58,15 +60,19 @@ class Predictor:
 
     def predict_members(self, codes: np.ndarray) -> np.ndarray:
         """Predictions of each member, shape (members, archs); their spread tells how sure the mean is."""
-        inputs = features(self.space, codes, self.resolutions)
-        outputs = []
-        for layers in self.members:
-            hidden = inputs
-            for weights, biases in layers[:-1]:
-                hidden = np.maximum(hidden @ weights + biases, 0.0)
-            weights, biases = layers[-1]
-            outputs.append((hidden @ weights + biases)[:, 0].astype(np.float64))
-        return np.stack(outputs)
+        outputs = np.empty((len(self.members), len(codes)))
+        for start in range(0, len(codes), CHUNK):
+            rows = slice(start, start + CHUNK)
+            inputs = features(self.space, codes[rows], self.resolutions)
+            for member, layers in enumerate(self.members):
+                hidden = inputs
+                for weights, biases in layers[:-1]:
+                    hidden = hidden @ weights
+                    hidden += biases
+                    np.maximum(hidden, 0.0, out=hidden)
+                weights, biases = layers[-1]
+                outputs[member, rows] = (hidden @ weights + biases)[:, 0]
+        return outputs
 
     def save(self, path: str | Path) -> None:
         """Writes the weights as an `.npz` file, atomically."""

@@ -69,6 +69,7 @@ class Manifest:
     validation_images: int
     predicted_accuracy: float | None
     preprocessing: Mapping[str, Sequence[float]]
+    input_quantization: Mapping[str, float] | None
     ops: Mapping[str, int]
     tensor_types: Mapping[str, int]
 

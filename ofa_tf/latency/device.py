@@ -73,7 +73,7 @@ class HostDevice:
 
     threads: int = 1
     delegate: str = "none"
-    rounds: int = 12
+    rounds: int = 40
     runs: int = 4
 
     def __post_init__(self):

@@ -91,9 +91,7 @@ def build_table(
     whole_ms = np.array([timing.percentile_ms(10) for timing in timings[len(blocks) :]])
     sums_ms, n_blocks = table.costs(space, n_classes)(codes), space.active(codes).sum(1)
     calibration = fit_calibration(sums_ms, n_blocks, whole_ms)
-    return dataclasses.replace(
-        table, calibration=calibration, validation=leave_one_out(sums_ms, n_blocks, whole_ms)
-    )
+    return dataclasses.replace(table, calibration=calibration, validation=leave_one_out(sums_ms, n_blocks, whole_ms))
 
 
 def entry(timing: Timing) -> Mapping[str, float]:
@@ -127,4 +125,3 @@ def leave_one_out(sums_ms: np.ndarray, n_blocks: np.ndarray, whole_ms: np.ndarra
         c = fit_calibration(sums_ms[rest], n_blocks[rest], whole_ms[rest])
         predicted[left_out] = c.scale * sums_ms[left_out] + c.per_block_ms * n_blocks[left_out] + c.constant_ms
     return latency_errors(predicted, whole_ms)
-

@@ -23,7 +23,9 @@ class Points:
     accuracy: Sequence[float] | np.ndarray
 
 
-def plot_front(path: Path, device: str, front: Points, evaluated: Points, chosen: Points, labels: Sequence[str]) -> None:
+def plot_front(
+    path: Path, device: str, front: Points, evaluated: Points, chosen: Points, labels: Sequence[str]
+) -> None:
     """Draws a PNG: the predicted front, subnets that were evaluated, and the exported ones.
 
     Args:
@@ -41,11 +43,18 @@ def plot_front(path: Path, device: str, front: Points, evaluated: Points, chosen
 
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     axes.scatter(
-        evaluated.latency_ms, np.array(evaluated.accuracy) * 100, s=14, color="#9aa5b1", label="random subnets, evaluated"
+        evaluated.latency_ms,
+        np.array(evaluated.accuracy) * 100,
+        s=14,
+        color="#9aa5b1",
+        label="random subnets, evaluated",
     )
     order = np.argsort(front.latency_ms)
     axes.plot(
-        np.array(front.latency_ms)[order], np.array(front.accuracy)[order] * 100, color="#1f6feb", label="front, predicted"
+        np.array(front.latency_ms)[order],
+        np.array(front.accuracy)[order] * 100,
+        color="#1f6feb",
+        label="front, predicted",
     )
     axes.scatter(
         chosen.latency_ms, np.array(chosen.accuracy) * 100, s=90, marker="*", color="#d1242f", zorder=3,

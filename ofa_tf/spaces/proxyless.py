@@ -26,4 +26,5 @@ PROXYLESS = SearchSpace(
     feature_width=0,
     head_activation="relu6",
     width_mult=1.3,
+    first_skip=False,
 )

@@ -30,7 +30,9 @@ class TrainingStep:
         self.traces: Counter[str] = Counter()
         space = supernet.space
         self.teacher_model = build_subnet(space, space.largest(), supernet.n_classes, fixed_size=False)
-        self.teacher_model.trainable = False
+        for layer in self.teacher_model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = 1.0  # it answers with the batch's statistics, and keeps its own
         self.variables = supernet.trainable_variables
         self.decayed = [variable.path.rsplit("/", 1)[-1].endswith("kernel") for variable in self.variables]
         self.gradients = [tf.Variable(tf.zeros_like(variable), trainable=False) for variable in self.variables]

@@ -160,7 +160,9 @@ def span_of(layout: list[Span], step: int) -> Span:
 
 def weights_of(supernet: Supernet) -> dict[str, object]:
     """The weights of a supernet by names that do not depend on its own."""
-    return {variable.path.split("/", 1)[1]: variable for variable in supernet.variables}
+    weights = {variable.path: variable for variable in supernet.variables}
+    assert len(weights) == len(supernet.variables), "every weight has a name of its own"
+    return weights
 
 
 def load_stage(workdir: Workdir, stage: str, supernet: Supernet) -> None:
@@ -176,6 +178,4 @@ def load_stage(workdir: Workdir, stage: str, supernet: Supernet) -> None:
     try:
         checkpoint.load(checkpoint.checkpoint_path(folder, final), weights_of(supernet))
     except ValueError as error:
-        raise WorkdirError(
-            f"{error} Train the stage again: `ofa-tf train --stage {stage} --restart`."
-        ) from None
+        raise WorkdirError(f"{error} Train the stage again: `ofa-tf train --stage {stage} --restart`.") from None

@@ -159,7 +159,7 @@ def _read_stream(file: IO[bytes], unpickler: Unpickler) -> Any:
     root, keys = unpickler.load(source), unpickler.load(source)
     storages = unpickler.storages
     if type(keys) is not list or not all(type(key) is str for key in keys) or len(set(keys)) != len(keys):
-        raise FormatError("is damaged: its list of storages is none")
+        raise FormatError("is damaged: its list of storages is not one of different names")
     for key in keys:
         if key not in storages:
             raise FormatError(f"is damaged: no tensor uses the storage {short(key)}")

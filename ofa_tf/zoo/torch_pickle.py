@@ -121,7 +121,7 @@ def _view(storage: Storage, offset: int, size: tuple, stride: tuple, name: str) 
     """The tensor as a view of its storage."""
     numbers = (offset, *size, *stride)
     if len(size) != len(stride) or len(size) > 32 or not all(type(n) is int and 0 <= n < 1 << 60 for n in numbers):
-        raise FormatError(f"is refused: {name} has a shape that is none")
+        raise FormatError(f"is refused: {name} has a shape or strides that no tensor can have")
     count, stored = prod(size), storage.values
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     # More values than are stored: an expanded tensor, small in the file and of any size in memory.

@@ -42,7 +42,7 @@ class Milliseconds(click.ParamType):
 
 @contextmanager
 def library() -> Iterator[Any]:
-    """Loads TensorFlow without its chatter and yields a progress that draws bars, or lines where there is no terminal."""
+    """Loads TensorFlow without its chatter; yields a progress that draws bars, or lines where there is no terminal."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from ofa_tf.cli.progress import TerminalProgress
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ofa_tf.accuracy.fit import JOURNAL, read_journal
 from ofa_tf.pipeline import Export, export, find_with, fit, make_evaluator, measure_table, train
 from ofa_tf.progress import SILENT, Progress
@@ -70,9 +72,9 @@ def run_demo(path: str | Path, data: str | None = None, progress: Progress = SIL
     plot_front(
         plot,
         table.label,
-        Points(costs(front.codes), front.scores),
+        Points(costs(front.codes), np.clip(front.scores, 0, 1)),
         Points(costs(space.encode([arch for arch, _ in pairs])), [accuracy for _, accuracy in pairs]),
-        Points([e.manifest.measured_ms for e in exports], [e.manifest.file_accuracy for e in exports]),
+        Points([e.manifest.measured_ms or 0.0 for e in exports], [e.manifest.file_accuracy for e in exports]),
         [f"{e.manifest.budget_ms:g} ms" for e in exports],
     )
     return Demo(exports, time.monotonic() - start, sum(training.traces.values()), plot)

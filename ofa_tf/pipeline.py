@@ -257,7 +257,7 @@ def _choice(
         predicted_ms=latency_ms,
         table_source=table.source,
         predicted_ms_error=None if table.validation is None else table.validation["mape"],
-        predicted_accuracy=accuracy,
+        predicted_accuracy=min(max(accuracy, 0.0), 1.0),
         n_macs=count_macs(blocks),
         n_params=count_params(blocks),
     )
@@ -390,7 +390,7 @@ def _accuracy(logits: np.ndarray, images: ImageSet) -> float:
 
 
 def representative_inputs(images: ImageSet, resolution: int, config: Config) -> list[np.ndarray]:
-    """Preprocessed training images, balanced over the classes and seeded, each of shape (1, resolution, resolution, 3)."""
+    """Preprocessed training images, balanced over classes and seeded, each of shape (1, resolution, resolution, 3)."""
     order = np.random.default_rng([config.seed, 7]).permutation(len(images))
     by_class = [order[images.labels[order] == label] for label in range(len(config.classes))]
     turns = [members[turn] for turn in range(max(map(len, by_class))) for members in by_class if turn < len(members)]

@@ -1,9 +1,11 @@
 """A project of a user: a workdir, what it was made with, and its images."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from ofa_tf.data import Data, Preprocessing, load_data
 from ofa_tf.errors import DataError, FormatError, WorkdirError
@@ -14,7 +16,7 @@ from ofa_tf.spaces import get_space
 from ofa_tf.training.recipe import RECIPES, Recipe
 from ofa_tf.workdir import Config, Workdir
 
-DEFAULTS = {"space": "tiny", "data": "digits", "recipe": "demo", "seed": 0}
+DEFAULTS: dict[str, Any] = {"space": "tiny", "data": "digits", "recipe": "demo", "seed": 0}
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def open_project(
             if value is not None:
                 _refuse_other(workdir, config, name, value)
         return Project(workdir, config, progress)
-    chosen = {name: DEFAULTS[name] if value is None else value for name, value in given.items()}
+    chosen: dict[str, Any] = {name: DEFAULTS[name] if value is None else value for name, value in given.items()}
     if Path(chosen["data"]).is_dir():
         chosen["data"] = str(Path(chosen["data"]).resolve())
     config = Config(
@@ -103,7 +105,8 @@ def open_existing(path: str | Path, progress: Progress = SILENT) -> Project:
 
 
 def _refuse_other(workdir: Workdir, config: Config, name: str, value: str | int) -> None:
-    parsed = {"space": get_space, "recipe": _recipe}.get(name, lambda same: same)(value)
+    parse: Callable[[Any], Any] = {"space": get_space, "recipe": _recipe}.get(name, lambda same: same)
+    parsed = parse(value)
     if name == "data" and Path(str(value)).is_dir():
         parsed = str(Path(str(value)).resolve())
     here = getattr(config, name)

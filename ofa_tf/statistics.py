@@ -5,10 +5,8 @@ import numpy as np
 
 def spearman(first: np.ndarray, second: np.ndarray) -> float:
     """Rank correlation of two series, ties at their mean rank; 0 if one of them is constant."""
-    ranks = [_mean_ranks(series) for series in (first, second)]
-    if any(rank.std() == 0 for rank in ranks):
-        return 0.0
-    return float(np.corrcoef(*ranks)[0, 1])
+    ranks = np.stack([_mean_ranks(first), _mean_ranks(second)])
+    return float(np.corrcoef(ranks)[0, 1]) if ranks.std(1).all() else 0.0
 
 
 def _mean_ranks(series: np.ndarray) -> np.ndarray:
@@ -20,7 +18,7 @@ def latency_errors(predicted_ms: np.ndarray, measured_ms: np.ndarray) -> dict[st
     """The `validation` of a latency table.
 
     Returns:
-        `subnets`, `mape` (mean absolute error as a share of the measured), `within_10pct` (share of subnets), `spearman`.
+        `subnets`; `mape`: mean absolute error as a share of the measured; `within_10pct`: share of subnets; `spearman`.
     """
     error = np.abs(predicted_ms / measured_ms - 1)
     return {

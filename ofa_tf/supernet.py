@@ -49,7 +49,7 @@ class Supernet(keras.Model):
         if block.kind == "linear":
             activation = None if block.activation == "none" else block.activation
             return keras.layers.Dense(block.out_channels, activation, use_bias=block.bias, name=block.name)
-        shared = {
+        shared: dict[str, Any] = {
             "strides": block.stride,
             "activation": block.activation,
             "padding": block.padding,
@@ -70,15 +70,12 @@ class Supernet(keras.Model):
         )
 
     def _initialize(self, rng: np.random.Generator) -> None:
-        """He initialisation by fan-out for convolutions, by fan-in for dense layers; kernel matrices stay identities."""
+        """He's by fan-out for convolutions, by fan-in for dense layers; kernel matrices stay identities."""
         for variable in self.trainable_variables:
             shape = variable.shape
             if "kernel" not in variable.path.rsplit("/", 1)[-1]:
                 continue
-            if len(shape) == 4:
-                std = np.sqrt(2.0 / (shape[0] * shape[1] * shape[3]))
-            else:
-                std = np.sqrt(1.0 / shape[0])
+            std = np.sqrt(2.0 / (shape[0] * shape[1] * shape[3]) if len(shape) == 4 else 1.0 / shape[0])
             variable.assign(rng.normal(0.0, std, shape).astype(np.float32))
 
     def call(self, images, code=None, training=False, momentum=None):

@@ -136,4 +136,4 @@ def _train_member(
     model.compile(optimizer, "mse")
     # All pairs are one batch: a few hundred of them, and no order to make reproducible.
     model.fit(inputs, targets, batch_size=len(targets), epochs=epochs, shuffle=False, verbose=0)
-    return [tuple(np.array(weight) for weight in layer.get_weights()) for layer in layers]
+    return [(np.array(weights), np.array(biases)) for weights, biases in (layer.get_weights() for layer in layers)]

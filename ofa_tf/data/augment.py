@@ -48,10 +48,11 @@ def crop_boxes(augment: Augment, batch: int, rng: np.random.Generator) -> np.nda
         float32 of shape (batch, 4): top, left, bottom, right as shares of the image; left > right mirrors.
     """
     area = rng.uniform(*augment.area, batch)
-    aspect = np.exp(rng.uniform(*np.log(augment.aspect), batch))
+    low_aspect, high_aspect = augment.aspect
+    aspect = np.exp(rng.uniform(np.log(low_aspect), np.log(high_aspect), batch))
     most = 1.0 if augment.area[1] <= 1 else np.inf
     sides = np.minimum(np.sqrt([area / aspect, area * aspect]), most)
-    low = rng.uniform(np.minimum(0, 1 - sides), np.maximum(0, 1 - sides))
+    low = rng.random(sides.shape) * (1 - sides)
     top, left = low
     bottom, right = low + sides
     mirror = (rng.random(batch) < 0.5) & augment.flip

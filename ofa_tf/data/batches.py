@@ -67,8 +67,8 @@ def training_batches(
         float32 images (batch, resolution, resolution, 3) and int32 labels (batch,).
     """
 
-    def draw(step: np.ndarray):
-        step = int(step)
+    def draw(number: np.ndarray):
+        step = int(number)
         indices = batch_indices(len(images), batch, seed, step)
         boxes = crop_boxes(augment, batch, np.random.default_rng([*seed, 2, step]))
         return images.images[indices], images.labels[indices], boxes, np.int32(resolution_of(step))

@@ -24,7 +24,9 @@ def list_images(folder: Path) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
     Raises:
         DataError: no class with images, or only one.
     """
-    classes, paths, labels = [], [], []
+    classes: list[str] = []
+    paths: list[Path] = []
+    labels: list[int] = []
     for sub in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         found = sorted(path for path in sub.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         if found:
@@ -45,7 +47,8 @@ def decode(path: Path, size: int) -> np.ndarray:
         DataError: the file is not an image that can be read in full.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as file:
+            image: Image.Image = file
             if image.mode.startswith("I"):
                 image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
             image = ImageOps.exif_transpose(image).convert("RGB")

@@ -13,7 +13,7 @@ from ofa_tf.space import Arch, SearchSpace
 from ofa_tf.subnet import block_model, build_subnet
 
 
-def to_tflite(model: keras.Model, precision: str, representative: Sequence[np.ndarray] = ()) -> bytes:
+def to_tflite(model: keras.Model, precision: str, representative: Sequence[np.ndarray] | np.ndarray = ()) -> bytes:
     """Converts a model with post-training quantisation.
 
     Args:
@@ -26,7 +26,9 @@ def to_tflite(model: keras.Model, precision: str, representative: Sequence[np.nd
     """
     shape = (1, *model.inputs[0].shape[1:])
     function = tf.function(
-        lambda image: model(image, training=False), input_signature=[tf.TensorSpec(shape, name="image")], autograph=False
+        lambda image: model(image, training=False),
+        input_signature=[tf.TensorSpec(shape, name="image")],
+        autograph=False,
     )
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], model)
     # Straight from the graph: the detour over a SavedModel on disk, the default, takes three times as long.

@@ -144,5 +144,5 @@ class ElasticDepthwiseConv2D(keras.layers.Layer):
 
 
 def pad_symmetric(images: tf.Tensor, margin: int | tf.Tensor) -> tf.Tensor:
-    """Zeros on all four sides, as PyTorch pads; TensorFlow's `SAME` pads one pixel less at the top left for stride 2."""
+    """Zeros on all four sides, as PyTorch pads; `SAME` pads a pixel less at the top left where the stride is 2."""
     return tf.pad(images, [[0, 0], [margin, margin], [margin, margin], [0, 0]])

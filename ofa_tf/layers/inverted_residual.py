@@ -96,8 +96,8 @@ class ElasticInvertedResidual(keras.layers.Layer):
         epsilon: epsilon of the batch norms.
 
     Input shape: `(batch, height, width, in_channels)`; output `(batch, height / strides, width / strides,
-    out_channels)`. `kernel_index` and `expand_index` of the call point into `kernel_sizes` and `expands`; by default the
-    largest.
+    out_channels)`. `kernel_index` and `expand_index` of the call point into `kernel_sizes` and `expands`; by default
+    the largest.
     """
 
     def __init__(
@@ -128,7 +128,9 @@ class ElasticInvertedResidual(keras.layers.Layer):
         self.mid_choices = [mid_channels(in_channels, expand) if expand > 1 else in_channels for expand in expands]
         self.squeeze_choices = [se_channels(mid) for mid in self.mid_choices]
         mid = self.mid_choices[-1]
-        self.expand_conv = self.expand_bn = self.squeeze_excite = None
+        self.expand_conv: ElasticConv2D | None = None
+        self.expand_bn: ElasticBatchNorm | None = None
+        self.squeeze_excite: ElasticSqueezeExcite | None = None
         if self.expands != (1,):
             self.expand_conv = ElasticConv2D(in_channels, mid, name="expand")
             self.expand_bn = ElasticBatchNorm(mid, epsilon, name="expand_bn")
@@ -157,7 +159,7 @@ class ElasticInvertedResidual(keras.layers.Layer):
         activation = keras.activations.get(self.activation)
         expand_index = len(self.expands) - 1 if expand_index is None else expand_index
         x = inputs
-        if self.expand_conv is not None:
+        if self.expand_conv is not None and self.expand_bn is not None:
             x = self.expand_conv(x, tf.gather(np.array(self.mid_choices, np.int32), expand_index))
             x = activation(self.expand_bn(x, training=training, momentum=momentum))
         x = self.depthwise_conv(x, kernel_index)
@@ -176,7 +178,7 @@ class ElasticInvertedResidual(keras.layers.Layer):
             "project": [self.project_conv.active_kernel(mid)],
             "project_bn": list(self.project_bn.active(self.out_channels)),
         }
-        if self.expand_conv is not None:
+        if self.expand_conv is not None and self.expand_bn is not None:
             weights["expand"] = [self.expand_conv.active_kernel(self.in_channels, mid)]
             weights["expand_bn"] = list(self.expand_bn.active(mid))
         if self.squeeze_excite is not None:
@@ -191,7 +193,7 @@ class ElasticInvertedResidual(keras.layers.Layer):
         Importance is the L1 norm of the projection's weights per input channel (Cai et al., ICLR 2020, section 3.3);
         for the squeeze, that of the expansion's. The function of the widest choice does not change.
         """
-        if self.expand_conv is None:
+        if self.expand_conv is None or self.expand_bn is None:
             return
         order = _most_important_first(self.project_conv.kernel.numpy(), axis=2)
         bn_weights = [

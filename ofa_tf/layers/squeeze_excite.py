@@ -6,7 +6,7 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable(package="ofa_tf")
 class ElasticSqueezeExcite(keras.layers.Layer):
-    """Scales each channel by a gate computed from all channels' means (Howard et al., "MobileNetV3", 2019, section 5.3).
+    """Scales each channel by a gate made of all channels' means (Howard et al., "MobileNetV3", 2019, section 5.3).
 
     Args:
         channels: the most channels.

@@ -40,6 +40,7 @@ def plot_front(
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullLocator
 
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     axes.scatter(
@@ -63,9 +64,9 @@ def plot_front(
     for x, y, label in zip(chosen.latency_ms, chosen.accuracy, labels, strict=True):
         axes.annotate(label, (x, y * 100), xytext=(6, -14), textcoords="offset points", fontsize=9)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:.3g}")
-    axes.xaxis.set_minor_formatter("{x:.2g}")
-    axes.tick_params(axis="x", which="minor", labelsize=8)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(f"latency on {device}, ms")
     axes.set_ylabel("top-1 accuracy, %")
     axes.grid(alpha=0.25)

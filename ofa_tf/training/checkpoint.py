@@ -8,6 +8,7 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -31,7 +32,8 @@ def save(folder: Path, step: int, variables: Mapping[str, keras.Variable]) -> Pa
         OSError: the disk is full or not writable; older checkpoints are untouched.
     """
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: np.asarray(variable) for name, variable in variables.items()})
+    arrays: dict[str, Any] = {name: np.asarray(variable) for name, variable in variables.items()}
+    np.savez(buffer, **arrays)
     path = checkpoint_path(folder, step)
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(path, buffer.getvalue())

@@ -73,6 +73,7 @@ class Recipe:
         weight_decay: added to the gradients of kernels, not of batch norm, biases and kernel matrices.
         label_smoothing: share of the target spread over all classes.
         kd_ratio: weight of the soft cross-entropy with the teacher, added to the hard one.
+        epoch_images: the most images that count as an epoch, or 0 for all; bounds the time on a large data set.
     """
 
     name: str
@@ -83,10 +84,13 @@ class Recipe:
     weight_decay: float = 3e-5
     label_smoothing: float = 0.1
     kd_ratio: float = 1.0
+    epoch_images: int = 0
 
     def __post_init__(self):
         if not isinstance(self.batch, int) or isinstance(self.batch, bool) or not 1 <= self.batch <= 1 << 20:
             raise FormatError(f"Recipe: `batch` (={self.batch!r}) must be a positive integer.")
+        if not isinstance(self.epoch_images, int) or isinstance(self.epoch_images, bool) or self.epoch_images < 0:
+            raise FormatError(f"Recipe: `epoch_images` (={self.epoch_images!r}) must be 0 or a positive integer.")
         for name, high in (("momentum", 0.999), ("weight_decay", 1), ("label_smoothing", 0.9), ("kd_ratio", 100)):
             require_number(name, getattr(self, name), 0, high)
         order = [STAGES.index(phase.stage) for phase in self.phases]
@@ -139,7 +143,7 @@ class Span:
 
 def spans(recipe: Recipe, stage: str, n_images: int) -> list[Span]:
     """The phases of a stage laid out in steps, for a training set of `n_images`; each has at least one step."""
-    per_epoch = n_images / recipe.batch
+    per_epoch = min(n_images, recipe.epoch_images or n_images) / recipe.batch
     result, start = [], 0
     for phase in recipe.phases:
         if phase.stage == stage:
@@ -177,6 +181,7 @@ RECIPES = {
             ),
             augment=Augment(area=(0.7, 1.2), aspect=(0.85, 1.2), flip=False),
             weight_decay=1e-4,
+            epoch_images=4000,
         ),
     )
 }

@@ -78,8 +78,8 @@ class TrainingStep:
             teacher_logits, kd_ratio = self.teach(images), self.recipe.kd_ratio
         else:
             teacher_logits, kd_ratio = tf.zeros((len(labels), self.supernet.n_classes)), 0.0
-        losses = [self.accumulate(images, labels, teacher_logits, kd_ratio, code) for code in codes]
-        losses = np.array([loss.numpy() for loss in losses])
+        scalars = [self.accumulate(images, labels, teacher_logits, kd_ratio, code) for code in codes]
+        losses = np.array([scalar.numpy() for scalar in scalars])
         if np.isfinite(losses).all():
             self.apply(learning_rate)
         return losses

@@ -1,6 +1,6 @@
 """The true accuracy of a subnet: its batch norm statistics recomputed, then real images through the supernet."""
 
-from collections import Counter
+from collections import Counter, OrderedDict
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +11,7 @@ from ofa_tf.supernet import Supernet
 
 CALIBRATION_IMAGES = 2000
 BATCH = 200
+CACHE_BYTES = 1 << 29
 
 
 class SubnetEvaluator:
@@ -30,7 +31,7 @@ class SubnetEvaluator:
         self.preprocessing = preprocessing
         self.calibration = calibration.take(_spread(len(calibration), CALIBRATION_IMAGES))
         self.traces: Counter[str] = Counter()
-        self._resized: dict[tuple[int, int], ImageSet] = {}
+        self._resized: OrderedDict[tuple[int, int], tuple[ImageSet, ImageSet]] = OrderedDict()
         images = tf.TensorSpec((None, None, None, 3), tf.uint8)
         code = tf.TensorSpec((supernet.space.n_genes,), tf.int32)
         momentum = tf.TensorSpec((), tf.float32)
@@ -63,10 +64,13 @@ class SubnetEvaluator:
         return float((self.logits(arch, images).argmax(1) == images.labels).mean())
 
     def _at(self, images: ImageSet, resolution: int) -> ImageSet:
-        key = (id(images), resolution)
+        key = (id(images), resolution)  # the entry keeps `images` alive, so that its id stays its own
         if key not in self._resized:
-            self._resized[key] = images.resized(resolution)
-        return self._resized[key]
+            self._resized[key] = images, images.resized(resolution)
+        self._resized.move_to_end(key)
+        while len(self._resized) > 1 and sum(kept.images.nbytes for _, kept in self._resized.values()) > CACHE_BYTES:
+            self._resized.popitem(last=False)
+        return self._resized[key][1]
 
 
 def _spread(n: int, most: int) -> np.ndarray:

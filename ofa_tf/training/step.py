@@ -48,9 +48,8 @@ class TrainingStep:
 
     def reset_optimizer(self) -> None:
         """Forgets momentum and accumulated gradients, as at the start of a phase."""
-        for variable in (*self.optimizer.variables, *self.gradients):
-            if np.issubdtype(variable.dtype if isinstance(variable.dtype, str) else variable.dtype.name, np.floating):
-                variable.assign(tf.zeros_like(variable))
+        for variable in (*self.optimizer.momentums, *self.gradients):
+            variable.assign(tf.zeros_like(variable))
 
     def set_teacher(self, supernet: Supernet) -> None:
         """Copies the largest network of a supernet into the teacher."""

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 
 from ofa_tf.accuracy.evaluate import SubnetEvaluator
@@ -64,7 +65,10 @@ class Trainer:
         self.weights = weights_of(self.supernet)
         self.state = {
             **self.weights,
-            **{f"optimizer/{variable.path}": variable for variable in self.step.optimizer.variables[1:]},
+            **{
+                f"momentum/{name_of(variable)}": momentum
+                for variable, momentum in zip(self.step.variables, self.step.optimizer.momentums, strict=True)
+            },
         }
 
     @property
@@ -158,7 +162,7 @@ def span_of(layout: list[Span], step: int) -> Span:
     return next(span for span in layout if span.start <= step < span.stop)
 
 
-def weights_of(supernet: Supernet) -> dict[str, object]:
+def weights_of(supernet: Supernet) -> dict[str, keras.Variable]:
     """The weights of a supernet by names that do not depend on its own."""
     weights = {variable.path: variable for variable in supernet.variables}
     assert len(weights) == len(supernet.variables), "every weight has a name of its own"

@@ -66,7 +66,7 @@ class Trainer:
         self.state = {
             **self.weights,
             **{
-                f"momentum/{name_of(variable)}": momentum
+                f"momentum/{variable.path}": momentum
                 for variable, momentum in zip(self.step.variables, self.step.optimizer.momentums, strict=True)
             },
         }

@@ -1,0 +1,161 @@
+"""What a subnet may cost, and whether anything meets it.
+
+Several budgets act as one: the load of an arch is the largest of its costs over their limits, and an arch is within
+budget when its load is at most 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf, isfinite
+from typing import Any
+
+import numpy as np
+
+from ofa_tf.blocks import ArchCosts
+from ofa_tf.errors import InfeasibleError, OfaError
+from ofa_tf.space import SearchSpace
+
+ABOVE = np.nextafter(1.0, 2.0)
+BALANCE_STEPS = 200
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit on one additive cost.
+
+    Args:
+        name: what is limited, such as "latency" or "MACs"; messages use it.
+        unit: unit of the costs and of the limit, such as "ms".
+        costs: the cost of every arch; infinite at resolutions that are not known, which are not searched.
+        limit: the largest cost allowed, above 0.
+
+    Raises:
+        OfaError: a limit that is not a finite number above 0.
+    """
+
+    name: str
+    unit: str
+    costs: ArchCosts = field(repr=False)
+    limit: float
+
+    def __post_init__(self):
+        number = isinstance(self.limit, int | float | np.number) and not isinstance(self.limit, bool)
+        if not number or not 0 < self.limit < inf:
+            raise OfaError(f"The budget for {self.name} (={self.limit!r} {self.unit}) must be a finite number above 0.")
+
+    def show(self, cost: float) -> str:
+        """A cost with its unit, such as `12.3 ms`."""
+        return f"{cost:.4g} {self.unit}".rstrip()
+
+
+def check_budgets(space: SearchSpace, budgets: Sequence[Budget]) -> None:
+    """Refuses an empty list, and costs of another space.
+
+    Raises:
+        OfaError: says which.
+    """
+    if not budgets:
+        raise OfaError("A search needs at least one budget.")
+    for budget in budgets:
+        _check_costs(space, budget.costs, budget.name)
+
+
+def _check_costs(space: SearchSpace, costs: ArchCosts, name: str) -> None:
+    if costs.space != space:
+        raise OfaError(f"The costs for {name} are of the space `{costs.space.name}`, not of `{space.name}`.")
+
+
+def loads(budgets: Sequence[Budget], codes: np.ndarray) -> np.ndarray:
+    """Loads of codes of shape (archs, genes): float64 of shape (archs,); at most 1 exactly when within every budget."""
+    total = np.zeros(len(codes))
+    for budget in budgets:
+        costs = budget.costs(codes)
+        load = costs / budget.limit
+        np.maximum(total, np.where(costs > budget.limit, np.maximum(load, ABOVE), load), out=total)
+    return total
+
+
+def known_resolutions(space: SearchSpace, costs: Sequence[ArchCosts]) -> np.ndarray:
+    """Indices of the resolutions whose every cost is known.
+
+    Raises:
+        OfaError: there is none.
+    """
+    known = np.all([np.isfinite(cost.fixed) for cost in costs], axis=0)
+    if not known.any():
+        raise OfaError(f"No resolution of the space `{space.name}` is covered by the costs of every budget.")
+    return np.flatnonzero(known)
+
+
+def _at(costs: ArchCosts, resolution: int) -> ArchCosts:
+    """The costs at one resolution alone."""
+    fixed = np.full_like(costs.fixed, inf)
+    fixed[resolution] = costs.fixed[resolution]
+    return ArchCosts(costs.space, fixed, costs.elastic)
+
+
+def lightest(space: SearchSpace, budgets: Sequence[Budget], resolution: int) -> tuple[np.ndarray, float]:
+    """The arch of the lowest load at a resolution, and that load.
+
+    With one budget it is exact. With several, the block costs are added with weights, whose cheapest arch is exact,
+    and the weights move towards the budget that is exceeded, until an arch meets all or none can.
+
+    Returns:
+        The code, shape (genes,), and its load.
+    """
+    best, best_load = np.zeros(space.n_genes, np.int32), inf
+    weights = np.full(len(budgets), 1 / len(budgets))
+    for _ in range(BALANCE_STEPS if len(budgets) > 1 else 1):
+        shares = [weight / budget.limit for weight, budget in zip(weights, budgets, strict=True)]
+        fixed = sum(share * budget.costs.fixed for share, budget in zip(shares, budgets, strict=True))
+        elastic = sum(share * budget.costs.elastic for share, budget in zip(shares, budgets, strict=True))
+        mixed = _at(ArchCosts(space, np.asarray(fixed), np.asarray(elastic)), resolution)
+        code = mixed.cheapest()
+        load = float(loads(budgets, code[None])[0])
+        if load < best_load:
+            best, best_load = code, load
+        lower_bound = float(mixed(code[None])[0])
+        if best_load <= 1 or lower_bound > 1:
+            break
+        each = np.array([budget.costs(code[None])[0] / budget.limit for budget in budgets])
+        weights = np.maximum(weights * np.exp(each - each.max()), 1e-9)
+        weights /= weights.sum()
+    return best, best_load
+
+
+def starts(space: SearchSpace, budgets: Sequence[Budget]) -> np.ndarray:
+    """One arch within budget for every resolution that has one: codes of shape (resolutions, genes).
+
+    Raises:
+        OfaError: costs of another space, or no resolution whose costs are all known.
+        InfeasibleError: no arch meets the budgets; names the cheapest for each, and which of them exclude each other.
+    """
+    check_budgets(space, budgets)
+    resolutions = known_resolutions(space, [budget.costs for budget in budgets])
+    found = [lightest(space, budgets, resolution) for resolution in resolutions]
+    good = [code for code, load in found if load <= 1]
+    if not good:
+        raise InfeasibleError(_explain(space, budgets, min(found, key=lambda item: item[1])[0]))
+    return np.stack(good)
+
+
+def _explain(space: SearchSpace, budgets: Sequence[Budget], nearest: np.ndarray) -> str:
+    """Why no arch of the space meets the budgets."""
+    lowest: list[Any] = []
+    for budget in budgets:
+        code = budget.costs.cheapest()
+        lowest.append((budget, float(budget.costs(code[None])[0]), space.decode_one(code)))
+    reachable = "; ".join(
+        f"the least {budget.name} is {budget.show(cost)} ({arch}), the budget {budget.show(budget.limit)}"
+        for budget, cost, arch in lowest
+    )
+    alone = [budget.name for budget, cost, _ in lowest if cost > budget.limit]
+    if alone:
+        return f"No subnet of `{space.name}` meets the budget for {' and '.join(alone)}: {reachable}."
+    costs = [(budget, float(budget.costs(nearest[None])[0])) for budget in budgets]
+    bound = max(costs, key=lambda item: item[1] / item[0].limit)[0].name
+    shown = ", ".join(f"{budget.name} {budget.show(cost)}" for budget, cost in costs)
+    return (
+        f"The budgets exclude each other in `{space.name}`, though each can be met alone: {reachable}. "
+        f"The nearest subnet has {shown} ({space.decode_one(nearest)}); the budget for {bound} binds."
+    )

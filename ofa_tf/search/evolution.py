@@ -1,0 +1,118 @@
+"""Evolution under a limit (Cai et al., ICLR 2020, section 3.4; Real et al., AAAI 2019), all archs at once.
+
+Differences from the paper's: the population is split into islands that merge later, it is kept at several limits at
+once, since what is good a little above the budget often leads to what is best below it, and the archs of one set of
+depths may not take it over.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ofa_tf.search.local import Points
+from ofa_tf.search.problem import Problem
+
+PER_DEPTHS = 16
+MUTATED_GENES = 3
+SEEN_BITS = 22
+
+
+def first_population(
+    problem: Problem, starts: np.ndarray, limit: float, n: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Random archs, each mixed with the start of its resolution in a random proportion so that most meet the limit.
+
+    Returns:
+        Codes of shape (at least the starts, at most starts + n; genes), the starts first.
+    """
+    space = problem.space
+    start = starts[rng.integers(0, len(starts), 8 * n)]
+    mixed = np.where(rng.random(start.shape) < rng.random((8 * n, 1)), space.sample(rng, 8 * n), start)
+    mixed[:, 0] = start[:, 0]
+    mixed = space.canonical(mixed)
+    return np.concatenate([starts, mixed[problem.load(mixed) <= limit][:n]])
+
+
+def survivors(problem: Problem, points: Points, limits: np.ndarray, n: int) -> np.ndarray:
+    """Rows of the best `n` points within each limit, at most PER_DEPTHS of them of the same depths and resolution."""
+    depths = problem.hashes(points.codes, slice(0, problem.space.depth_genes.stop))
+    best = np.argsort(-points.scores, kind="stable")
+    keep = np.zeros(len(points), bool)
+    for limit in limits:
+        rows = best[points.loads[best] <= limit][: n * 8]
+        order = np.argsort(depths[rows], kind="stable")
+        _, first, count = np.unique(depths[rows][order], return_index=True, return_counts=True)
+        rank = np.empty(len(rows), np.int64)
+        rank[order] = np.arange(len(rows)) - np.repeat(first, count)
+        keep[rows[rank < PER_DEPTHS][:n]] = True
+    return np.flatnonzero(keep)
+
+
+def _offspring(problem: Problem, codes: np.ndarray, first: np.ndarray, second: np.ndarray, rng) -> np.ndarray:
+    """Children of the parents `codes[first]`, half of them crossed with `codes[second]`, all mutated."""
+    space, half = problem.space, len(first) // 2
+    children = codes[first]
+    other = rng.integers(0, 2, (half, space.n_genes), dtype=bool)
+    other[:, 0] = False
+    children[:half] = np.where(other, codes[second[:half]], children[:half])
+    rows = np.arange(len(children))
+    for gene in rng.integers(1, space.n_genes, (rng.integers(1, MUTATED_GENES + 1), len(children))):
+        children[rows, gene] = rng.integers(0, space.gene_sizes[gene])
+    return space.canonical(children)
+
+
+def evolve(
+    problem: Problem,
+    codes: np.ndarray,
+    limits: np.ndarray,
+    *,
+    generations: int,
+    offspring: int,
+    keep: int,
+    islands: int,
+    rng: np.random.Generator,
+    progress: Callable[[], None] = lambda: None,
+) -> Points:
+    """Evolves a population; the islands merge after two thirds of the generations.
+
+    Args:
+        problem: the problem.
+        codes: the first population, shape (archs, genes).
+        limits: the loads at which the best are kept, ascending.
+        generations: how many.
+        offspring: archs that are scored in each.
+        keep: archs kept per limit, all islands together.
+        islands: populations that do not mix at first.
+        rng: the source of randomness.
+        progress: called after each generation.
+
+    Returns:
+        The last population, with duplicates removed.
+    """
+    points = Points.of(problem, codes)
+    island = np.arange(len(points)) % islands
+    seen = np.zeros(1 << SEEN_BITS, bool)  # by hash: a rare collision costs one candidate, nothing else
+    shift = np.uint64(64 - SEEN_BITS)
+    seen[problem.hashes(codes) >> shift] = True
+    for generation in range(generations):
+        n_islands = islands if generation < generations * 2 // 3 else 1
+        island %= n_islands
+        rows = [np.flatnonzero(island == index) for index in range(n_islands)]
+        kept = [row[survivors(problem, points[row], limits, -(-keep // n_islands))] for row in rows]
+        points, island = points[np.concatenate(kept)], np.concatenate([island[row] for row in kept])
+        sizes = np.array([len(row) for row in kept])
+        home = rng.integers(0, n_islands, 2 * offspring)
+        home = home[sizes[home] > 0]
+        begin = (np.cumsum(sizes) - sizes)[home]
+        first, second = (begin + rng.integers(0, sizes[home]) for _ in range(2))
+        children = _offspring(problem, points.codes, first, second, rng)
+        numbers, fresh = np.unique(problem.hashes(children) >> shift, return_index=True)
+        fresh = np.sort(fresh[~seen[numbers]])
+        loads = problem.load(children[fresh])
+        good = np.flatnonzero(loads <= limits[-1])[:offspring]
+        fresh, loads = fresh[good], loads[good]
+        seen[problem.hashes(children[fresh]) >> shift] = True
+        born = Points(children[fresh], problem.score(children[fresh]), loads)
+        points, island = Points.join([points, born]), np.concatenate([island, home[fresh]])
+        progress()
+    return points[np.unique(problem.hashes(points.codes), return_index=True)[1]]

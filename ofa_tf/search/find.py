@@ -1,0 +1,224 @@
+"""The best subnet within budgets, and the front of the best at every cost."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ofa_tf.blocks import ArchCosts
+from ofa_tf.errors import InfeasibleError, OfaError
+from ofa_tf.search.budget import Budget, known_resolutions, loads, starts
+from ofa_tf.search.evolution import evolve, first_population
+from ofa_tf.search.local import Points, improve, tabu
+from ofa_tf.search.problem import Problem, Score
+from ofa_tf.space import SearchSpace
+
+Progress = Callable[[int, int], None]
+NEAR = (0.97, 1.0, 1.03)
+ISLANDS = 8
+CHAINS = 8
+PER_DEPTHS = 2
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Args:
+        code: the best arch within the budgets, shape (genes,).
+        score: its predicted score.
+        costs: its cost under each budget, in the order given.
+        candidates: the best distinct archs within the budgets, best first, `code` included: shape (archs, genes).
+        candidate_scores: their predicted scores.
+        resolutions: the resolutions that were searched, in pixels: those whose every cost is known.
+    """
+
+    code: np.ndarray
+    score: float
+    costs: tuple[float, ...]
+    candidates: np.ndarray = field(repr=False)
+    candidate_scores: np.ndarray = field(repr=False)
+    resolutions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Front:
+    """Subnets none of which another beats in both score and cost, by ascending cost.
+
+    Args:
+        codes: shape (archs, genes).
+        scores: predicted scores, ascending.
+        costs: costs, ascending.
+    """
+
+    codes: np.ndarray = field(repr=False)
+    scores: np.ndarray
+    costs: np.ndarray
+
+
+def _distinct(problem: Problem, points: Points, n: int, per_depths: int | None = None) -> Points:
+    """The best `n` distinct points, best first; at most so many of the same depths and resolution."""
+    points = points[np.argsort(-points.scores, kind="stable")]
+    points = points[np.sort(np.unique(points.codes, axis=0, return_index=True)[1])]
+    if per_depths is None:
+        return points[:n]
+    keep: list[int] = []
+    counts: dict[int, int] = {}
+    for row, key in enumerate(problem.hashes(points.codes, slice(0, problem.space.depth_genes.stop)).tolist()):
+        counts[key] = counts.get(key, 0) + 1
+        if counts[key] <= per_depths:
+            keep.append(row)
+        if len(keep) == n:
+            break
+    return points[keep]
+
+
+def _slope(points: Points, low: float, high: float) -> float:
+    """What a unit of load is worth in score around the limits."""
+    best = [points.scores[points.loads <= limit].max(initial=-np.inf) for limit in (low, high)]
+    spread = float(np.ptp(points.scores))
+    gain = (best[1] - best[0]) / (high - low) if np.isfinite(best[0]) else 0.0
+    return max(gain, spread, 1e-12)
+
+
+def search(
+    space: SearchSpace,
+    score: Score,
+    budgets: Sequence[Budget],
+    *,
+    seed: int = 0,
+    population: int = 512,
+    generations: int = 20,
+    steps: int = 50,
+    top: int = 8,
+    progress: Progress | None = None,
+) -> Found:
+    """The arch of the highest score within every budget.
+
+    Evolution finds good regions, tabu search explores them, and an exact climb ends it: no change of a single gene
+    of the result helps within the budgets. Equal seeds give equal results.
+
+    Args:
+        space: the space.
+        score: predicted scores of codes, (archs, genes) -> (archs,); more is better. An accuracy predictor.
+        budgets: one or more; resolutions whose cost is not known under each are left out.
+        seed: of the randomness.
+        population: archs scored per generation.
+        generations: of the evolution.
+        steps: of the tabu search.
+        top: how many candidates to give.
+        progress: called with the steps done and the steps in all.
+
+    Raises:
+        OfaError: budgets of another space, no resolution known under all of them, or scores that are not numbers.
+        InfeasibleError: no arch meets the budgets; says what is reachable.
+    """
+    rng = np.random.default_rng(seed)
+    first = starts(space, budgets)
+    resolutions = known_resolutions(space, [budget.costs for budget in budgets])
+    problem = Problem(space, score, lambda codes: loads(budgets, codes), resolutions)
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, generations + 2)
+
+    codes = first_population(problem, first, NEAR[-1], 4 * population, rng)
+    points = evolve(
+        problem, codes, np.array(NEAR), generations=generations, offspring=population, keep=48, islands=ISLANDS,
+        rng=rng, progress=step,
+    )  # fmt: skip
+    slope = _slope(points, NEAR[0], NEAR[-1])
+    within = points[points.loads <= 1]
+    chains = _distinct(problem, within, CHAINS, PER_DEPTHS)
+    explored = tabu(problem, chains, np.ones(len(chains)), steps, slope, rng)
+    step()
+    within = _distinct(problem, Points.join([within, explored]), max(top, 1))
+    best = improve(problem, within.codes[0], 1.0)
+    step()
+    within = _distinct(problem, Points.join([best, within]), max(top, 1))
+    return Found(
+        code=within.codes[0],
+        score=float(within.scores[0]),
+        costs=tuple(float(budget.costs(within.codes[:1])[0]) for budget in budgets),
+        candidates=within.codes,
+        candidate_scores=within.scores,
+        resolutions=tuple(space.resolutions[index] for index in resolutions),
+    )
+
+
+def pareto(
+    space: SearchSpace,
+    score: Score,
+    costs: ArchCosts,
+    limits: Sequence[float] | np.ndarray | None = None,
+    *,
+    seed: int = 0,
+    population: int = 2048,
+    generations: int = 30,
+    steps: int = 20,
+    progress: Progress | None = None,
+) -> Front:
+    """The front of highest scores at lowest costs, in one run: a population that keeps the best at every limit.
+
+    Args:
+        space: the space.
+        score: as in `search`.
+        costs: the cost of every arch; resolutions where it is infinite are left out.
+        limits: the costs at which the front is wanted; None for 50 from the cheapest arch to the largest.
+        seed: of the randomness.
+        population: archs scored per generation.
+        generations: of the evolution.
+        steps: of the tabu search.
+        progress: called with the steps done and the steps in all.
+
+    Raises:
+        OfaError: limits that are not finite numbers above 0, or scores that are not numbers.
+        InfeasibleError: no arch meets the largest limit.
+    """
+    rng = np.random.default_rng(seed)
+    resolutions = known_resolutions(space, [costs])
+    wanted = _limits(space, costs, resolutions, limits)
+    problem = Problem(space, score, costs, resolutions)
+    first = starts(space, [Budget("the front", "", costs, float(wanted[-1]))])
+    wanted = wanted[wanted >= costs(first).min()]
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, generations + 2)
+
+    codes = first_population(problem, first, wanted[-1], population, rng)
+    points = evolve(
+        problem, codes, wanted, generations=generations, offspring=population, keep=8, islands=1,
+        rng=rng, progress=step,
+    )  # fmt: skip
+    best = [int(np.where(points.loads <= limit, points.scores, -np.inf).argmax()) for limit in wanted]
+    slope = _slope(points, wanted[0], wanted[-1]) if len(wanted) > 1 else 1.0
+    points = Points.join([points, tabu(problem, points[best], wanted, steps, slope, rng)])
+    step()
+    best = [int(np.where(points.loads <= limit, points.scores, -np.inf).argmax()) for limit in wanted]
+    improved = [improve(problem, points.codes[row], limit) for row, limit in zip(best, wanted, strict=True)]
+    step()
+    points = Points.join(improved)
+    order = np.lexsort((-points.scores, points.loads))
+    points = points[order]
+    highest = np.maximum.accumulate(points.scores)
+    points = points[np.concatenate([[True], points.scores[1:] > highest[:-1]])]
+    return Front(points.codes, points.scores, points.loads)
+
+
+def _limits(space: SearchSpace, costs: ArchCosts, resolutions: np.ndarray, limits) -> np.ndarray:
+    """The limits of a front, ascending."""
+    if limits is None:
+        low = float(costs(costs.cheapest()[None])[0])
+        high = float(costs(space.encode([space.largest(space.resolutions[resolutions[-1]])]))[0])
+        return np.geomspace(low, max(high, low), 50)
+    wanted = np.unique(np.asarray(limits, np.float64))
+    if not len(wanted) or not (np.isfinite(wanted).all() and wanted[0] > 0):
+        raise OfaError(f"`limits` (={limits!r}) must be finite numbers above 0.")
+    return wanted

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+WIDE = 10_000  # columns, where no terminal limits a table
+
 
 def workdir_option(default: str = ".") -> Callable:
     """The option `--workdir`."""
@@ -23,6 +25,27 @@ device_option = click.option("--device", default="host", show_default=True, help
 precision_option = click.option(
     "--precision", type=click.Choice(["int8", "fp16", "fp32"]), default="int8", show_default=True, help="Of the file."
 )
+images_option = click.option(
+    "--data", metavar="FOLDER", help="Images for an imported network: train/<class>/*.jpg and, if you have it, val/."
+)
+
+
+class Whole(click.ParamType):
+    """A whole number within bounds."""
+
+    name = "N"
+
+    def __init__(self, least: int, most: int):
+        self.least, self.most = least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            number = self.least - 1
+        if not self.least <= number <= self.most:
+            self.fail(f"{value!r} is not a whole number from {self.least} to {self.most}.", param, ctx)
+        return number
 
 
 class Milliseconds(click.ParamType):
@@ -38,6 +61,9 @@ class Milliseconds(click.ParamType):
         if not 0 < number < float("inf"):
             self.fail(f"{value!r} is not a positive number of milliseconds.", param, ctx)
         return number
+
+    def get_missing_message(self, *_, **__) -> str:
+        return "Give a positive number of milliseconds."
 
 
 @contextmanager
@@ -57,12 +83,13 @@ def library() -> Iterator[Any]:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
     """Prints a table for people to standard output."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*columns, title=title, title_justify="left")
+    # Cells are folded, not cut: whatever they hold can be copied.
+    table = Table(*(Column(name, overflow="fold") for name in columns), title=title, title_justify="left")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    Console(width=None if sys.stdout.isatty() else WIDE, markup=False, highlight=False, emoji=False).print(table)
 
 
 def print_json(document: Any) -> None:
@@ -70,16 +97,18 @@ def print_json(document: Any) -> None:
     click.echo(json.dumps(document, allow_nan=False))
 
 
-def percent(share: float) -> str:
-    """`98.4 %`."""
-    return f"{share:.1%}".replace("%", " %")
+def percent(share: float | None) -> str:
+    """`98.4 %`, or `-` for what is not known."""
+    return "-" if share is None else f"{share:.1%}".replace("%", " %")
 
 
 def milliseconds(value: float | None, error: float | None = None) -> str:
     """`14.8 ms ± 4 %`: the error is the table's mean error on whole subnets."""
     if value is None:
         return "-"
-    return f"{value:.3g} ms" + (f" ± {error:.0%}".replace("%", " %") if error is not None else "")
+    if error is None:
+        return f"{value:.3g} ms"
+    return f"{value:.3g} ms ± {error * 100:.{0 if error >= 0.0095 else 1}f} %"
 
 
 def elapsed(since: float) -> float:

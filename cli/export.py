@@ -4,6 +4,7 @@ import click
 from ofa_tf.cli.common import (
     Milliseconds,
     device_option,
+    images_option,
     json_option,
     library,
     milliseconds,
@@ -20,19 +21,20 @@ from ofa_tf.cli.common import (
 @device_option
 @click.option("--latency", "budget", type=Milliseconds(), help="Latency budget in milliseconds.")
 @precision_option
+@images_option
 @click.option("--arch", "arch_file", metavar="FILE", help="Export this arch instead of searching for one.")
 @click.option("--name", help="Name of the folder in exports/.  [default: from device, budget and precision]")
 @click.option("--force", is_flag=True, help="Replace an export of the same name.")
 @json_option
-def command(workdir, device, budget, precision, arch_file, name, force, as_json):
+def command(workdir, device, budget, precision, data, arch_file, name, force, as_json):
     """Export the best subnet for a latency budget as a .tflite file."""
     if (budget is None) == (arch_file is None):
-        raise click.UsageError("Give either --latency MS or --arch FILE.")
+        raise click.ClickException("Give either --latency MS or --arch FILE.")
     with library() as progress:
         from ofa_tf.pipeline import export_arch_file, export_budget
         from ofa_tf.project import open_existing
 
-        project = open_existing(workdir, progress)
+        project = open_existing(workdir, progress, data)
         if arch_file is not None:
             exported = export_arch_file(project, arch_file, precision, device, name, force)
         else:

@@ -1,7 +1,10 @@
 """`ofa-tf lut`."""
 
+from pathlib import Path
+
 import click
 from ofa_tf.cli.common import (
+    Whole,
     device_option,
     json_option,
     library,
@@ -22,7 +25,7 @@ def command():
 @workdir_option()
 @device_option
 @precision_option
-@click.option("--resolution", "resolutions", type=int, multiple=True, help="Only this one; may be repeated.")
+@click.option("--resolution", "resolutions", type=Whole(1, 4096), multiple=True, help="Only this one; may be repeated.")
 @json_option
 def build_command(workdir, device, precision, resolutions, as_json):
     """Measure every block of the workdir's space on a device."""
@@ -39,12 +42,14 @@ def build_command(workdir, device, precision, resolutions, as_json):
 @json_option
 def list_command(workdir, as_json):
     """List the tables of the workdir and those that come with ofa-tf."""
-    from ofa_tf.latency.store import list_tables
-    from ofa_tf.workdir import Workdir
+    from ofa_tf.latency.store import FOLDER, list_tables
 
-    tables = list_tables(Workdir(workdir).tables)
+    tables = list_tables(Path(workdir, FOLDER))
     if as_json:
         print_json({"tables": [_facts(path, table) for path, table in tables]})
+        return
+    if not tables:
+        click.echo("There are no tables yet: `ofa-tf lut build` measures one of this machine.")
         return
     rows = [(table.device["name"], table.precision, table.source, len(table.entries), path) for path, table in tables]
     print_table(["device", "precision", "source", "blocks", "file"], rows)

@@ -2,15 +2,20 @@
 
 import errno
 import importlib
+import io
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
 from ofa_tf._version import VERSION
 from ofa_tf.errors import OfaError
 
-COMMANDS = ("demo", "train", "predictor", "lut", "search", "export", "doctor")
+NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())  # click 8.1 prints the help by itself
+COMMANDS = ("demo", "train", "predictor", "lut", "search", "export", "zoo", "doctor")
 
 
 class LazyGroup(click.Group):
@@ -31,30 +36,72 @@ def cli():
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs a command and exits: 0, 2 for what the user can mend (one sentence says what), 130 for Ctrl-C."""
+    _open_streams()
+    interrupted = _notice_interrupts()
     try:
         cli.main(args, prog_name="ofa-tf", standalone_mode=False)
-    except click.UsageError as error:
+    except BaseException as error:  # noqa: BLE001 - raised again, or the end of the process
+        _end(KeyboardInterrupt() if interrupted else error)
+
+
+def _notice_interrupts() -> list[int]:
+    """A list that is not empty once Ctrl-C was pressed: TensorFlow's C++ code turns the exception into other ones."""
+    interrupted: list[int] = []
+
+    def interrupt(number, frame):
+        interrupted.append(number)
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
+    return interrupted
+
+
+def _end(error: BaseException) -> NoReturn:
+    if isinstance(error, NO_ARGUMENTS):
         error.show()
         sys.exit(2)
-    except click.ClickException as error:
-        _fail(error.format_message())
-    except OfaError as error:
+    if isinstance(error, click.ClickException):
+        _fail(_sentence(error))
+    if isinstance(error, OfaError):
         _fail(str(error))
-    except (click.Abort, KeyboardInterrupt):
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process ends already
         click.echo("Stopped. The workdir is intact: the same command goes on where it was.", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
-    except OSError as error:
+    if isinstance(error, OSError):
         _fail(_explain(error))
-    except MemoryError:
+    if isinstance(error, MemoryError):
         _fail("There is not enough memory: use a smaller batch or a smaller space.")
+    raise error
 
 
-def _fail(sentence: str) -> None:
+def _open_streams() -> None:
+    """Gives a standard stream that was closed a place to go, and replaces letters that its encoding lacks."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)  # the lowest descriptor that is free: this one
+            setattr(sys, name, os.fdopen(null, "w" if descriptor else "r"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _fail(sentence: str) -> NoReturn:
     click.echo(f"Error: {sentence}", err=True)
     sys.exit(2)
+
+
+def _sentence(error: click.ClickException) -> str:
+    """What was given and what would be right, on one line."""
+    said, context = error.format_message(), getattr(error, "ctx", None)
+    if context is None or isinstance(error, click.BadParameter):
+        return said
+    if isinstance(context.command, click.Group):
+        known = context.command.list_commands(context)
+    else:
+        known = [name for param in context.command.params for name in param.opts if name.startswith("--")]
+    return f"{said.rstrip('.')}: `{context.command_path}` takes {', '.join(known)}."
 
 
 def _explain(error: OSError) -> str:

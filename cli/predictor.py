@@ -1,7 +1,7 @@
 """`ofa-tf predictor`."""
 
 import click
-from ofa_tf.cli.common import json_option, library, print_json, workdir_option
+from ofa_tf.cli.common import Whole, images_option, json_option, library, print_json, workdir_option
 
 
 @click.group("predictor")
@@ -11,16 +11,17 @@ def command():
 
 @command.command("fit")
 @workdir_option()
-@click.option("--archs", type=click.IntRange(10), default=100, show_default=True, help="Subnets to evaluate in all.")
+@click.option("--archs", type=Whole(10, 10**6), default=100, show_default=True, help="Subnets to evaluate in all.")
+@images_option
 @json_option
-def fit_command(workdir, archs, as_json):
+def fit_command(workdir, archs, data, as_json):
     """Evaluate subnets on held-out training images and fit the predictor to them."""
     with library() as progress:
         from ofa_tf.pipeline import fit
         from ofa_tf.project import open_existing
 
-        fitted = fit(open_existing(workdir, progress), archs)
-    _print(fitted.errors, as_json)
+        fitted = fit(open_existing(workdir, progress, data), archs)
+    print_predictor(fitted, as_json)
 
 
 @command.command("show")
@@ -35,12 +36,19 @@ def show_command(workdir, as_json):
         fitted = load_predictor(open_existing(workdir, progress))
     if fitted is None:
         raise click.ClickException(f"{workdir} has no predictor yet: run `ofa-tf predictor fit`.")
-    _print(fitted.errors, as_json)
+    print_predictor(fitted, as_json)
 
 
-def _print(errors, as_json: bool) -> None:
+def print_predictor(fitted, as_json: bool) -> None:
+    """Prints what is known about a predictor."""
+    errors = fitted.errors
     if as_json:
-        print_json(dict(errors))
+        print_json({**errors, "origin": fitted.origin, "source": dict(fitted.source)})
+    elif fitted.origin == "imported":
+        click.echo(
+            f"Imported from {fitted.source['address']}; as published: {errors['pairs']:.0f} subnets evaluated, error "
+            f"{errors['rmse_points']:.2f} points (RMSE) on held-out training images of ImageNet."
+        )
     else:
         rmse, rank = errors["rmse_points"], errors["spearman"]
         click.echo(

@@ -4,6 +4,7 @@ import click
 from ofa_tf.cli.common import (
     Milliseconds,
     device_option,
+    images_option,
     json_option,
     library,
     milliseconds,
@@ -22,16 +23,17 @@ from ofa_tf.cli.common import (
     "--latency", "budgets", type=Milliseconds(), multiple=True, required=True, help="Budget; may be repeated."
 )
 @precision_option
+@images_option
 @click.option("--out", type=click.Path(dir_okay=False), help="Also write the arch of the last budget to this file.")
 @json_option
-def command(workdir, device, budgets, precision, out, as_json):
+def command(workdir, device, budgets, precision, data, out, as_json):
     """Search the most accurate subnet for each latency budget."""
     with library() as progress:
         from ofa_tf.jsonio import write_json
         from ofa_tf.pipeline import find
         from ofa_tf.project import open_existing
 
-        project = open_existing(workdir, progress)
+        project = open_existing(workdir, progress, data)
         choices = [find(project, device, budget, precision) for budget in budgets]
         if out:
             write_json(out, choices[-1].arch.to_document())
@@ -50,4 +52,5 @@ def command(workdir, device, budgets, precision, out, as_json):
         for choice in choices
     ]
     columns = ["budget", "predicted latency", "predicted accuracy", "MACs", "parameters", "arch (kernel x expand)"]
-    print_table(columns, rows, f"Best subnets for {choices[0].device}")
+    title = f"Best subnets for {choices[0].device}; accuracies by the {choices[0].predictor_origin} predictor"
+    print_table(columns, rows, title)

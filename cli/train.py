@@ -1,7 +1,7 @@
 """`ofa-tf train`."""
 
 import click
-from ofa_tf.cli.common import json_option, library, percent, print_json, print_table, workdir_option
+from ofa_tf.cli.common import Whole, json_option, library, percent, print_json, print_table, workdir_option
 
 
 @click.command("train")
@@ -16,7 +16,7 @@ from ofa_tf.cli.common import json_option, library, percent, print_json, print_t
 @click.option("--data", metavar="SPEC", help="`digits`, or a folder with train/<class>/*.jpg.  [default: digits]")
 @click.option("--space", metavar="NAME", help="A registered space or a JSON file.  [default: tiny]")
 @click.option("--recipe", metavar="NAME", help="A registered recipe or a JSON file.  [default: demo]")
-@click.option("--seed", type=click.IntRange(0), help="Seed of everything random.  [default: 0]")
+@click.option("--seed", type=Whole(0, 2**31 - 1), help="Seed of everything random.  [default: 0]")
 @click.option("--restart", is_flag=True, help="Train the stage anew; other stages are not touched.")
 @json_option
 def command(stage, workdir, data, space, recipe, seed, restart, as_json):
@@ -32,7 +32,7 @@ def command(stage, workdir, data, space, recipe, seed, restart, as_json):
         print_json({"stages": stages, "traces": sum(training.traces.values())})
         return
     rows = [
-        (name, record.steps, *(percent(record.metrics[f"{end}_accuracy"]) for end in ("smallest", "largest")))
+        (name, record.steps, *(percent(record.metrics.get(f"{end}_accuracy")) for end in ("smallest", "largest")))
         for name, record in training.stages.items()
     ]
     print_table(["stage", "steps", "smallest subnet", "largest subnet"], rows, "Accuracy on held-out training images")

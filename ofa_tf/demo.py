@@ -74,7 +74,7 @@ def run_demo(path: str | Path, data: str | None = None, progress: Progress = SIL
         table.label,
         Points(costs(front.codes), np.clip(front.scores, 0, 1)),
         Points(costs(space.encode([arch for arch, _ in pairs])), [accuracy for _, accuracy in pairs]),
-        Points([e.manifest.measured_ms or 0.0 for e in exports], [e.manifest.file_accuracy for e in exports]),
+        Points([e.manifest.measured_ms or 0.0 for e in exports], [e.manifest.file_accuracy or 0.0 for e in exports]),
         [f"{e.manifest.budget_ms:g} ms" for e in exports],
     )
     return Demo(exports, time.monotonic() - start, sum(training.traces.values()), plot)

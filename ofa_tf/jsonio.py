@@ -1,9 +1,11 @@
 """JSON files that are either the old one or the new one, never half of each."""
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,16 +22,46 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
         OSError: the disk is full or not writable; the old file is untouched and the temporary one removed.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            error.filename = str(path)
         raise
+
+
+def temporary_path(path: Path) -> Path:
+    """Where `path` is written until it is whole: beside it, hidden, with the number of this process."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def sweep(folder: Path, folders: bool = False) -> None:
+    """Removes the temporary files of processes that were killed; the temporary folders too, if asked to."""
+    for path in folder.glob(".*.tmp"):
+        number = path.name.split(".")[-2]
+        if not number.isdecimal() or (int(number) != os.getpid() and _alive(int(number))):
+            continue
+        if path.is_file():
+            path.unlink(missing_ok=True)
+        elif folders:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def write_json(path: str | os.PathLike, document: Mapping[str, Any]) -> None:

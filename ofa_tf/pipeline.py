@@ -11,13 +11,14 @@ import numpy as np
 from ofa_tf.accuracy.evaluate import SubnetEvaluator
 from ofa_tf.accuracy.fit import collect_pairs, fit_predictor
 from ofa_tf.accuracy.predictor import Predictor
-from ofa_tf.blocks import count_macs, count_params, walk
+from ofa_tf.accuracy.store import FittedPredictor
+from ofa_tf.blocks import ArchCosts, count_macs, count_params, walk
 from ofa_tf.data import ImageSet
-from ofa_tf.errors import DeviceError, ExportError, WorkdirError
+from ofa_tf.errors import DataError, DeviceError, ExportError, FormatError, WorkdirError
 from ofa_tf.export.convert import BlockConverter, to_tflite
-from ofa_tf.export.folder import Manifest, sha256_of, write_export
+from ofa_tf.export.folder import Manifest, check_folder, sha256_of, write_export
 from ofa_tf.export.model_file import ModelFile, inspect_file
-from ofa_tf.jsonio import read_json, write_json
+from ofa_tf.jsonio import read_json
 from ofa_tf.latency.device import Workload
 from ofa_tf.latency.measure import STATISTIC, build_table
 from ofa_tf.latency.store import find_table, table_name
@@ -32,7 +33,6 @@ from ofa_tf.training.recipe import STAGES
 from ofa_tf.training.trainer import Trainer, load_stage
 from ofa_tf.workdir import Config
 
-PREDICTOR, PREDICTOR_FACTS = "predictor.npz", "predictor.json"
 REPRESENTATIVE_IMAGES = 200
 
 
@@ -65,6 +65,11 @@ def train(project: Project, stage: str, restart: bool = False) -> Training:
     """
     wanted = STAGES if stage == "all" else STAGES[: STAGES.index(stage) + 1]
     workdir, ledger = project.workdir, project.workdir.ledger()
+    if ledger.imported:
+        raise WorkdirError(
+            f"{workdir} holds an imported network, which is trained already: use it with `ofa-tf search` and `ofa-tf "
+            "export`, or train another one in another --workdir."
+        )
     with workdir.lock():
         if restart:
             for name in STAGES if stage == "all" else (stage,):
@@ -73,6 +78,9 @@ def train(project: Project, stage: str, restart: bool = False) -> Training:
         missing = [name for name in wanted if not ledger.done(name)]
         traces: Mapping[str, int] = {}
         if missing:
+            if workdir.accuracy.exists():
+                project.progress.note("The accuracies and the predictor of the weights so far are removed.")
+                shutil.rmtree(workdir.accuracy)
             earlier = [name for name in missing if name != wanted[-1]]
             if earlier and stage != "all":
                 project.progress.note(f"Stage `{stage}` needs {', '.join(earlier)} first: training them now.")
@@ -103,18 +111,11 @@ def load_supernet(project: Project) -> Supernet:
 
 def make_evaluator(project: Project) -> SubnetEvaluator:
     """An evaluator of the trained supernet's subnets."""
-    return SubnetEvaluator(load_supernet(project), project.config.preprocessing, project.data.train)
+    images = project.data.train
+    return SubnetEvaluator(load_supernet(project), project.config.preprocessing, images)
 
 
 # --- predictor and table ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class FittedPredictor:
-    """A predictor with the error it has on archs that it did not see."""
-
-    predictor: Predictor
-    errors: Mapping[str, float]
 
 
 def fit(project: Project, n_archs: int = 100, evaluator: SubnetEvaluator | None = None) -> FittedPredictor:
@@ -124,24 +125,34 @@ def fit(project: Project, n_archs: int = 100, evaluator: SubnetEvaluator | None 
         project: the workdir.
         n_archs: subnets in all; those evaluated in earlier calls count.
         evaluator: of the trained supernet, if there is one already.
+
+    Raises:
+        DataError: there are no images, or they have no labels.
     """
     workdir, config = project.workdir, project.config
+    if not project.data.tune.labelled:
+        raise DataError(
+            f"The images in {config.data} have no labels, without which there are no accuracies to learn from: sort "
+            "them into folders named after their classes."
+        )
     evaluator = evaluator or make_evaluator(project)
     with workdir.lock():
         pairs = collect_pairs(evaluator, project.data.tune, n_archs, config.seed, workdir.accuracy, project.progress)
-        predictor, errors = fit_predictor(config.space, pairs, config.seed)
-        predictor.save(workdir.accuracy / PREDICTOR)
-        write_json(workdir.accuracy / PREDICTOR_FACTS, {"errors": errors})
-    return FittedPredictor(predictor, errors)
+        fitted = FittedPredictor(*fit_predictor(config.space, pairs, config.seed))
+        fitted.save(workdir.accuracy)
+    return fitted
 
 
 def load_predictor(project: Project) -> FittedPredictor | None:
-    """The workdir's predictor, or None if none was fitted yet."""
-    folder = project.workdir.accuracy
-    if not (folder / PREDICTOR).exists() or not (folder / PREDICTOR_FACTS).exists():
-        return None
-    predictor = Predictor.load(folder / PREDICTOR, project.config.space)
-    return FittedPredictor(predictor, read_json(folder / PREDICTOR_FACTS)["errors"])
+    """The workdir's predictor, or None if none was fitted or imported yet.
+
+    Raises:
+        FormatError: its files are damaged.
+    """
+    try:
+        return FittedPredictor.load(project.workdir.accuracy, project.config.space)
+    except FormatError as error:
+        raise FormatError(f"{error} Fit it again: `ofa-tf predictor fit`.") from None
 
 
 def measure_table(
@@ -182,8 +193,12 @@ def get_table(project: Project, device: str, precision: str) -> LatencyTable:
 
     Raises:
         DeviceError: no such device.
+        FormatError: the file of a table is damaged.
     """
-    table = find_table(project.workdir.tables, device, precision, project.host)
+    try:
+        table = find_table(project.workdir.tables, device, precision, project.host)
+    except FormatError as error:
+        raise FormatError(f"{error} Remove it, or measure it again: `ofa-tf lut build`.") from None
     if table is not None:
         return table
     project.progress.note(f"There is no {precision} table of this machine yet: measuring one.")
@@ -207,6 +222,7 @@ class Choice:
         predicted_accuracy: by the predictor (0 to 1).
         n_macs: multiply-accumulates for one image.
         n_params: trainable parameters.
+        predictor_origin: "fitted" in this workdir, or "imported".
     """
 
     arch: Arch
@@ -218,6 +234,7 @@ class Choice:
     predicted_accuracy: float
     n_macs: int
     n_params: int
+    predictor_origin: str = "fitted"
 
 
 def find(project: Project, device: str, budget_ms: float, precision: str = "int8") -> Choice:
@@ -227,18 +244,23 @@ def find(project: Project, device: str, budget_ms: float, precision: str = "int8
         InfeasibleError: no subnet is that fast; the message has the fastest.
         OfaError: no such device, or nothing trained yet.
     """
-    table = get_table(project, device, precision)
     fitted = load_predictor(project)
+    if fitted is None:
+        project.require_data()
+    table = get_table(project, device, precision)
     if fitted is None:
         project.progress.note("There is no accuracy predictor yet: fitting one.")
         fitted = fit(project)
-    return find_with(project, table, fitted.predictor, budget_ms)
+    choice = find_with(project, table, fitted.predictor, budget_ms)
+    return dataclasses.replace(choice, predictor_origin=fitted.origin)
 
 
 def find_with(project: Project, table: LatencyTable, predictor: Predictor, budget_ms: float) -> Choice:
-    """Searches with a table and a predictor at hand."""
+    """Searches with a table and a predictor at hand, at the resolutions that both know."""
     space, n_classes = project.config.space, len(project.config.classes)
     costs = table.costs(space, n_classes)
+    known = np.isin(space.resolutions, predictor.resolutions)
+    costs = ArchCosts(space, np.where(known, costs.fixed, np.inf), costs.elastic)
     budget = Budget("latency", "ms", costs, budget_ms)
     found = search(space, predictor, [budget], seed=project.config.seed)
     return _choice(project, table, found.code, budget_ms, float(costs(found.code[None])[0]), float(found.score))
@@ -300,12 +322,12 @@ def export(
         ExportError: the conversion fails, a float tensor is left in a full-integer file, or the folder exists.
     """
     config, data = project.config, project.data
-    name = name or (f"{device}-{choice.budget_ms:g}ms-{precision}" if choice else f"{device}-{precision}")
+    if name is None:
+        name = f"{device}-{choice.budget_ms:g}ms-{precision}" if choice else f"{device}-{precision}"
+    if not name or name != Path(name).name or name.startswith("."):
+        raise ExportError(f"--name {name!r} must be a plain folder name: no slash, and no dot at the beginning.")
     folder = project.workdir.exports / name
-    if folder.parent != project.workdir.exports or name.startswith("."):
-        raise ExportError(f"`name` (={name!r}) must be a plain folder name.")
-    if folder.exists() and not force:
-        raise ExportError(f"{folder} exists: choose another name with --name, or replace it with --force.")
+    check_folder(folder, force)
     evaluator = evaluator or make_evaluator(project)
     evaluator.calibrate(arch)
     float_logits = evaluator.logits(arch, data.val)
@@ -321,7 +343,7 @@ def export(
     blocks = walk(config.space, arch, len(config.classes))
     timing = None
     if device == "host":
-        host = dataclasses.replace(project.host, rounds=100)
+        host = dataclasses.replace(project.host, seconds=3.0)
         (timing,) = host.measure([Workload(content)], seed=config.seed)
     manifest = Manifest(
         sha256=sha256_of(content),
@@ -344,6 +366,7 @@ def export(
         agreement=float((float_logits.argmax(1) == logits.argmax(1)).mean()),
         validation_images=len(data.val),
         predicted_accuracy=choice.predicted_accuracy if choice else None,
+        predictor_origin=choice.predictor_origin if choice else None,
         preprocessing={key: list(value) for key, value in config.preprocessing.__dict__.items()},
         input_quantization=model_file.input_quantization,
         ops=facts.ops,
@@ -363,6 +386,7 @@ def export_budget(
     force=False,
 ) -> Export:
     """Searches the best subnet for a latency budget and exports it; arguments as for `find` and `export`."""
+    project.require_data()
     choice = find(project, device, budget_ms, precision)
     return export(project, choice.arch, precision, device, choice, name, force)
 
@@ -380,19 +404,21 @@ def export_arch_file(
     Raises:
         FormatError: not an arch.
         SpaceError: an arch of another space.
+        DeviceError: no such device.
     """
+    find_table(project.workdir.tables, device, precision, project.host)
     arch = project.config.space.arch_from_document(read_json(path), str(path))
     return export(project, arch, precision, device, None, name, force)
 
 
-def _accuracy(logits: np.ndarray, images: ImageSet) -> float:
-    return float((logits.argmax(1) == images.labels).mean())
+def _accuracy(logits: np.ndarray, images: ImageSet) -> float | None:
+    return float((logits.argmax(1) == images.labels).mean()) if images.labelled else None
 
 
 def representative_inputs(images: ImageSet, resolution: int, config: Config) -> list[np.ndarray]:
     """Preprocessed training images, balanced over classes and seeded, each of shape (1, resolution, resolution, 3)."""
     order = np.random.default_rng([config.seed, 7]).permutation(len(images))
-    by_class = [order[images.labels[order] == label] for label in range(len(config.classes))]
+    by_class = [order[images.labels[order] == label] for label in np.unique(images.labels)]
     turns = [members[turn] for turn in range(max(map(len, by_class))) for members in by_class if turn < len(members)]
     chosen = images.take(np.array(turns[:REPRESENTATIVE_IMAGES])).resized(resolution)
     return [config.preprocessing(pixels).numpy() for pixels, _ in chosen.batches(1)]

@@ -7,7 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ofa_tf.data import Data, Preprocessing, load_data
+from ofa_tf.data import Data, Preprocessing, load_data, load_images
+from ofa_tf.data.source import GOOD_IMAGES, LEAST_IMAGES
 from ofa_tf.errors import DataError, FormatError, WorkdirError
 from ofa_tf.jsonio import read_json
 from ofa_tf.latency.device import HostDevice
@@ -15,6 +16,7 @@ from ofa_tf.progress import SILENT, Progress
 from ofa_tf.spaces import get_space
 from ofa_tf.training.recipe import RECIPES, Recipe
 from ofa_tf.workdir import Config, Workdir
+from ofa_tf.zoo import imagenet
 
 DEFAULTS: dict[str, Any] = {"space": "tiny", "data": "digits", "recipe": "demo", "seed": 0}
 
@@ -32,12 +34,26 @@ class Project:
         """The images.
 
         Raises:
-            DataError: they are not those that the workdir was made with.
+            DataError: they are not those that the workdir was made with, or it was imported and has none.
         """
-        data = _load(self.config.data, self.config, self.workdir, self.progress)
+        data = _load(self.require_data(), self.config, self.workdir, self.progress)
         if data.classes != self.config.classes:
             raise DataError(f"{self.config.data} has other classes than when {self.workdir} was made.")
         return data
+
+    def require_data(self) -> str:
+        """The data spec; refuses a workdir that has no images, before any work is done for nothing.
+
+        Raises:
+            DataError: says how many images of what kind are enough.
+        """
+        if self.config.data is None:
+            raise DataError(
+                f"{self.workdir} holds an imported network and no images: name a folder with --data that has "
+                f"train/<class>/*.jpg, about {GOOD_IMAGES} images of the kind that the network will see (at least "
+                f"{LEAST_IMAGES}), and, to measure the accuracy on, val/<class>/*.jpg."
+            )
+        return self.config.data
 
     @cached_property
     def host(self) -> HostDevice:
@@ -87,21 +103,43 @@ def open_project(
         seed=chosen["seed"],
     )
     project = Project(workdir, config, progress)
-    images = _load(config.data, config, workdir, progress)
+    images = _load(chosen["data"], config, workdir, progress)
     project = dataclasses.replace(project, config=dataclasses.replace(config, classes=images.classes))
     project.__dict__["data"] = images
-    workdir.create(project.config)
+    with workdir.lock():
+        if workdir.exists:
+            raise WorkdirError(f"Another ofa-tf has just set up {workdir}: run the command again.")
+        workdir.create(project.config)
     return project
 
 
-def open_existing(path: str | Path, progress: Progress = SILENT) -> Project:
+def open_existing(path: str | Path, progress: Progress = SILENT, data: str | None = None) -> Project:
     """Opens a workdir that was made before.
 
+    Args:
+        path: the folder.
+        progress: told about the work.
+        data: a folder of images for a workdir with an imported network, which has none; it is remembered. For other
+            workdirs: None, or what they have.
+
     Raises:
-        WorkdirError: there is none.
+        WorkdirError: there is none, or it has other images.
+        DataError: the images do not fit.
     """
     workdir = Workdir(path)
-    return Project(workdir, workdir.config(), progress)
+    config = workdir.config()
+    if data is None:
+        return Project(workdir, config, progress)
+    if config.data is not None:
+        _refuse_other(workdir, config, "data", data)
+        return Project(workdir, config, progress)
+    spec = str(Path(data).resolve()) if Path(data).is_dir() else data
+    project = Project(workdir, dataclasses.replace(config, data=spec), progress)
+    images = project.data
+    with workdir.lock():
+        workdir.create(project.config)
+    project.progress.note(f"{workdir} remembers its images: {images.spec}.")
+    return project
 
 
 def _refuse_other(workdir: Workdir, config: Config, name: str, value: str | int) -> None:
@@ -110,7 +148,7 @@ def _refuse_other(workdir: Workdir, config: Config, name: str, value: str | int)
     if name == "data" and Path(str(value)).is_dir():
         parsed = str(Path(str(value)).resolve())
     here = getattr(config, name)
-    if parsed != here:
+    if parsed != here and here is not None:
         shown = here if name in ("data", "seed") else here.name
         raise WorkdirError(
             f"The workdir {workdir} was made with --{name} {shown}, not {value}: leave the option out, or give another "
@@ -121,10 +159,14 @@ def _refuse_other(workdir: Workdir, config: Config, name: str, value: str | int)
 def _recipe(name: str) -> Recipe:
     if name in RECIPES:
         return RECIPES[name]
-    if not name.endswith(".json") and not Path(name).is_file():
+    if not Path(name).is_file():
         raise FormatError(f"There is no recipe {name!r}: give one of {sorted(RECIPES)} or a JSON file.")
     return Recipe.from_document(read_json(name), name)
 
 
 def _load(spec: str, config: Config, workdir: Workdir, progress: Progress) -> Data:
-    return load_data(spec, config.space.resolutions[-1], config.seed, workdir.cache, progress)
+    size = config.space.resolutions[-1]
+    if not workdir.ledger().imported:
+        return load_data(spec, size, config.seed, workdir.cache, progress)
+    aliases = imagenet.wordnet_ids() if config.classes == imagenet.class_names() else ()
+    return load_images(spec, config.classes, size, config.seed, workdir.cache, progress, aliases)

@@ -17,22 +17,22 @@ def quiet() -> Iterator[None]:
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as sink, warnings.catch_warnings():
+    text = io.StringIO()
+    with contextlib.ExitStack() as stack:
+        sink = stack.enter_context(tempfile.TemporaryFile())
+        stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
-        kept = os.dup(1), os.dup(2)
-        os.dup2(sink.fileno(), 1)
-        os.dup2(sink.fileno(), 2)
-        text = io.StringIO()
+        for descriptor in (1, 2):
+            kept = os.dup(descriptor)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, descriptor)  # before anything can interrupt
+            os.dup2(sink.fileno(), descriptor)
+        stack.enter_context(contextlib.redirect_stdout(text))
+        stack.enter_context(contextlib.redirect_stderr(text))
         try:
-            with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-                yield
-        except BaseException as error:
+            yield
+        except Exception as error:
             sink.seek(0)
-            said = sink.read().decode(errors="replace") + text.getvalue()
-            error.add_note(said[-2000:])
+            if said := sink.read().decode(errors="replace") + text.getvalue():
+                error.add_note(said[-2000:])
             raise
-        finally:
-            os.dup2(kept[0], 1)
-            os.dup2(kept[1], 2)
-            for descriptor in kept:
-                os.close(descriptor)

@@ -9,7 +9,8 @@ from typing import Any
 
 from ofa_tf.data import Preprocessing
 from ofa_tf.errors import FormatError, WorkdirError
-from ofa_tf.jsonio import check_keys, from_document, read_json, write_json
+from ofa_tf.jsonio import check_keys, from_document, read_json, sweep, write_json
+from ofa_tf.latency.store import FOLDER as TABLES
 from ofa_tf.space import SearchSpace
 from ofa_tf.training.ledger import Ledger
 from ofa_tf.training.recipe import Recipe
@@ -21,7 +22,7 @@ class Config:
 
     Args:
         space: the search space.
-        data: the data spec.
+        data: the data spec; None in a workdir with an imported network, until the user names images.
         classes: names of the classes, in the order of the labels.
         preprocessing: what is done to pixels.
         recipe: the hyper-parameters of the stages.
@@ -29,7 +30,7 @@ class Config:
     """
 
     space: SearchSpace
-    data: str
+    data: str | None
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     recipe: Recipe
@@ -58,8 +59,9 @@ class Config:
         classes, seed = document["classes"], document["seed"]
         if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
             raise FormatError(f"{path}: `classes` must be a list of at least two names.")
-        if not isinstance(document["data"], str) or not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise FormatError(f"{path}: `data` must be a string and `seed` an integer of at least 0.")
+        data_good = document["data"] is None or isinstance(document["data"], str)
+        if not data_good or not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise FormatError(f"{path}: `data` must be a string or null, and `seed` an integer of at least 0.")
         return cls(
             space=SearchSpace.from_document(document["space"], f"{path}, `space`,"),
             data=document["data"],
@@ -83,7 +85,7 @@ class Workdir:
             raise WorkdirError(f"The workdir {self.path} is not a folder.")
         self.config_path = self.path / "config.json"
         self.cache = self.path / "cache"
-        self.tables = self.path / "lut"
+        self.tables = self.path / TABLES
         self.accuracy = self.path / "accuracy"
         self.exports = self.path / "exports"
 
@@ -122,6 +124,8 @@ class Workdir:
     def lock(self) -> Iterator[None]:
         """Keeps other processes from changing the workdir meanwhile; a process that dies lets go.
 
+        What such a process left half-written is removed.
+
         Raises:
             WorkdirError: another process holds it.
         """
@@ -133,4 +137,8 @@ class Workdir:
                 raise WorkdirError(
                     f"Another ofa-tf is at work in {self.path}: wait for it, or use another workdir."
                 ) from None
+            checkpoints = (self.path / "checkpoints").glob("*")
+            for folder in (self.path, self.cache, self.tables, self.accuracy, *checkpoints):
+                sweep(folder)
+            sweep(self.exports, folders=True)
             yield

@@ -361,7 +361,7 @@ def test_a_space_of_json_with_surplus_or_missing_keys_is_refused():
     [
         ("nasnet", "There is no space 'nasnet': give one of .*'tiny'.* or a JSON file"),
         ("", "There is no space ''"),
-        ("none.json", "There is no file none.json"),
+        ("none.json", "There is no space 'none.json'"),
         ("x" * 5000, "There is no space"),
         ("a\0b", "There is no space"),
     ],

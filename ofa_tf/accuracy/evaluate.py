@@ -47,10 +47,14 @@ class SubnetEvaluator:
         return self.supernet(self.preprocessing(images), code)
 
     def calibrate(self, arch: Arch) -> None:
-        """Recomputes the batch norm statistics at this arch and its resolution, as the mean over batches."""
-        code = self.supernet.space.encode(arch)
-        for index, (images, _) in enumerate(self._at(self.calibration, arch.resolution).batches(BATCH)):
-            self._observe(images, code, index / (index + 1))
+        """Recomputes the batch norm statistics at this arch and its resolution, as the mean over batches.
+
+        A last batch that is smaller counts for as many images as it has.
+        """
+        code, seen = self.supernet.space.encode(arch), 0
+        for images, _ in self._at(self.calibration, arch.resolution).batches(BATCH):
+            self._observe(images, code, seen / (seen + len(images)))
+            seen += len(images)
 
     def logits(self, arch: Arch, images: ImageSet) -> np.ndarray:
         """Logits of a calibrated arch: float32 of shape (images, classes)."""

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ofa_tf.accuracy.evaluate import SubnetEvaluator
 from ofa_tf.accuracy.predictor import Predictor, features
 from ofa_tf.data import ImageSet
 from ofa_tf.errors import FormatError
+from ofa_tf.jsonio import write_bytes
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.space import Arch, SearchSpace
 from ofa_tf.statistics import spearman
@@ -29,17 +31,17 @@ def read_journal(path: Path, space: SearchSpace) -> Pairs:
     if not path.exists():
         return []
     pairs: Pairs = []
-    lines = path.read_text().split("\n")
+    lines = path.read_text(errors="replace").split("\n")
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
         try:
             record = json.loads(line)
             accuracy = record.pop("accuracy")
-        except (ValueError, KeyError, AttributeError):
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             if number == len(lines):
                 break
-            raise FormatError(f"{path}, line {number}, is not a pair of arch and accuracy.") from None
+            raise FormatError(f"{path}, line {number}, is not a pair of arch and accuracy: remove it.") from None
         if not isinstance(accuracy, float) or not 0 <= accuracy <= 1:
             raise FormatError(f"{path}, line {number}: `accuracy` (={accuracy!r}) must be a number from 0 to 1.")
         pairs.append((space.arch_from_document(record, f"{path}, line {number},"), accuracy))
@@ -67,9 +69,9 @@ def collect_pairs(
     drawn = space.decode(space.sample(np.random.default_rng([seed, 3]), n))
     wanted = [arch for arch in dict.fromkeys(ends + drawn) if arch not in known][: max(0, n - len(pairs))]
     folder.mkdir(parents=True, exist_ok=True)
-    text = "".join(_line(arch, accuracy) for arch, accuracy in pairs)
-    if journal.exists() and journal.read_text() != text:
-        journal.write_text(text)
+    text = "".join(_line(arch, accuracy) for arch, accuracy in pairs).encode()
+    if journal.exists() and journal.read_bytes() != text:
+        write_bytes(journal, text)
     with open(journal, "a") as file, progress.task("evaluating subnets", n, "subnets", done=len(pairs)) as advance:
         for arch in wanted:
             accuracy = evaluator.accuracy(arch, images)
@@ -133,7 +135,18 @@ def _train_member(
     ]
     model = keras.Sequential([keras.Input((inputs.shape[1],)), *layers])
     optimizer = keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(3e-3, epochs), weight_decay=1e-2)
-    model.compile(optimizer, "mse")
-    # All pairs are one batch: a few hundred of them, and no order to make reproducible.
-    model.fit(inputs, targets, batch_size=len(targets), epochs=epochs, shuffle=False, verbose=0)
+    variables = model.trainable_variables
+    optimizer.build(variables)
+    wanted = tf.constant(targets[:, None], tf.float32)
+
+    # All pairs are one batch: a few hundred of them, and no order to make reproducible. One call for all epochs, as
+    # an epoch takes less time than a call.
+    @tf.function
+    def train():
+        for _ in tf.range(epochs):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(tf.square(model(inputs) - wanted))
+            optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
+
+    train()
     return [(np.array(weights), np.array(biases)) for weights, biases in (layer.get_weights() for layer in layers)]

@@ -2,6 +2,6 @@
 
 from ofa_tf.data.batches import training_batches
 from ofa_tf.data.images import Data, ImageSet, Preprocessing
-from ofa_tf.data.source import SOURCES, load_data
+from ofa_tf.data.source import SOURCES, load_data, load_images
 
-__all__ = ["SOURCES", "Data", "ImageSet", "Preprocessing", "load_data", "training_batches"]
+__all__ = ["SOURCES", "Data", "ImageSet", "Preprocessing", "load_data", "load_images", "training_batches"]

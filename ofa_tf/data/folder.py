@@ -1,6 +1,8 @@
 """Images from a folder: `train/<class>/*.jpg` and, if it is there, `val/<class>/*.jpg`."""
 
+import contextlib
 import hashlib
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,15 +10,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ofa_tf.errors import DataError
+from ofa_tf.errors import DataError, FormatError
+from ofa_tf.jsonio import temporary_path
 from ofa_tf.progress import SILENT, Progress
+from ofa_tf.quiet import quiet
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 MAX_BROKEN_SHARE = 0.01
 
 
-def list_images(folder: Path) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
+def list_images(folder: Path, least: int = 2) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
     """Finds the classes of a folder and the images of each.
+
+    Args:
+        folder: with a folder of images for each class.
+        least: classes that there must be, 1 or 2.
 
     Returns:
         Class names in alphabetic order, paths, and the label of each path (int32).
@@ -31,11 +39,13 @@ def list_images(folder: Path) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
         found = sorted(path for path in sub.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         if found:
             labels += [len(classes)] * len(found)
+            if not sub.name.isprintable():
+                raise DataError(f"{folder} has a class with letters that cannot be printed, {sub.name!r}: rename it.")
             classes.append(sub.name)
             paths += found
     if not paths:
         raise DataError(f"{folder} holds no images: it must have a folder of images for each class.")
-    if len(classes) == 1:
+    if len(classes) < least:
         raise DataError(f"{folder} has only the class {classes[0]!r}; a classifier needs at least two.")
     return tuple(classes), paths, np.array(labels, np.int32)
 
@@ -53,8 +63,8 @@ def decode(path: Path, size: int) -> np.ndarray:
                 image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
             image = ImageOps.exif_transpose(image).convert("RGB")
             return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as an image: {error}.") from None
+    except Exception as error:  # Pillow's decoders raise some ten kinds for broken files
+        raise DataError(f"{path} cannot be read as an image: {error}.") from error
 
 
 def decode_all(
@@ -77,11 +87,13 @@ def decode_all(
     stamp = hashlib.sha256(f"{size}\n".encode())
     for path in paths:
         status = path.stat()
-        stamp.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        stamp.update(os.fsencode(path) + f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     cached = None if cache is None else cache / f"{stamp.hexdigest()[:32]}.npz"
     if cached is not None and cached.exists():
-        with np.load(cached) as file:
-            return file["images"], file["good"]
+        with contextlib.suppress(FormatError):
+            images, good = _read_cache(cached, len(paths), size)
+            _note_skipped(good, progress)
+            return images, good
 
     broken: list[str] = []
     good = np.ones(len(paths), bool)
@@ -94,7 +106,7 @@ def decode_all(
             return str(error)
         return None
 
-    with ThreadPoolExecutor() as pool, progress.task("reading images", len(paths), "images") as advance:
+    with quiet(), ThreadPoolExecutor() as pool, progress.task("reading images", len(paths), "images") as advance:
         for index, message in enumerate(pool.map(work, range(len(paths)), chunksize=64)):
             if message is not None:
                 good[index] = False
@@ -105,15 +117,38 @@ def decode_all(
         raise DataError(f"{len(broken)} of {len(paths)} images ({share:.1%}) cannot be read, the first: {broken[0]}")
     for message in broken[:5]:
         progress.note(f"Skipped: {message}")
-    if broken:
-        progress.note(f"{len(broken)} of {len(paths)} images cannot be read and were skipped.")
+    _note_skipped(good, progress)
     images = images[good] if broken else images
     if cached is not None:
         cached.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cached.with_suffix(".tmp.npz")
+        temporary = temporary_path(cached)
         try:
-            np.savez(temporary, images=images, good=good)
+            with open(temporary, "wb") as file:
+                np.savez(file, images=images, good=good)
             temporary.replace(cached)
         finally:
             temporary.unlink(missing_ok=True)
     return images, good
+
+
+def _read_cache(path: Path, n_paths: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels that an earlier call kept.
+
+    Raises:
+        FormatError: the file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            images, good = file["images"], file["good"]
+    except Exception as error:  # NumPy and zipfile raise some ten kinds for broken files
+        raise FormatError(f"{path} is damaged: {error}.") from error
+    if good.shape != (n_paths,) or good.dtype != bool or images.dtype != np.uint8:
+        raise FormatError(f"{path} is damaged: it is of other images.")
+    if images.shape != (good.sum(), size, size, 3):
+        raise FormatError(f"{path} is damaged: it is of other images.")
+    return images, good
+
+
+def _note_skipped(good: np.ndarray, progress: Progress) -> None:
+    if not good.all():
+        progress.note(f"{(~good).sum()} of {len(good)} images cannot be read and were skipped.")

@@ -41,7 +41,7 @@ class ImageSet:
 
     Args:
         images: uint8 of shape (images, size, size, 3); may be a memory map.
-        labels: int32 of shape (images,).
+        labels: int32 of shape (images,); all -1 where the classes are not known.
     """
 
     images: np.ndarray = field(repr=False)
@@ -49,6 +49,11 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the classes of the images are known."""
+        return bool((self.labels >= 0).all())
 
     def take(self, indices: np.ndarray) -> "ImageSet":
         """The images at these indices."""

@@ -4,7 +4,6 @@ import hashlib
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,7 +12,7 @@ from typing import Any
 
 from ofa_tf._version import VERSION
 from ofa_tf.errors import ExportError
-from ofa_tf.jsonio import write_bytes, write_json
+from ofa_tf.jsonio import temporary_path, write_bytes, write_json
 from ofa_tf.space import Arch
 
 
@@ -37,11 +36,12 @@ class Manifest:
         latency_statistic: which percentile of the runs both latencies are.
         n_macs: multiply-accumulates for one image.
         n_params: trainable parameters.
-        float_accuracy: of the subnet on the validation images (0 to 1).
+        float_accuracy: of the subnet on the validation images (0 to 1); None if they have no labels.
         file_accuracy: of the file on the same images.
         agreement: share of images that both put into the same class.
         validation_images: how many there were.
         predicted_accuracy: by the predictor, or None.
+        predictor_origin: "fitted" in the workdir or "imported"; None where nothing was predicted.
         preprocessing: `(pixel - mean) / std` gives the network's input.
         input_quantization: scale and zero point of the input, or None.
         ops: operators with how often each occurs.
@@ -63,11 +63,12 @@ class Manifest:
     latency_statistic: str | None
     n_macs: int
     n_params: int
-    float_accuracy: float
-    file_accuracy: float
+    float_accuracy: float | None
+    file_accuracy: float | None
     agreement: float
     validation_images: int
     predicted_accuracy: float | None
+    predictor_origin: str | None
     preprocessing: Mapping[str, Sequence[float]]
     input_quantization: Mapping[str, float] | None
     ops: Mapping[str, int]
@@ -90,29 +91,40 @@ def write_export(
     Raises:
         ExportError: the folder exists and `force` is not given, or it is not an export.
     """
-    if folder.exists() and not (folder / "manifest.json").exists():
-        raise ExportError(f"{folder} exists and is not an export of ofa-tf: choose another name.")
-    if folder.exists() and not force:
-        raise ExportError(f"{folder} exists: choose another name with `--name`, or replace it with `--force`.")
+    temporary, old = temporary_path(folder), folder.with_name(f".{folder.name}.old")
+    if old.exists():  # a process was killed while it replaced the folder
+        shutil.rmtree(old) if folder.exists() else os.rename(old, folder)
+    check_folder(folder, force)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
+        temporary.mkdir()
         write_bytes(temporary / "model.tflite", content)
         write_bytes(temporary / "labels.txt", "".join(f"{name}\n" for name in classes).encode())
         write_json(temporary / "arch.json", arch.to_document())
         write_json(temporary / "manifest.json", {**manifest.__dict__, "versions": versions()})
-        temporary.chmod(0o755)
         if folder.exists():
-            old = folder.with_name(f".{folder.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
             os.rename(folder, old)
-            os.rename(temporary, folder)
-            shutil.rmtree(old)
-        else:
-            os.rename(temporary, folder)
-    except BaseException:
+        os.rename(temporary, folder)
+    except BaseException as error:
+        if old.exists() and not folder.exists():
+            os.rename(old, folder)
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError):
+            error.filename = str(folder)
         raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def check_folder(folder: Path, force: bool) -> None:
+    """Refuses a folder that an export may not be written to.
+
+    Raises:
+        ExportError: it exists and `force` is not given, or it is not an export.
+    """
+    if folder.exists() and not (folder / "manifest.json").exists():
+        raise ExportError(f"{folder} exists and is not an export of ofa-tf: choose another name with --name.")
+    if folder.exists() and not force:
+        raise ExportError(f"{folder} exists: choose another name with --name, or replace it with --force.")
 
 
 def sha256_of(content: bytes) -> str:

@@ -13,6 +13,7 @@ from ofa_tf.errors import DeviceError
 from ofa_tf.progress import SILENT, Progress
 
 DELEGATES = ("none", "xnnpack")
+MOST_ROUNDS = 2000
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,15 @@ class HostDevice:
         threads: of the interpreter.
         delegate: "none", or "xnnpack", which LiteRT uses unless told otherwise. For full-integer files with large
             depthwise kernels it is the slower one on x86.
-        rounds: how often each file gets its turn.
+        seconds: how long to measure in all; long enough, and quiet moments of a busy machine are among the runs.
+        least_rounds: how often each file gets its turn at least.
         runs: timed runs per turn, after one that is not.
     """
 
     threads: int = 1
     delegate: str = "none"
-    rounds: int = 40
+    seconds: float = 10.0
+    least_rounds: int = 12
     runs: int = 4
 
     def __post_init__(self):
@@ -96,10 +99,16 @@ class HostDevice:
             DeviceError: the interpreter refuses a file.
         """
         invokes = [self._prepare(workload) for workload in workloads]
-        runs = np.empty((len(invokes), self.rounds, self.runs))
+        start = time.perf_counter()
+        for invoke in invokes:
+            for _ in range(1 + self.runs):
+                invoke()
+        round_s = time.perf_counter() - start
+        rounds = max(self.least_rounds, min(int(self.seconds / round_s), MOST_ROUNDS))
+        runs = np.empty((len(invokes), rounds, self.runs))
         rng = np.random.default_rng([seed, 6])
-        with progress.task("measuring", self.rounds * len(invokes), "turns") as advance:
-            for turn in range(self.rounds):
+        with progress.task("measuring", rounds, "rounds") as advance:
+            for turn in range(rounds):
                 for index in rng.permutation(len(invokes)):
                     invoke = invokes[index]
                     invoke()
@@ -107,7 +116,7 @@ class HostDevice:
                         start = time.perf_counter()
                         invoke()
                         runs[index, turn, run] = time.perf_counter() - start
-                    advance(1)
+                advance(1)
         return [Timing(times.ravel() * 1e3) for times in runs]
 
     def _prepare(self, workload: Workload):

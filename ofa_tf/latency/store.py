@@ -10,6 +10,7 @@ from ofa_tf.errors import DeviceError
 from ofa_tf.latency.device import HostDevice
 from ofa_tf.latency.table import LatencyTable
 
+FOLDER = "lut"  # of a workdir
 SHIPPED = Path(ofa_tf.lut.__file__).parent
 
 

@@ -44,17 +44,14 @@ class ElasticBatchNorm(keras.layers.Layer):
     def call(self, inputs, training=False, momentum=None):
         n = tf.shape(inputs)[-1]
         gamma, beta, mean, variance = self.active(n)
+        if not training:
+            # The formula of the plain layer, which rounds as it does.
+            return tf.nn.batch_normalization(inputs, mean, variance, beta, gamma, self.epsilon)
         empty = tf.zeros((0,), gamma.dtype)
         outputs = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=gamma,
-            offset=beta,
-            mean=empty if training else mean,
-            variance=empty if training else variance,
-            epsilon=self.epsilon,
-            is_training=bool(training),
+            x=inputs, scale=gamma, offset=beta, mean=empty, variance=empty, epsilon=self.epsilon, is_training=True
         )
-        if training and momentum is not None:
+        if momentum is not None:
             for moving, old, new in (
                 (self.moving_mean, mean, outputs.batch_mean),
                 (self.moving_variance, variance, outputs.batch_variance),

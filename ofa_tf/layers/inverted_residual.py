@@ -162,7 +162,7 @@ class ElasticInvertedResidual(keras.layers.Layer):
         if self.expand_conv is not None and self.expand_bn is not None:
             x = self.expand_conv(x, tf.gather(np.array(self.mid_choices, np.int32), expand_index))
             x = activation(self.expand_bn(x, training=training, momentum=momentum))
-        x = self.depthwise_conv(x, kernel_index)
+        x = self.depthwise_conv(x, kernel_index=kernel_index)
         x = activation(self.depthwise_bn(x, training=training, momentum=momentum))
         if self.squeeze_excite is not None:
             x = self.squeeze_excite(x, tf.gather(np.array(self.squeeze_choices, np.int32), expand_index))

@@ -24,6 +24,6 @@ def get_space(name: str) -> SearchSpace:
     """
     if name in SPACES:
         return SPACES[name]
-    if not name.endswith(".json") and not os.path.isfile(name):
+    if not os.path.isfile(name):
         raise SpaceError(f"There is no space {name!r}: give one of {sorted(SPACES)} or a JSON file.")
     return SearchSpace.from_document(read_json(name), name)

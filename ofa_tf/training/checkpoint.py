@@ -5,7 +5,6 @@ that number are all there is to keep.
 """
 
 import io
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,20 +52,17 @@ def load(path: Path, variables: Mapping[str, keras.Variable]) -> None:
     Raises:
         FormatError: the file is damaged, or of another network; names the variable.
     """
-    arrays = {}
     try:
         with np.load(path, allow_pickle=False) as file:
-            for name, variable in variables.items():
-                arrays[name] = file[name]
-                if arrays[name].shape != tuple(variable.shape):
-                    shapes = f"{arrays[name].shape}, not {tuple(variable.shape)}"
-                    raise FormatError(f"{path} is of another network: {name} has the shape {shapes}.")
-    except KeyError as error:
-        raise FormatError(f"{path} is of another network: it lacks {error}.") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, FormatError):
-            raise
-        raise FormatError(f"{path} is damaged: {error}.") from None
+            arrays = {name: file[name] for name in variables if name in file.files}
+    except Exception as error:  # NumPy and zipfile raise some ten kinds for broken files
+        raise FormatError(f"{path} is damaged: {error}.") from error
+    for name, variable in variables.items():
+        if name not in arrays:
+            raise FormatError(f"{path} is of another network: it lacks {name}.")
+        if arrays[name].shape != tuple(variable.shape) or arrays[name].dtype != np.float32:
+            found = f"{arrays[name].dtype}{list(arrays[name].shape)}, not float32{list(variable.shape)}"
+            raise FormatError(f"{path} is of another network: {name} is {found}.")
     for name, variable in variables.items():
         variable.assign(arrays[name])
 

@@ -21,17 +21,24 @@ class StageRecord:
         step: steps done.
         steps: steps in all.
         metrics: what was measured at its end, by name.
+        source: of an imported stage, the `address` that its weights come from and the `sha256` of the file.
     """
 
     state: str
     step: int
     steps: int
     metrics: Mapping[str, float] = field(default_factory=dict)
+    source: Mapping[str, str] | None = None
 
     def __post_init__(self):
         whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in (self.step, self.steps))
         if self.state not in STATES or not whole or not isinstance(self.metrics, Mapping):
             raise FormatError(f"A stage of the ledger is broken: {self}.")
+        for name, value in self.metrics.items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise FormatError(f"A stage of the ledger is broken: `{name}` (={value!r}) must be a number.")
+        if self.source is not None:
+            check_keys(self.source, {"address", "sha256"}, set(), "A stage's `source`")
 
 
 class Ledger:
@@ -55,6 +62,11 @@ class Ledger:
         """Whether a stage is finished."""
         return stage in self.stages and self.stages[stage].state == "done"
 
+    @property
+    def imported(self) -> bool:
+        """Whether a stage was imported instead of trained."""
+        return any(record.source is not None for record in self.stages.values())
+
     def last_done(self) -> str | None:
         """The last of the stages, in order, that are finished without a gap; None if not even the first is."""
         finished = None
@@ -77,7 +89,16 @@ class Ledger:
 
     def _save(self) -> None:
         records: dict[str, Any] = {
-            stage: {**record.__dict__, "metrics": dict(record.metrics)}
+            stage: _document(record)
             for stage, record in sorted(self.stages.items(), key=lambda item: STAGES.index(item[0]))
         }
         write_json(self.path, {"stages": records})
+
+
+def _document(record: StageRecord) -> dict[str, Any]:
+    document = {**record.__dict__, "metrics": dict(record.metrics)}
+    if record.source is None:
+        del document["source"]
+    else:
+        document["source"] = dict(record.source)
+    return document

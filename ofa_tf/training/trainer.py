@@ -79,7 +79,7 @@ class Trainer:
     def train(self, stage: str) -> StageRecord:
         """Trains a stage to its end, from its newest checkpoint or from the end of the stage before.
 
-        On `KeyboardInterrupt` it writes a checkpoint and raises on.
+        On `KeyboardInterrupt` it writes a checkpoint, unless a phase is just beginning, and raises on.
 
         Raises:
             TrainingError: a loss that is not a number; the last checkpoint stays.
@@ -88,9 +88,11 @@ class Trainer:
         layout = spans(self.config.recipe, stage, len(self.data.train))
         n_steps = layout[-1].stop
         folder = self.workdir.checkpoints(stage)
+        self.step.reset_optimizer()
         step = checkpoint.load_newest(folder, self.state, self.progress)
-        if step == 0:
-            self._start(stage)
+        if step == 0 and stage != STAGES[0]:
+            load_stage(self.workdir, STAGES[STAGES.index(stage) - 1], self.supernet)
+        self.step.optimizer.iterations.assign(step)
         if layout[0].phase.distils:
             self._load_teacher()
         seed = (self.config.seed, STAGES.index(stage))
@@ -115,17 +117,15 @@ class Trainer:
                         self._save(stage, step, n_steps)
                         saved = time.monotonic()
         except KeyboardInterrupt:
-            self._save(stage, step, n_steps)
+            # It may have come after the weights changed and before that was counted, or while channels were sorted.
+            step = int(self.step.optimizer.iterations.numpy())
+            if all(step != span.start for span in layout):
+                self._save(stage, step, n_steps)
             raise
         checkpoint.save(folder, step, self.state)
         record = StageRecord("done", step, n_steps, self._metrics())
         self.ledger.record(stage, record)
         return record
-
-    def _start(self, stage: str) -> None:
-        self.step.reset_optimizer()
-        if stage != STAGES[0]:
-            load_stage(self.workdir, STAGES[STAGES.index(stage) - 1], self.supernet)
 
     def _load_teacher(self) -> None:
         """Puts the largest network of the end of `full` into the teacher."""

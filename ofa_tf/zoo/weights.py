@@ -1,6 +1,6 @@
 """Published weights: from the tensors of a PyTorch checkpoint to the variables of a supernet."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +35,20 @@ def load_torch_weights(supernet: "Supernet", state: Mapping[str, np.ndarray]) ->
     Raises:
         FormatError: a tensor is missing, surplus, of another shape, or not of finite numbers; names it.
     """
-    rows = list(_rows(supernet))
+    copy_tensors(list(_rows(supernet)), state, supernet.space.name)
+
+
+def copy_tensors(rows: Sequence[Row], state: Mapping[str, np.ndarray], network: str) -> None:
+    """Copies tensors into variables; all of them or none.
+
+    Args:
+        rows: the name of the tensor of every variable, the variable, and how the axes of the tensor are ordered.
+        state: tensors by their published names.
+        network: what the variables are of, for messages.
+
+    Raises:
+        FormatError: a tensor is missing, surplus, of another shape, or not of finite numbers; names it.
+    """
     tensors: dict[str, tuple[str, np.ndarray]] = {}
     for name, tensor in state.items():
         known = _canonical(name)
@@ -45,11 +58,11 @@ def load_torch_weights(supernet: "Supernet", state: Mapping[str, np.ndarray]) ->
     counters = {name.replace("running_mean", "num_batches_tracked") for name, *_ in rows}
     surplus = sorted(tensors.keys() - {name for name, *_ in rows} - counters)
     if surplus:
-        raise FormatError(f"The checkpoint has {tensors[surplus[0]][0]}, which `{supernet.space.name}` has not.")
+        raise FormatError(f"The checkpoint has {tensors[surplus[0]][0]}, which `{network}` has not.")
     values = []
     for name, variable, axes in rows:
         if name not in tensors:
-            raise FormatError(f"The checkpoint lacks {name}, which `{supernet.space.name}` has.")
+            raise FormatError(f"The checkpoint lacks {name}, which `{network}` has.")
         values.append(_to_keras(*tensors[name], variable, axes))
     for (_, variable, _), value in zip(rows, values, strict=True):
         variable.assign(value)

@@ -1,0 +1,46 @@
+"""What the benchmarks share: facts about the machine, a table for people, JSON for programs."""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
+
+
+def machine() -> dict[str, object]:
+    """Processor, cores and memory of this machine."""
+    processor = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [
+            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
+        processor = names[0] if names else processor
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {"processor": processor, "cores": os.cpu_count(), "memory_gib": round(memory, 1), "os": platform.platform()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that matter."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def report(figures: Mapping[str, float], seed: int, json_file: str | None) -> None:
+    """Prints the figures as a table and, if a file is named, writes them as JSON."""
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        print(f"{name:<{width}}  {value:.6g}")
+    if json_file:
+        document = {"schema": 1, "machine": machine(), "versions": versions(), "seed": seed, "figures": dict(figures)}
+        Path(json_file).write_text(json.dumps(document, indent=1) + "\n")
+        print(f"written to {json_file}", file=sys.stderr)

@@ -1,0 +1,150 @@
+"""`ofa-tf zoo`."""
+
+import click
+from ofa_tf.cli.common import json_option, library, print_json, print_table, workdir_option
+
+force_option = click.option("--force", is_flag=True, help="Replace what is there already.")
+
+
+@click.group("zoo")
+def command():
+    """Published Once-for-All networks, latency tables and predictor: list, import."""
+
+
+@command.command("list")
+@json_option
+def list_command(as_json):
+    """List what is published, with figures as published."""
+    from ofa_tf.zoo.catalog import catalog_document
+
+    document = catalog_document()
+    if as_json:
+        print_json(document)
+        return
+    rows = [
+        (entry["name"], entry["space"], entry["width_mult"], "{} to {} px".format(*entry["resolutions"]))
+        for entry in document["supernets"]
+    ]
+    print_table(["supernet", "space", "width", "resolutions"], rows)
+    rows = [
+        (
+            entry["name"],
+            entry["device"] + (f", batch {entry['batch']}" if entry["batch"] > 1 else ""),
+            "-" if entry["latency_ms"] is None else f"{entry['latency_ms']} ms",
+            f"{entry['n_macs'] / 1e6:.0f} M",
+            f"{entry['n_params'] / 1e6:.1f} M",
+            f"{entry['top1_percent']:.1f} %",
+        )
+        for entry in document["specialized"]
+    ]
+    print_table(["specialised network", "device", "latency", "MACs", "parameters", "ImageNet top-1"], rows)
+    note10, predictor = document["note10"], document["predictor"]
+    sizes = ", ".join(str(resolution) for resolution in note10["resolutions"])
+    click.echo(
+        f"note10: latency tables ({note10['precision']}) of `{note10['space']}`, width {note10['width_mult']}: "
+        f"{sizes} px."
+    )
+    click.echo(f"predictor: accuracies of subnets of `{predictor['space']}`, width {predictor['width_mult']}.")
+    click.echo("Figures as published; `ofa-tf zoo import` counts parameters and MACs itself.")
+
+
+@command.group("import")
+def import_group():
+    """Import a supernet, a specialised network, latency tables or the predictor.
+
+    SOURCE is a published name, a file or folder, or an http(s) address. Downloads are kept in ~/.cache/ofa-tf, or
+    where $OFA_TF_CACHE says, and go on where they were interrupted.
+    """
+
+
+@import_group.command("supernet")
+@click.argument("source")
+@workdir_option()
+@click.option("--classes", metavar="FILE", help="Names of the classes, one a line.  [default: those of ImageNet]")
+@click.option(
+    "--resolution", "resolutions", type=int, multiple=True, help="Image size; may be repeated.  [default: as published]"
+)
+@json_option
+def supernet_command(source, workdir, classes, resolutions, as_json):
+    """Make a workdir of a published supernet, ready for `search` and `export`."""
+    with library() as progress:
+        from ofa_tf.zoo.importing import import_supernet, read_classes
+
+        names = None if classes is None else read_classes(classes)
+        imported = import_supernet(source, workdir, names, resolutions or None, progress)
+    if as_json:
+        print_json({**imported.__dict__, "workdir": str(imported.workdir), "space": imported.space.to_document()})
+        return
+    space = imported.space
+    click.echo(
+        f"{imported.workdir} holds `{space.name}` of width {space.width_mult:g} ({imported.n_params / 1e6:.2f} M "
+        f"parameters, {imported.n_classes} classes, {space.resolutions[0]} to {space.resolutions[-1]} px), imported "
+        f"from {imported.source['address']} with the sha256 {imported.source['sha256']}."
+    )
+    click.echo("Next: `ofa-tf search` and `ofa-tf export --data FOLDER`, with images of your own.")
+
+
+@import_group.command("specialized")
+@click.argument("source")
+@click.option("--out", metavar="DIR", help="Write a Keras model, arch.json and labels.txt there.  [default: only show]")
+@click.option("--image-size", type=int, help="Height and width in pixels.  [default: what `run.config` says]")
+@click.option("--no-weights", is_flag=True, help="Do not read `init`: the model gets fresh weights.")
+@force_option
+@json_option
+def specialized_command(source, out, image_size, no_weights, force, as_json):
+    """Read a published specialised network; with --out, write it as a plain Keras model."""
+    with library() as progress:
+        from ofa_tf.zoo.specialized import import_specialized
+
+        network = import_specialized(source, out, image_size, not no_weights, force, progress)
+    document = network.to_document()
+    if as_json:
+        print_json(document)
+        return
+    click.echo(
+        f"{network.name}: `{network.space.name}` of width {network.space.width_mult:g}, {network.n_params} parameters, "
+        f"{network.n_macs} MACs, {network.n_classes} classes."
+    )
+    click.echo(f"Arch (kernel x expand): {network.arch}")
+    if network.published is not None:
+        click.echo(
+            f"Published for {network.published['device']}: {network.published['top1_percent']} % ImageNet top-1."
+        )
+    if network.folder is not None:
+        click.echo(f"{network.folder}: model.keras with {document['weights']} weights.")
+
+
+@import_group.command("note10")
+@click.argument("source", required=False)
+@workdir_option()
+@click.option("--out", metavar="DIR", help="Write the table to this folder instead of the workdir.")
+@force_option
+@json_option
+def note10_command(source, workdir, out, force, as_json):
+    """Import the Samsung Note10 latency tables, merged into one."""
+    with library() as progress:
+        from ofa_tf.zoo.importing import import_note10
+
+        path, table = import_note10(source, workdir, out, force, progress)
+    if as_json:
+        print_json(
+            {"file": str(path), "device": dict(table.device), "entries": len(table.entries), "source": table.source}
+        )
+    else:
+        click.echo(f"{path}: {table.label}, {len(table.entries)} blocks.")
+
+
+@import_group.command("predictor")
+@click.argument("source", required=False)
+@workdir_option()
+@force_option
+@json_option
+def predictor_command(source, workdir, force, as_json):
+    """Import the published accuracy predictor into a workdir with the supernet it is of."""
+    with library() as progress:
+        from ofa_tf.cli.predictor import print_predictor
+
+        from ofa_tf.zoo.importing import import_predictor
+
+        fitted = import_predictor(source, workdir, force, progress)
+    print_predictor(fitted, as_json)

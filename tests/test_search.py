@@ -1,0 +1,160 @@
+"""The search: within the budgets, at least as good as luck, optimal where everything can be tried."""
+
+import dataclasses
+from functools import cache
+from itertools import product
+
+import numpy as np
+import pytest
+
+from ofa_tf.blocks import ArchCosts, arch_costs
+from ofa_tf.errors import InfeasibleError, OfaError
+from ofa_tf.search import Budget, pareto, search
+from ofa_tf.spaces import MOBILENET_V3, TINY
+
+# Small enough to try everything: 3 resolutions times 6,084 subnets.
+SMALL = dataclasses.replace(
+    TINY, stages=TINY.stages[:2], kernels=(3, 5), expands=(3, 4, 6), resolutions=(24, 28, 32), name="small"
+)
+
+
+def _score(space, seed=0):
+    """A random two-layer network on the genes: interactions included, nothing separable."""
+    rng = np.random.default_rng(seed)
+    first = rng.normal(size=(space.n_genes, 24)) / np.sqrt(space.n_genes)
+    second = rng.normal(size=24)
+
+    def score(codes):
+        genes = codes / np.maximum(space.gene_sizes - 1, 1) + 0.3 * space.active(codes).sum(1, keepdims=True)
+        return np.tanh(genes @ first) @ second + 0.05 * genes.sum(1)
+
+    return score
+
+
+@cache
+def _macs(space):
+    return arch_costs(space, lambda block: block.n_macs / 1e6, 10)
+
+
+@cache
+def _params(space):
+    return arch_costs(space, lambda block: block.n_params / 1e3, 10)
+
+
+def _everything(space):
+    ranges = [range(size) for size in space.gene_sizes]
+    return np.unique(space.canonical(np.array(list(product(*ranges)), np.int32)), axis=0)
+
+
+def _macs_budget(space, share):
+    costs = _macs(space)
+    low, high = costs(costs.cheapest()[None])[0], costs(space.encode([space.largest()]))[0]
+    return Budget("MACs", "M", costs, float(low + share * (high - low)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_finds_the_optimum_where_everything_can_be_tried(seed):
+    score, budget, everything = _score(SMALL, seed), _macs_budget(SMALL, 0.4), _everything(SMALL)
+    assert len(everything) == SMALL.size() * len(SMALL.resolutions)
+    best = score(everything[budget.costs(everything) <= budget.limit]).max()
+    assert search(SMALL, score, [budget], seed=seed).score == pytest.approx(best, abs=1e-12)
+
+
+@pytest.mark.parametrize("space", [TINY, MOBILENET_V3], ids=lambda space: space.name)
+def test_result_is_within_the_budget_and_beats_random_archs(space):
+    score, budget = _score(space), _macs_budget(space, 0.3)
+    found = search(space, score, [budget])
+    assert budget.costs(found.code[None])[0] <= budget.limit
+    assert found.costs == (pytest.approx(budget.costs(found.code[None])[0]),)
+    assert found.score == pytest.approx(score(found.code[None])[0])
+    luck = space.sample(np.random.default_rng(1), 20_000)
+    luck = luck[budget.costs(luck) <= budget.limit]
+    assert found.score >= score(luck).max()
+    assert (space.canonical(found.code[None]) == found.code).all()
+
+
+def test_no_change_of_a_single_gene_helps():
+    score, budget = _score(MOBILENET_V3), _macs_budget(MOBILENET_V3, 0.3)
+    found = search(MOBILENET_V3, score, [budget], steps=0)
+    changed = []
+    for gene, size in enumerate(MOBILENET_V3.gene_sizes):
+        for value in range(size):
+            code = found.code.copy()
+            code[gene] = value
+            changed.append(code)
+    changed = MOBILENET_V3.canonical(np.array(changed))
+    within = changed[budget.costs(changed) <= budget.limit]
+    assert score(within).max() <= found.score + 1e-12
+
+
+def test_candidates_are_distinct_within_the_budget_and_sorted():
+    score, budget = _score(TINY), _macs_budget(TINY, 0.5)
+    found = search(TINY, score, [budget], top=5)
+    assert len(np.unique(found.candidates, axis=0)) == len(found.candidates) == 5
+    assert (np.diff(found.candidate_scores) <= 0).all()
+    assert (budget.costs(found.candidates) <= budget.limit).all()
+    assert (found.candidates[0] == found.code).all()
+
+
+def test_several_budgets_bind_together():
+    score, macs = _score(TINY), _macs_budget(TINY, 0.6)
+    alone = search(TINY, score, [macs])
+    params = Budget("parameters", "k", _params(TINY), float(_params(TINY)(alone.code[None])[0] * 0.8))
+    found = search(TINY, score, [macs, params])
+    for budget, cost in zip([macs, params], found.costs, strict=True):
+        assert cost <= budget.limit
+        assert cost == pytest.approx(budget.costs(found.code[None])[0])
+    assert found.score <= alone.score
+
+
+def test_equal_seeds_give_equal_results():
+    score, budget = _score(MOBILENET_V3), _macs_budget(MOBILENET_V3, 0.3)
+    first, second = (search(MOBILENET_V3, score, [budget], seed=3) for _ in range(2))
+    assert (first.candidates == second.candidates).all()
+
+
+def test_unreachable_budget_says_what_is_reachable():
+    costs = _macs(TINY)
+    least = costs(costs.cheapest()[None])[0]
+    with pytest.raises(InfeasibleError, match=r"MACs.*24 px \| 3x3 \| 3x3 \| 3x3") as caught:
+        search(TINY, _score(TINY), [Budget("MACs", "M", costs, least * 0.99)])
+    assert f"{least:.4g}" in str(caught.value)
+    assert search(TINY, _score(TINY), [Budget("MACs", "M", costs, least)]).costs[0] == least
+
+
+def test_unknown_resolutions_are_left_out():
+    full = _macs(TINY)
+    known = np.array(TINY.resolutions) == 28
+    partial = ArchCosts(TINY, np.where(known, full.fixed, np.inf), full.elastic)
+    found = search(TINY, _score(TINY), [Budget("MACs", "M", partial, 1e6)])
+    assert found.resolutions == (28,)
+    assert (found.candidates[:, 0] == 1).all()
+
+
+@pytest.mark.parametrize("limit", [0, -1.0, float("nan"), float("inf"), "5", True, None])
+def test_a_limit_must_be_a_positive_number(limit):
+    with pytest.raises(OfaError):
+        Budget("MACs", "M", _macs(TINY), limit)
+
+
+def test_scores_that_are_not_numbers_are_refused():
+    with pytest.raises(OfaError):
+        search(TINY, lambda codes: np.full(len(codes), np.nan), [_macs_budget(TINY, 0.5)])
+
+
+def test_a_budget_of_another_space_is_refused():
+    with pytest.raises(OfaError):
+        search(MOBILENET_V3, _score(MOBILENET_V3), [_macs_budget(TINY, 0.5)])
+
+
+def test_front_is_undominated_and_as_good_as_single_searches():
+    score, costs = _score(TINY), _macs(TINY)
+    front = pareto(TINY, score, costs)
+    assert (np.diff(front.costs) > 0).all()
+    assert (np.diff(front.scores) > 0).all()
+    assert front.costs == pytest.approx(costs(front.codes))
+    assert front.scores == pytest.approx(score(front.codes))
+    for share in (0.2, 0.5, 0.9):
+        budget = _macs_budget(TINY, share)
+        best_of_front = front.scores[front.costs <= budget.limit].max()
+        assert best_of_front >= search(TINY, score, [budget]).score - 0.02 * np.ptp(front.scores)

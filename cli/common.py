@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-WIDE = 10_000  # columns, where no terminal limits a table
+WIDE = 10_000  # letters, where no terminal limits a table
+FOLDABLE = 4  # columns that can still be read when their cells are folded
 
 
 def workdir_option(default: str = ".") -> Callable:
@@ -81,15 +82,26 @@ def library() -> Iterator[Any]:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
-    """Prints a table for people to standard output."""
+    """Prints a table for people to standard output; row by row where the terminal is too narrow for it."""
     from rich.console import Console
-    from rich.table import Column, Table
+    from rich.table import Table
 
-    # Cells are folded, not cut: whatever they hold can be copied.
-    table = Table(*(Column(name, overflow="fold") for name in columns), title=title, title_justify="left")
+    rows = [[str(cell) for cell in row] for row in rows]
+    needed = sum(max(map(len, column)) + 3 for column in zip(columns, *rows, strict=True)) + 1
+    console = Console(width=None if sys.stdout.isatty() else WIDE, markup=False, highlight=False, emoji=False)
+    if needed <= console.width or len(columns) <= FOLDABLE:
+        table = Table(*columns, title=title, title_justify="left")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+        return
+    if title:
+        console.print(title)
+    margin = max(map(len, columns))
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else WIDE, markup=False, highlight=False, emoji=False).print(table)
+        for name, cell in zip(columns, row, strict=True):
+            console.print(f"{name:>{margin}}: {cell}", soft_wrap=True)
+        console.print()
 
 
 def print_json(document: Any) -> None:

@@ -107,12 +107,12 @@ def _sentence(error: click.ClickException) -> str:
 def _explain(error: OSError) -> str:
     place = f" ({error.filename})" if error.filename else ""
     known = {
-        errno.ENOSPC: "The disk is full",
-        errno.EDQUOT: "The disk quota is used up",
-        errno.EFBIG: "The disk or the file size limit is full",
-        errno.EROFS: "The disk is read-only",
-        errno.EACCES: "There is no permission to write or read",
-        errno.EPERM: "There is no permission to write or read",
+        errno.ENOSPC: ("The disk is full", "make room"),
+        errno.EDQUOT: ("The disk quota is used up", "make room"),
+        errno.EFBIG: ("The disk or the file size limit is full", "make room"),
+        errno.EROFS: ("The disk is read-only", "use another folder"),
+        errno.EACCES: ("There is no permission to write or read", "use another folder"),
+        errno.EPERM: ("There is no permission to write or read", "use another folder"),
     }
-    what = known.get(error.errno or 0, error.strerror or str(error))
-    return f"{what}{place}; nothing was left half-written."
+    what, advice = known.get(error.errno or 0, (error.strerror or str(error), "mend that"))
+    return f"{what}{place}: {advice} and run the command again; nothing was left half-written."

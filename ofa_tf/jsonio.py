@@ -6,9 +6,9 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ofa_tf.errors import FormatError
 
@@ -16,7 +16,14 @@ SCHEMA = 1
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
-    """Writes `content` to `path` atomically: temporary file beside it, fsync, rename.
+    """Writes `content` to `path`, as `replacing` does."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[IO[bytes]]:
+    """Opens a file that takes the place of `path` when it is whole: temporary file beside it, fsync, rename.
 
     Raises:
         OSError: the disk is full or not writable; the old file is untouched and the temporary one removed.
@@ -25,7 +32,7 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     temporary = temporary_path(path)
     try:
         with open(temporary, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -130,17 +130,21 @@ def fit(project: Project, n_archs: int = 100, evaluator: SubnetEvaluator | None 
         DataError: there are no images, or they have no labels.
     """
     workdir, config = project.workdir, project.config
-    if not project.data.tune.labelled:
-        raise DataError(
-            f"The images in {config.data} have no labels, without which there are no accuracies to learn from: sort "
-            "them into folders named after their classes."
-        )
+    _require_labels(project)
     evaluator = evaluator or make_evaluator(project)
     with workdir.lock():
         pairs = collect_pairs(evaluator, project.data.tune, n_archs, config.seed, workdir.accuracy, project.progress)
         fitted = FittedPredictor(*fit_predictor(config.space, pairs, config.seed))
         fitted.save(workdir.accuracy)
     return fitted
+
+
+def _require_labels(project: Project) -> None:
+    if not project.data.tune.labelled:
+        raise DataError(
+            f"The images in {project.config.data} have no labels, without which there are no accuracies to learn from: "
+            "sort them into folders named after their classes."
+        )
 
 
 def load_predictor(project: Project) -> FittedPredictor | None:
@@ -246,7 +250,7 @@ def find(project: Project, device: str, budget_ms: float, precision: str = "int8
     """
     fitted = load_predictor(project)
     if fitted is None:
-        project.require_data()
+        _require_labels(project)  # before a table is measured for nothing
     table = get_table(project, device, precision)
     if fitted is None:
         project.progress.note("There is no accuracy predictor yet: fitting one.")
@@ -371,6 +375,7 @@ def export(
         input_quantization=model_file.input_quantization,
         ops=facts.ops,
         tensor_types=facts.tensor_types,
+        imported_from=project.workdir.ledger().source,
     )
     with project.workdir.lock():
         write_export(folder, content, config.classes, arch, manifest, force)

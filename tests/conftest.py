@@ -1,6 +1,12 @@
 """What several test modules share."""
 
+import json
 import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,3 +22,120 @@ def fixtures_dir() -> Path:
         stop = pytest.fail if os.environ.get("CI") else pytest.skip
         stop(f"there is no folder {folder} of reference numbers; OFA_TF_FIXTURES names another one")
     return folder
+
+
+# --- a workdir in which everything is done ----------------------------------------------------------------------------
+
+CLASSES = ("cat", "dog", "fox")
+N_TRAIN, N_VAL = 40, 10  # images of each class
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command did: exit status, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def last(self) -> str:
+        """The last line of standard error."""
+        return (self.err.strip().splitlines() or [""])[-1]
+
+
+def run_command(*arguments) -> int:
+    """Runs `ofa-tf` in this process; Ctrl-C is what it was afterwards."""
+    from ofa_tf.cli.main import main
+
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    return 0
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory) -> Path:
+    """Noisy images of three colours, 32 px: `train` and `val`."""
+    import numpy as np
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("data") / "images"
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(CLASSES):
+        for part, count in (("train", N_TRAIN), ("val", N_VAL)):
+            (folder / part / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 200, (32, 32, 3))
+                pixels[..., label] += 55
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / part / name / f"{index:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_space(tmp_path_factory) -> Path:
+    """The file of a space that is smaller than `tiny`: two stages, two kernels, two expand ratios."""
+    from ofa_tf.spaces import TINY
+
+    stages, resolutions = TINY.stages[:2], (24, 32)
+    space = replace(TINY, name="small", stages=stages, kernels=(3, 5), expands=(3, 4), resolutions=resolutions)
+    path = tmp_path_factory.mktemp("space") / "small.json"
+    path.write_text(json.dumps({"schema": 1, **space.to_document()}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def recipe_file(tmp_path_factory) -> Path:
+    """The file of a recipe of a few steps."""
+    steps = {"full": 15, "kernel": 3, "depth": 2, "width": 2}
+    epoch = 16 / (len(CLASSES) * N_TRAIN * 0.9)
+    phases = [
+        {"stage": stage, "epochs": count * epoch, "warmup_epochs": 0, "base_lr": 0.1} for stage, count in steps.items()
+    ]
+    recipe = {"schema": 1, "name": "few", "batch": 16, "phases": phases, "augment": {"area": [0.7, 1.0]}}
+    path = tmp_path_factory.mktemp("recipe") / "few.json"
+    path.write_text(json.dumps(recipe))
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, image_folder, small_space, recipe_file) -> Path:
+    """A workdir with trained stages, a measured table, a predictor and the export `first`; copy it, do not change it."""
+    from ofa_tf.latency.device import HostDevice
+
+    folder = tmp_path_factory.mktemp("finished") / "work"
+    options = ["--data", image_folder, "--space", small_space, "--recipe", recipe_file]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ofa_tf.project.HostDevice", partial(HostDevice, seconds=0.5, least_rounds=3))
+        assert run_command("train", "--workdir", folder, *options) == 0
+        assert run_command("predictor", "fit", "--workdir", folder, "--archs", 12) == 0
+        assert run_command("lut", "build", "--workdir", folder) == 0
+        assert run_command("export", "--workdir", folder, "--latency", 1000, "--name", "first") == 0
+    return folder
+
+
+@pytest.fixture
+def workdir(finished, tmp_path, monkeypatch) -> Path:
+    """A copy of the finished workdir, `work` in the current folder."""
+    from ofa_tf.latency.device import HostDevice
+
+    monkeypatch.setattr("ofa_tf.project.HostDevice", partial(HostDevice, seconds=0.1, least_rounds=2))
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished, "work")
+    return Path("work")
+
+
+@pytest.fixture
+def ofa(capsys) -> Callable[..., Run]:
+    """Runs `ofa-tf` in this process and tells what came of it."""
+
+    def run(*arguments) -> Run:
+        capsys.readouterr()
+        code = run_command(*arguments)
+        return Run(code, *capsys.readouterr())
+
+    return run

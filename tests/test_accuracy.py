@@ -237,7 +237,7 @@ def test_the_predictor_learns_and_knows_its_error(pairs):
 
 def test_the_predictor_is_a_function_of_pairs_and_seed(pairs):
     codes = TINY.encode([arch for arch, _ in pairs])
-    answers = [fit_predictor(TINY, pairs[:40], seed, epochs=5)[0](codes) for seed in (0, 0, 1)]
+    answers = [fit_predictor(TINY, pairs[:40], seed, members=1, epochs=5)[0](codes) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(answers[0], answers[1])
     assert not np.allclose(answers[0], answers[2])
 

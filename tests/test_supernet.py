@@ -61,14 +61,6 @@ def test_an_extracted_subnet_answers_as_the_supernet_does(supernets, name):
         assert n_params == count_params(walk(space, arch, CLASSES))
 
 
-def test_the_graph_and_each_resolution_answer_alike(supernets):
-    supernet = supernets("tiny")
-    graph = tf.function(lambda x, code: supernet(x, code))
-    for arch in some_archs(TINY, 4, seed=2):
-        x = images(arch.resolution)
-        assert relative_error(extract(supernet, arch)(x), graph(x, TINY.encode(arch))) < 1e-4
-
-
 def test_without_an_arch_the_largest_answers(supernets):
     supernet, x = supernets("tiny"), images()
     np.testing.assert_array_equal(supernet(x), supernet(x, TINY.encode(TINY.largest())))
@@ -194,11 +186,15 @@ def test_one_trace_serves_every_arch_and_resolution(supernets):
         traces.append(code)
         return supernet(x, code)
 
-    answers = [
-        answer(images(arch.resolution, batch), TINY.encode(arch)).numpy()
-        for batch, arch in enumerate([TINY.smallest(), TINY.largest(), *some_archs(TINY, 10, seed=5)], start=1)
-    ]
-    assert len({tuple(logits[0]) for logits in answers}) == len(answers) - 1
+    archs = [TINY.largest(), *some_archs(TINY, 8, seed=5)]
+    assert {arch.resolution for arch in archs} == set(TINY.resolutions)
+    answers = []
+    for batch, arch in enumerate(archs, start=1):
+        x = images(arch.resolution, batch)
+        answers.append(answer(x, TINY.encode(arch)).numpy())
+        if batch < 5:
+            assert relative_error(extract(supernet, arch)(x), answers[-1]) < 1e-4
+    assert len({tuple(logits[0]) for logits in answers}) == len(archs)
     assert len(traces) == 1
 
 

@@ -437,6 +437,30 @@ def test_one_step_applies_the_sum_once_and_clears_it(run):
     assert alone == pytest.approx(numpy_loss(answers[0], labels, teacher, 0.0, 0.1), rel=1e-4)
 
 
+def test_the_optimizer_is_nesterov_with_decay_on_kernels_alone(run):
+    step = run.trainer.step
+    randomize(run.trainer.supernet, seed=5)
+    step.reset_optimizer()
+    rng = np.random.default_rng(6)
+    weights = [variable.numpy().astype(np.float64) for variable in step.variables]
+    speeds = [np.zeros(weight.shape) for weight in weights]
+    names = [variable.path.rsplit("/", 1)[-1] for variable in step.variables]
+    kernels = {"kernel", "depthwise_kernel"}
+    assert set(names) - kernels == {"gamma", "beta", "bias", "transform_7_to_5", "transform_5_to_3"}
+    for learning_rate in (0.1, 0.2, 0.05):
+        gradients = [rng.normal(0, 0.1, weight.shape) for weight in weights]
+        for total, gradient in zip(step.gradients, gradients, strict=True):
+            total.assign(gradient)
+        step.apply(learning_rate)
+        for name, weight, speed, gradient in zip(names, weights, speeds, gradients, strict=True):
+            whole = gradient + RECIPE.weight_decay * weight if name in kernels else gradient
+            speed *= RECIPE.momentum
+            speed -= learning_rate * whole
+            weight += RECIPE.momentum * speed - learning_rate * whole
+    for variable, weight in zip(step.variables, weights, strict=True):
+        np.testing.assert_allclose(variable.numpy(), weight, rtol=1e-4, atol=1e-6, err_msg=variable.path)
+
+
 # --- plans ------------------------------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,17 @@ from ofa_tf.blocks import walk
 from ofa_tf.errors import DataError, FormatError, WorkdirError
 from ofa_tf.export.convert import to_tflite
 from ofa_tf.jsonio import write_json
-from ofa_tf.pipeline import export, find_with, fit, get_table, load_predictor, load_supernet, make_evaluator, train
+from ofa_tf.pipeline import (
+    export,
+    find,
+    find_with,
+    fit,
+    get_table,
+    load_predictor,
+    load_supernet,
+    make_evaluator,
+    train,
+)
 from ofa_tf.project import open_existing, open_project
 from ofa_tf.spaces import MOBILENET_V3
 from ofa_tf.subnet import build_subnet, extract
@@ -288,6 +298,7 @@ def test_export_to_int8(workdir, images, evaluator):
     manifest = exported.manifest
     assert manifest.file_accuracy is not None
     assert manifest.validation_images == 12
+    assert manifest.imported_from == Workdir(workdir).ledger().stages["width"].source
     assert manifest.tensor_types.keys() <= {"INT8", "INT32"}
     assert (exported.folder / "labels.txt").read_text().splitlines() == list(CLASSES)
 
@@ -295,8 +306,10 @@ def test_export_to_int8(workdir, images, evaluator):
 def test_images_without_labels_calibrate_and_give_no_accuracy(workdir, make_images, evaluator):
     project = open_existing(workdir, data=str(make_images({"train/all": 150})))
     assert not project.data.train.labelled
-    with pytest.raises(DataError, match="have no labels"):
-        fit(project)
+    for work in (fit, lambda same: find(same, "host", 5.0)):
+        with pytest.raises(DataError, match="have no labels"):
+            work(project)
+    assert not project.workdir.tables.exists()
     arch = project.config.space.smallest()
     manifest = export(project, arch, "fp32", device="note10", evaluator=evaluator).manifest
     assert (manifest.float_accuracy, manifest.file_accuracy) == (None, None)
@@ -536,8 +549,8 @@ def test_search_with_the_published_tables_and_predictor(fixtures_dir, wide, run)
     assert (choice["table_source"], choice["predictor_origin"]) == ("imported", "imported")
     assert choice["arch"]["resolution"] in (160, 192, 224)
     assert 20 < choice["predicted_ms"] <= 25
-    # The best that is known within 25 ms is 0.8211.
-    assert 0.81 < choice["predicted_accuracy"] < 0.822
+    # The best that is known within 25 ms is 0.8211 by the single tables.
+    assert 0.815 < choice["predicted_accuracy"] < 0.825
     status, out, _ = run(*search)
     assert status == 0
     assert "note10 (fp32, imported); accuracies by the imported predictor" in out
@@ -555,7 +568,8 @@ def test_what_is_predicted_is_what_the_reference_predicts(fixtures_dir, wide):
     references = json.loads((fixtures_dir / "note10" / "reference_predictions.json").read_text())
     codes = space.encode([space.arch(row["r"], row["d"], row["ks"], row["e"]) for row in references])
     latencies = get_table(project, "note10", "fp32").costs(space, 1000)(codes)
-    assert latencies == pytest.approx([row["note10_ms"] for row in references], rel=1e-9)
+    # Single tables are exact; blocks that several have are means in the merged one.
+    assert latencies == pytest.approx([row["note10_ms"] for row in references], rel=2e-3)
     assert fitted.predictor(codes) == pytest.approx([row["predicted_acc"] for row in references], abs=1e-6)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ofa_tf.errors import DataError, FormatError
-from ofa_tf.jsonio import temporary_path
+from ofa_tf.jsonio import replacing
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.quiet import quiet
 
@@ -121,13 +121,8 @@ def decode_all(
     images = images[good] if broken else images
     if cached is not None:
         cached.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_path(cached)
-        try:
-            with open(temporary, "wb") as file:
-                np.savez(file, images=images, good=good)
-            temporary.replace(cached)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(cached) as file:
+            np.savez(file, images=images, good=good)
     return images, good
 
 

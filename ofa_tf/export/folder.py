@@ -46,6 +46,7 @@ class Manifest:
         input_quantization: scale and zero point of the input, or None.
         ops: operators with how often each occurs.
         tensor_types: element types with how many tensors have each.
+        imported_from: `address` and `sha256` of the checkpoint that the weights were imported from; None if trained.
     """
 
     sha256: str
@@ -73,6 +74,7 @@ class Manifest:
     input_quantization: Mapping[str, float] | None
     ops: Mapping[str, int]
     tensor_types: Mapping[str, int]
+    imported_from: Mapping[str, str] | None = None
 
 
 def write_export(

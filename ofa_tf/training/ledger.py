@@ -63,9 +63,14 @@ class Ledger:
         return stage in self.stages and self.stages[stage].state == "done"
 
     @property
+    def source(self) -> Mapping[str, str] | None:
+        """Where the weights of an imported network come from; None for one that was trained here."""
+        return next((record.source for record in self.stages.values() if record.source is not None), None)
+
+    @property
     def imported(self) -> bool:
-        """Whether a stage was imported instead of trained."""
-        return any(record.source is not None for record in self.stages.values())
+        """Whether the network was imported instead of trained."""
+        return self.source is not None
 
     def last_done(self) -> str | None:
         """The last of the stages, in order, that are finished without a gap; None if not even the first is."""

@@ -203,6 +203,9 @@ def import_note10(
 ) -> tuple[Path, LatencyTable]:
     """Imports the latency tables of the Samsung Note10, one per resolution, merged into one.
 
+    Blocks that several of them have were measured for each, and the merged table has the mean. So its sums are not
+    quite those of the single tables: over the reference's predictions at 160, 192 and 224 px at most 0.13 % apart.
+
     Args:
         source: a folder, or the address of one, of files `<resolution>_lookup_table.yaml`, or such a file; None for the
             published addresses.

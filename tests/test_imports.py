@@ -1,0 +1,111 @@
+"""Imports point one way, and what must answer fast imports nothing heavy."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARY = ROOT / "ofa_tf"
+BASE = {"errors", "jsonio", "progress", "statistics", "quiet", "_version", "lut"}
+# Which rooms of the library a room may import, besides itself and the base.
+ALLOWED = {
+    "errors": set(),
+    "jsonio": set(),
+    "progress": set(),
+    "statistics": set(),
+    "quiet": set(),
+    "_version": set(),
+    "__init__": set(),
+    "space": set(),
+    "spaces": {"space"},
+    "blocks": {"space"},
+    "search": {"space", "blocks"},
+    "latency": {"space", "blocks"},
+    "data": set(),
+    "layers": {"blocks"},
+    "supernet": {"space", "blocks", "layers"},
+    "subnet": {"space", "blocks", "layers", "supernet"},
+    "accuracy": {"space", "blocks", "layers", "supernet", "subnet", "data"},
+    "training": {"space", "blocks", "layers", "supernet", "subnet", "data", "accuracy", "workdir"},
+    "workdir": {"space", "data", "training", "latency"},
+    "export": {"space", "blocks", "layers", "supernet", "subnet", "data"},
+    "report": set(),
+    "doctor": set(),
+}
+LIGHT = ("space", "spaces", "blocks", "search", "errors", "jsonio", "statistics", "progress", "doctor")
+HEAVY = {"tensorflow", "keras", "tf_keras", "torch", "ai_edge_litert", "matplotlib", "sklearn"}
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file imports, inside functions too, with names imported from packages."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            assert all(alias.name != "*" for alias in node.names), f"{path} imports *"
+            names.add(node.module or "")
+    return names
+
+
+def room(path: Path) -> str:
+    """The package or module of the library that a file belongs to."""
+    return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
+
+
+FILES = sorted(LIBRARY.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(LIBRARY)))
+def test_imports_point_one_way(path):
+    names = imported(path)
+    ours = {name.split(".")[1] for name in names if name.startswith("ofa_tf.")}
+    assert "cli" not in ours, "the library must not know the command line"
+    assert not {name.split(".")[0] for name in names} & {"cli", "lut", "tests", "benchmarks"}
+    if room(path) in ALLOWED:
+        assert ours <= ALLOWED[room(path)] | BASE | {room(path)}
+
+
+@pytest.mark.parametrize(
+    "path", [f for f in FILES if room(f) in LIGHT], ids=lambda path: str(path.relative_to(LIBRARY))
+)
+def test_light_rooms_import_nothing_heavy(path):
+    assert not {name.split(".")[0] for name in imported(path)} & HEAVY
+
+
+def test_only_the_device_touches_a_runtime_in_latency():
+    users = {path.name for path in (LIBRARY / "latency").glob("*.py") if "ai_edge_litert.interpreter" in imported(path)}
+    assert users == {"device.py"}
+    assert not any("tensorflow" in imported(path) for path in (LIBRARY / "latency").glob("*.py"))
+
+
+def test_command_line_imports_the_library_lazily():
+    for path in sorted((ROOT / "cli").glob("*.py")):
+        top = ast.parse(path.read_text()).body
+        names = {
+            name
+            for node in top
+            for name in (
+                [alias.name for alias in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", "")]
+            )
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        }
+        heavy = {name.split(".")[0] for name in names} & (HEAVY | {"numpy"})
+        assert not heavy, path
+
+
+def test_help_and_version_load_nothing_heavy():
+    code = (
+        "import sys\nfrom ofa_tf.cli.main import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit as stop: assert not stop.code, stop.code\n"
+        "print(sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    for arguments in (["--help"], ["--version"], ["train", "--help"]):
+        run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+        loaded = set(ast.literal_eval(run.stderr.strip().splitlines()[-1]))
+        assert not loaded & (HEAVY | {"numpy", "rich", "PIL", "scipy"})
+        assert "ofa-tf" in run.stdout

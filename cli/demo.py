@@ -9,7 +9,10 @@ from ofa_tf.cli.common import json_option, library, workdir_option
 @click.option("--data", metavar="SPEC", help="`digits`, or a folder with train/<class>/*.jpg.  [default: digits]")
 @json_option
 def command(workdir, data, as_json):
-    """The whole story on bundled data: train, measure, search, export; a few minutes on a laptop CPU."""
+    """Train, measure, search and export on bundled data.
+
+    A few minutes on the CPU of a laptop.
+    """
     with library() as progress:
         from ofa_tf.demo import run_demo
 

@@ -47,8 +47,8 @@ def print_predictor(fitted, as_json: bool) -> None:
     elif fitted.origin == "imported":
         click.echo(
             f"Imported from {fitted.source['address']}; as published: {errors['pairs']:.0f} subnets evaluated, error "
-            f"{errors['rmse_points']:.2f} points (RMSE) on 10,000 held-out training images of ImageNet; on the validation "
-            "images accuracies are several points lower."
+            f"{errors['rmse_points']:.2f} points (RMSE) on 10,000 held-out training images of ImageNet. On the "
+            "validation images, accuracies are several points lower."
         )
     else:
         rmse, rank = errors["rmse_points"], errors["spearman"]

@@ -8,7 +8,7 @@ force_option = click.option("--force", is_flag=True, help="Replace what is there
 
 @click.group("zoo")
 def command():
-    """Published Once-for-All networks, latency tables and predictor: list, import."""
+    """List or import published networks, tables, predictor."""
 
 
 @command.command("list")
@@ -50,7 +50,8 @@ def list_command(as_json):
 
 @command.group("import")
 def import_group():
-    """Import a supernet, a specialised network, latency tables or the predictor.
+    """Import a network, latency tables or the predictor.
+
 
     SOURCE is a published name, a file or folder, or an http(s) address. Downloads are kept in ~/.cache/ofa-tf, or
     where $OFA_TF_CACHE says, and go on where they were interrupted.

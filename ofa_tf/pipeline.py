@@ -34,6 +34,7 @@ from ofa_tf.training.trainer import Trainer, load_stage
 from ofa_tf.workdir import Config
 
 REPRESENTATIVE_IMAGES = 200
+EXPORT_SECONDS = 3.0  # that an exported file is measured for
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -347,7 +348,7 @@ def export(
     blocks = walk(config.space, arch, len(config.classes))
     timing = None
     if device == "host":
-        host = dataclasses.replace(project.host, seconds=3.0)
+        host = dataclasses.replace(project.host, seconds=EXPORT_SECONDS)
         (timing,) = host.measure([Workload(content)], seed=config.seed)
     manifest = Manifest(
         sha256=sha256_of(content),

@@ -17,7 +17,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = os.environ[
 
 import dataclasses
 import time
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +104,7 @@ def random_predictor(space: SearchSpace, seed: int, width: int = 64) -> Predicto
             rng.normal(0, np.sqrt(2 / n_in), (n_in, n_out)).astype(np.float32),
             rng.normal(0, 0.1, n_out).astype(np.float32),
         )
-        for n_in, n_out in zip(sizes, sizes[1:], strict=False)
+        for n_in, n_out in pairwise(sizes)
     )
     return Predictor(space, space.resolutions, (layers,))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 DEFAULT_FIXTURES = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
 
 
@@ -60,7 +61,7 @@ def run_command(*arguments) -> int:
 
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory) -> Path:
-    """Noisy images of three colours, 32 px: `train` and `val`."""
+    """Noisy images of three tints, 32 px: `train` and `val`."""
     import numpy as np
     from PIL import Image
 
@@ -70,8 +71,8 @@ def image_folder(tmp_path_factory) -> Path:
         for part, count in (("train", N_TRAIN), ("val", N_VAL)):
             (folder / part / name).mkdir(parents=True)
             for index in range(count):
-                pixels = rng.integers(0, 200, (32, 32, 3))
-                pixels[..., label] += 55
+                pixels = rng.integers(0, 240, (32, 32, 3))
+                pixels[..., label] += 3
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / part / name / f"{index:02}.png")
     return folder
 
@@ -104,13 +105,14 @@ def recipe_file(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, image_folder, small_space, recipe_file) -> Path:
-    """A workdir with trained stages, a measured table, a predictor and the export `first`; copy it, do not change it."""
+    """A workdir with trained stages, a measured table, a predictor and the export `first`; not to be changed."""
     from ofa_tf.latency.device import HostDevice
 
     folder = tmp_path_factory.mktemp("finished") / "work"
     options = ["--data", image_folder, "--space", small_space, "--recipe", recipe_file]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ofa_tf.project.HostDevice", partial(HostDevice, seconds=0.5, least_rounds=3))
+        patch.setattr("ofa_tf.pipeline.EXPORT_SECONDS", 0.1)
         assert run_command("train", "--workdir", folder, *options) == 0
         assert run_command("predictor", "fit", "--workdir", folder, "--archs", 12) == 0
         assert run_command("lut", "build", "--workdir", folder) == 0
@@ -124,6 +126,7 @@ def workdir(finished, tmp_path, monkeypatch) -> Path:
     from ofa_tf.latency.device import HostDevice
 
     monkeypatch.setattr("ofa_tf.project.HostDevice", partial(HostDevice, seconds=0.1, least_rounds=2))
+    monkeypatch.setattr("ofa_tf.pipeline.EXPORT_SECONDS", 0.1)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(finished, "work")
     return Path("work")

@@ -6,7 +6,7 @@ budget when its load is at most 1.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import inf, isfinite
+from math import inf
 from typing import Any
 
 import numpy as np

@@ -35,7 +35,7 @@ def first_population(
 
 def survivors(problem: Problem, points: Points, limits: np.ndarray, n: int) -> np.ndarray:
     """Rows of the best `n` points within each limit, at most PER_DEPTHS of them of the same depths and resolution."""
-    depths = problem.hashes(points.codes, slice(0, problem.space.depth_genes.stop))
+    depths = problem.structures(points.codes)
     best = np.argsort(-points.scores, kind="stable")
     keep = np.zeros(len(points), bool)
     for limit in limits:

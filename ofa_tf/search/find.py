@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ofa_tf.blocks import ArchCosts
-from ofa_tf.errors import InfeasibleError, OfaError
-from ofa_tf.search.budget import Budget, known_resolutions, loads, starts
+from ofa_tf.errors import OfaError
+from ofa_tf.search.budget import Budget, known_resolutions, starts
 from ofa_tf.search.evolution import evolve, first_population
 from ofa_tf.search.local import Points, improve, tabu
 from ofa_tf.search.problem import Problem, Score
@@ -16,7 +16,7 @@ from ofa_tf.space import SearchSpace
 Progress = Callable[[int, int], None]
 NEAR = (0.97, 1.0, 1.03)
 ISLANDS = 8
-CHAINS = 8
+CHAINS = 24
 PER_DEPTHS = 2
 
 
@@ -64,7 +64,7 @@ def _distinct(problem: Problem, points: Points, n: int, per_depths: int | None =
         return points[:n]
     keep: list[int] = []
     counts: dict[int, int] = {}
-    for row, key in enumerate(problem.hashes(points.codes, slice(0, problem.space.depth_genes.stop)).tolist()):
+    for row, key in enumerate(problem.structures(points.codes).tolist()):
         counts[key] = counts.get(key, 0) + 1
         if counts[key] <= per_depths:
             keep.append(row)
@@ -116,7 +116,7 @@ def search(
     rng = np.random.default_rng(seed)
     first = starts(space, budgets)
     resolutions = known_resolutions(space, [budget.costs for budget in budgets])
-    problem = Problem(space, score, lambda codes: loads(budgets, codes), resolutions)
+    problem = Problem(space, score, budgets, resolutions)
     done = 0
 
     def step() -> None:
@@ -181,7 +181,7 @@ def pareto(
     rng = np.random.default_rng(seed)
     resolutions = known_resolutions(space, [costs])
     wanted = _limits(space, costs, resolutions, limits)
-    problem = Problem(space, score, costs, resolutions)
+    problem = Problem(space, score, [Budget("the front", "", costs, 1.0)], resolutions)
     first = starts(space, [Budget("the front", "", costs, float(wanted[-1]))])
     wanted = wanted[wanted >= costs(first).min()]
     done = 0

@@ -6,9 +6,11 @@ import numpy as np
 
 from ofa_tf.search.problem import Problem
 
-MARGIN = 1.04
-TENURE = (2, 6)
+MARGIN = 1.05  # how far over its limit a chain may go
+TENURE = (2, 6)  # for how many steps what was changed stays
+PROMISING, STALE = 24, 8  # neighbours that are scored in each step
 PAIRS = 128
+FORBIDDEN = -1e300
 
 
 @dataclass(frozen=True)
@@ -42,20 +44,24 @@ class Points:
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("codes", "scores", "loads")))
 
 
-def first_per_owner(owner: np.ndarray, merit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The owners that have a row, and the row of the highest merit of each."""
-    order = np.lexsort((-merit, owner))
-    owners, first = np.unique(owner[order], return_index=True)
-    return owners, order[first]
+def _largest(values: np.ndarray, n: int) -> np.ndarray:
+    """Where the `n` largest values of each row are, bool of the shape of `values`."""
+    if n >= values.shape[1]:
+        return np.ones(values.shape, bool)
+    where = np.zeros(values.shape, bool)
+    np.put_along_axis(where, np.argpartition(values, -n, axis=1)[:, -n:], True, axis=1)
+    return where
 
 
 def tabu(
     problem: Problem, start: Points, limits: np.ndarray, steps: int, slope: float, rng: np.random.Generator
 ) -> Points:
-    """Tabu search (Glover, 1989), a chain from each start, all in step.
+    """Tabu search with candidate lists (Glover, 1989), a chain from each start, all in step.
 
     A chain goes to the best neighbour even when that is worse, and then leaves what it changed alone for a few
     steps. It may exceed its limit a little, at a price per load that rises while it does and falls while it does not.
+    Scores are what costs time, loads are not: each step scores only the moves that promise most, by what they gained
+    when they were last scored, and a few that were not scored for long.
 
     Args:
         problem: the problem.
@@ -66,35 +72,53 @@ def tabu(
         rng: the source of randomness.
 
     Returns:
-        The best points within its limit that each chain saw in each step.
+        The best point within its limit that each chain saw in each step.
     """
-    here, chains = start, np.arange(len(start))
-    forbidden = np.zeros((len(start), problem.n_groups), np.int64)
-    price, best = np.full(len(start), slope), np.where(start.loads <= limits, start.scores, -np.inf)
+    n, groups = len(start), problem.groups
+    chains, here, limit = np.arange(n), start, limits[:, None]
+    gain, scored = np.full((n, len(groups)), np.inf), np.zeros((n, len(groups)))
+    until = np.zeros((n, problem.n_groups), np.int64)
+    price, best = np.full(n, slope), np.where(start.loads <= limits, start.scores, -np.inf)
     seen = [start]
     for step in range(1, steps + 1):
-        codes, parent, group = problem.neighbours(here.codes)
-        loads = problem.load(codes)
-        near = loads <= limits[parent] * MARGIN
-        parent, group = parent[near], group[near]
-        around = Points(codes[near], problem.score(codes[near]), loads[near])
-        if not len(around):
+        loads = problem.move_loads(here.codes)
+        near = loads <= limit * MARGIN
+        excess = np.where(near, np.maximum(loads - limit, 0), 0)
+        forbidden = (until >= step)[:, groups]
+        promise = here.scores[:, None] + gain - price[:, None] * excess
+        promise[~near | (forbidden & ((excess > 0) | (promise <= best[:, None])))] = -np.inf
+        listed = _largest(promise, PROMISING) | _largest(np.where(near, -scored, -np.inf), STALE) | np.isinf(gain)
+        chain, move = np.nonzero(listed & near)
+        if not len(chain):
             break
-        excess = around.loads - limits[parent]
-        feasible = excess <= 0
-        record = feasible & (around.scores > best[parent])
-        merit = around.scores - price[parent] * np.maximum(excess, 0)
-        merit[(forbidden[parent, group] >= step) & ~record] = -np.inf
-        moved, row = first_per_owner(parent, merit)
-        codes, scores, loads = here.codes.copy(), here.scores.copy(), here.loads.copy()
-        codes[moved], scores[moved], loads[moved] = around.codes[row], around.scores[row], around.loads[row]
-        here = Points(codes, scores, loads)
-        forbidden[moved, group[row]] = step + rng.integers(*TENURE, len(moved))
-        price = np.clip(price * np.where(loads <= limits, 1 / 1.5, 1.5), slope / 10, slope * 10)
-        rows = np.flatnonzero(feasible)
-        owners, top = first_per_owner(parent[rows], around.scores[rows])
-        best[owners] = np.maximum(best[owners], around.scores[rows[top]])
-        seen.append(around[rows[top]])
+        found = Points.of(problem, problem.move(here.codes, chain, move))
+        gain[chain, move], scored[chain, move] = found.scores - here.scores[chain], step
+        over = found.loads - limits[chain]
+
+        dense = np.full(gain.shape, -np.inf)
+        row = np.zeros(gain.shape, np.int64)
+        row[chain, move] = np.arange(len(chain))
+        dense[chain, move] = np.where(over <= 0, found.scores, -np.inf)
+        top = dense.argmax(1)
+        top_score = dense[chains, top]
+        legal = top_score > -np.inf
+        seen.append(found[row[chains, top][legal]])
+        record = (over <= 0) & (found.scores > best[chain])
+        best = np.maximum(best, top_score)
+
+        merit = found.scores - price[chain] * np.maximum(over, 0)
+        dense[chain, move] = np.where(forbidden[chain, move] & ~record, FORBIDDEN, merit)
+        chosen = dense.argmax(1)
+        moved = np.flatnonzero(dense[chains, chosen] > -np.inf)
+        rows, group = row[moved, chosen[moved]], groups[chosen[moved]]
+        difference = found.scores[rows] - here.scores[moved]
+        gain[moved] -= np.where(groups == group[:, None], difference[:, None], 0)
+        until[moved, group] = step + rng.integers(*TENURE, len(moved))
+        here = Points(here.codes.copy(), here.scores.copy(), here.loads.copy())
+        here.codes[moved], here.scores[moved], here.loads[moved] = (
+            found.codes[rows], found.scores[rows], found.loads[rows],
+        )  # fmt: skip
+        price = np.clip(price * np.where(here.loads <= limits, 1 / 1.5, 1.5), slope / 10, slope * 10)
     return Points.join(seen)
 
 
@@ -115,13 +139,13 @@ def improve(problem: Problem, code: np.ndarray, limit: float) -> Points:
     while True:
         codes, _, group = problem.neighbours(here.codes)
         around = Points.of(problem, codes)
-        options = [here, around, Points.of(problem, _pairs(problem, here, around, group, limit))]
-        all_points = Points.join(options)
-        all_points = all_points[all_points.loads <= limit]
-        best = int(all_points.scores.argmax())
-        if not all_points.scores[best] > here.scores[0]:
+        pairs = Points.of(problem, _pairs(problem, here, around, group, limit))
+        within = Points.join([here, around, pairs])
+        within = within[within.loads <= limit]
+        best = int(within.scores.argmax())
+        if not within.scores[best] > here.scores[0]:
             return here
-        here = all_points[best : best + 1]
+        here = within[best : best + 1]
 
 
 def _pairs(problem: Problem, here: Points, around: Points, group: np.ndarray, limit: float) -> np.ndarray:
@@ -130,7 +154,7 @@ def _pairs(problem: Problem, here: Points, around: Points, group: np.ndarray, li
     gain, extra = around.scores[own] - here.scores[0], around.loads[own] - here.loads[0]
     first, second = np.triu_indices(len(own), 1)
     promise = gain[first] + gain[second]
-    room = extra[first] + extra[second] <= (limit - here.loads[0]) * (1 + 1e-9)
+    room = extra[first] + extra[second] <= limit - here.loads[0] + 1e-9 * limit
     good = np.flatnonzero((promise > 0) & room & (group[own[first]] != group[own[second]]))
     good = good[np.argsort(-promise[good], kind="stable")[:PAIRS]]
     steps = around.codes[own] - here.codes

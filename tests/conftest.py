@@ -72,7 +72,7 @@ def image_folder(tmp_path_factory) -> Path:
             (folder / part / name).mkdir(parents=True)
             for index in range(count):
                 pixels = rng.integers(0, 240, (32, 32, 3))
-                pixels[..., label] += 3
+                pixels[..., label] += 12
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / part / name / f"{index:02}.png")
     return folder
 

@@ -191,7 +191,7 @@ def test_a_damaged_file_is_refused_or_works(good_bytes, tmp_path, data):
 def test_saving_is_atomic(tmp_path, monkeypatch):
     make_predictor().save(tmp_path / "p.npz")
     before = (tmp_path / "p.npz").read_bytes()
-    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "disk full")))
     with pytest.raises(OSError, match="disk full"):
         dataclasses.replace(make_predictor(1), space=TINY).save(tmp_path / "p.npz")
     assert (tmp_path / "p.npz").read_bytes() == before

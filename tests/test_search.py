@@ -10,7 +10,8 @@ import pytest
 from ofa_tf.blocks import ArchCosts, arch_costs
 from ofa_tf.errors import InfeasibleError, OfaError
 from ofa_tf.search import Budget, pareto, search
-from ofa_tf.spaces import MOBILENET_V3, TINY
+from ofa_tf.search.problem import Problem
+from ofa_tf.spaces import MOBILENET_V3, PROXYLESS, TINY
 
 # Small enough to try everything: 3 resolutions times 6,084 subnets.
 SMALL = dataclasses.replace(
@@ -158,3 +159,39 @@ def test_front_is_undominated_and_as_good_as_single_searches():
         budget = _macs_budget(TINY, share)
         best_of_front = front.scores[front.costs <= budget.limit].max()
         assert best_of_front >= search(TINY, score, [budget]).score - 0.02 * np.ptp(front.scores)
+
+
+@pytest.mark.parametrize("space", [TINY, MOBILENET_V3, PROXYLESS], ids=lambda space: space.name)
+def test_moves_reach_every_change_of_a_gene_and_foretell_its_load(space):
+    budgets = [Budget("MACs", "M", _macs(space), 50.0), Budget("parameters", "k", _params(space), 900.0)]
+    problem = Problem(space, _score(space), budgets, np.arange(len(space.resolutions)))
+    codes = space.sample(np.random.default_rng(0), 5)
+    loads = problem.move_loads(codes)
+    parents, moves = np.nonzero(np.isfinite(loads))
+    moved = problem.move(codes, parents, moves)
+    assert (space.canonical(moved) == moved).all()
+    assert loads[parents, moves] == pytest.approx(problem.load(moved), rel=1e-12)
+    for row, code in enumerate(codes):
+        reached = set(map(tuple, moved[parents == row].tolist()))
+        assert len(reached) == (parents == row).sum()
+        changed = np.repeat(code[None], space.gene_sizes.sum(), axis=0)
+        genes = np.repeat(np.arange(space.n_genes), space.gene_sizes)
+        changed[np.arange(len(changed)), genes] = np.concatenate([np.arange(size) for size in space.gene_sizes])
+        changed = space.canonical(changed)
+        assert set(map(tuple, changed[(changed != code).any(1)].tolist())) <= reached
+
+
+def test_budgets_that_exclude_each_other_say_so():
+    macs, params = _macs(TINY), _params(TINY)
+    # The second cost falls where the first rises.
+    mirrored = ArchCosts(TINY, params.fixed, params.elastic.max() - params.elastic)
+    first = Budget("MACs", "M", macs, float(macs(macs.cheapest()[None])[0]) * 1.001)
+    second = Budget("other", "k", mirrored, float(mirrored(mirrored.cheapest()[None])[0]) * 1.001)
+    with pytest.raises(InfeasibleError, match=r"exclude each other.*binds"):
+        search(TINY, _score(TINY), [first, second])
+
+
+@pytest.mark.parametrize("limits", [[], [0.0, 1.0], [1.0, float("nan")], [float("inf")]])
+def test_limits_of_a_front_must_be_positive_numbers(limits):
+    with pytest.raises(OfaError, match="limits"):
+        pareto(TINY, _score(TINY), _macs(TINY), limits)

@@ -8,7 +8,7 @@ import numpy as np
 from ofa_tf.blocks import ArchCosts
 from ofa_tf.errors import OfaError
 from ofa_tf.search.budget import Budget, known_resolutions, starts
-from ofa_tf.search.evolution import evolve, first_population
+from ofa_tf.search.evolution import evolve, first_population, survivors
 from ofa_tf.search.local import Points, improve, tabu
 from ofa_tf.search.problem import Problem, Score
 from ofa_tf.space import SearchSpace
@@ -18,6 +18,9 @@ NEAR = (0.97, 1.0, 1.03)
 ISLANDS = 8
 CHAINS = 24
 PER_DEPTHS = 2
+FRONT_TURNS = 4
+FRONT_STARTS = 3
+KEPT_ON_FRONT = 16
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def search(
     seed: int = 0,
     population: int = 512,
     generations: int = 20,
-    steps: int = 50,
+    steps: int = 70,
     top: int = 8,
     progress: Progress | None = None,
 ) -> Found:
@@ -156,9 +159,9 @@ def pareto(
     limits: Sequence[float] | np.ndarray | None = None,
     *,
     seed: int = 0,
-    population: int = 2048,
-    generations: int = 30,
-    steps: int = 20,
+    population: int = 1024,
+    generations: int = 40,
+    steps: int = 30,
     progress: Progress | None = None,
 ) -> Front:
     """The front of highest scores at lowest costs, in one run: a population that keeps the best at every limit.
@@ -171,7 +174,7 @@ def pareto(
         seed: of the randomness.
         population: archs scored per generation.
         generations: of the evolution.
-        steps: of the tabu search.
+        steps: of each turn of the tabu search.
         progress: called with the steps done and the steps in all.
 
     Raises:
@@ -190,17 +193,23 @@ def pareto(
         nonlocal done
         done += 1
         if progress is not None:
-            progress(done, generations + 2)
+            progress(done, generations + FRONT_TURNS + 1)
 
     codes = first_population(problem, first, wanted[-1], population, rng)
     points = evolve(
         problem, codes, wanted, generations=generations, offspring=population, keep=8, islands=1,
         rng=rng, progress=step,
     )  # fmt: skip
-    best = [int(np.where(points.loads <= limit, points.scores, -np.inf).argmax()) for limit in wanted]
     slope = _slope(points, wanted[0], wanted[-1]) if len(wanted) > 1 else 1.0
-    points = Points.join([points, tabu(problem, points[best], wanted, steps, slope, rng)])
-    step()
+    for turn in range(FRONT_TURNS):
+        points = points[survivors(problem, points, wanted, KEPT_ON_FRONT)]
+        chains = []
+        for index, limit in enumerate(wanted):
+            choices = _distinct(problem, points[points.loads <= limit], FRONT_STARTS, 1)
+            rank = (index + turn) % FRONT_STARTS % len(choices)
+            chains.append(choices[rank : rank + 1])
+        points = Points.join([points, tabu(problem, Points.join(chains), wanted, steps, slope, rng)])
+        step()
     best = [int(np.where(points.loads <= limit, points.scores, -np.inf).argmax()) for limit in wanted]
     improved = [improve(problem, points.codes[row], limit) for row, limit in zip(best, wanted, strict=True)]
     step()

@@ -1,0 +1,270 @@
+"""Timing files on this machine, and the tables that come of it."""
+
+import dataclasses
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+
+from ofa_tf.blocks import Block, walk
+from ofa_tf.errors import DeviceError
+from ofa_tf.export.convert import BlockConverter
+from ofa_tf.latency.device import HostDevice, Timing, Workload
+from ofa_tf.latency.measure import build_table, entry, fit_calibration, leave_one_out
+from ofa_tf.latency.store import find_table, list_tables, table_name
+from ofa_tf.latency.table import LatencyTable, distinct_blocks
+from ofa_tf.progress import Progress
+from ofa_tf.space import Arch
+from ofa_tf.spaces import TINY
+
+QUICK = HostDevice(seconds=0.1, least_rounds=5)
+CONV = Block("conv", "conv", in_size=32, in_channels=3, out_channels=16, kernel=3, activation="relu6")
+WIDE = dataclasses.replace(CONV, out_channels=256)
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, bytes]:
+    """A narrow and a wide convolution in float, and the narrow one in int8."""
+    converters = {precision: BlockConverter(TINY, 10, precision) for precision in ("fp32", "int8")}
+    return {
+        "narrow": converters["fp32"].block(CONV),
+        "wide": converters["fp32"].block(WIDE),
+        "int8": converters["int8"].block(CONV),
+    }
+
+
+# --- the host ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delegate", ["none", "xnnpack"])
+def test_more_work_takes_longer(files, delegate):
+    host = dataclasses.replace(QUICK, delegate=delegate)
+    names = ["narrow", "wide", "narrow", "wide"]
+    workloads = [Workload(files[name], size) for name, size in zip(names, (32, 32, 128, 128), strict=True)]
+    narrow, wide, narrow_large, wide_large = (timing.percentile_ms(10) for timing in host.measure(workloads))
+    assert wide > 2 * narrow
+    assert narrow_large > 4 * narrow
+    assert wide_large > 4 * wide
+
+
+def test_a_resized_file_runs_at_its_new_size(files):
+    """The same file, resized, is as slow as one that was made for that size."""
+    made = BlockConverter(TINY, 10, "fp32").block(dataclasses.replace(WIDE, in_size=96))
+    resized, native = QUICK.measure([Workload(files["wide"], 96), Workload(made)])
+    assert 1 / 3 < resized.percentile_ms(10) / native.percentile_ms(10) < 3
+    left = QUICK.measure([Workload(made, 32), Workload(files["wide"])])
+    assert 1 / 3 < left[0].percentile_ms(10) / left[1].percentile_ms(10) < 3
+
+
+def test_integer_files_run_too(files):
+    (timing,) = QUICK.measure([Workload(files["int8"])])
+    assert timing.percentile_ms(10) > 0
+
+
+def test_every_file_gets_the_same_number_of_runs_and_the_progress_counts_rounds(files):
+    seen = []
+
+    class Recorder(Progress):
+        def task(self, title, total, unit="steps", done=0):
+            seen.append([title, total, unit, done])
+            return super().task(title, total, unit, done)
+
+    host = HostDevice(seconds=0, least_rounds=3, runs=2)
+    timings = host.measure([Workload(files["narrow"]), Workload(files["wide"])], progress=Recorder())
+    assert [timing.runs_ms.shape for timing in timings] == [(6,), (6,)]
+    assert all((timing.runs_ms > 0).all() for timing in timings)
+    assert seen == [["measuring", 3, "rounds", 0]]
+    longer = dataclasses.replace(host, seconds=0.2).measure([Workload(files["narrow"])])
+    assert len(longer[0].runs_ms) > 6
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"TFL3" * 100, None])
+def test_garbage_is_refused(files, content):
+    content = files["narrow"][:500] if content is None else content
+    with pytest.raises(DeviceError, match="refuses the file"):
+        QUICK.measure([Workload(content)])
+
+
+def test_an_unknown_delegate_is_refused():
+    with pytest.raises(DeviceError, match=r"`delegate` \(='gpu'\) must be one of \['none', 'xnnpack'\]"):
+        HostDevice(delegate="gpu")
+
+
+def test_facts_and_runtime_say_what_ran():
+    assert HostDevice().facts()["name"] == "host"
+    assert set(HostDevice().facts()) == {"name", "model", "soc", "os"}
+    expected = {"name": "ai-edge-litert", "version": version("ai-edge-litert"), "threads": 2, "delegate": "xnnpack"}
+    assert HostDevice(threads=2, delegate="xnnpack").runtime() == expected
+
+
+def test_statistics_of_a_timing():
+    timing = Timing(np.arange(101.0)[::-1])
+    assert entry(timing) == {"median_ms": 50, "p10_ms": 10, "p90_ms": 90, "runs": 101}
+
+
+# --- building a table -------------------------------------------------------------------------------------------------
+
+
+class FakeDevice:
+    """A converter that hands out numbers, and the device that runs them by a law of its own.
+
+    A whole network takes `scale` times the sum of its blocks, so much more per elastic block, and a constant.
+    """
+
+    def __init__(self, space, scale, per_block_ms, constant_ms):
+        self.space, self.law, self.made = space, (scale, per_block_ms, constant_ms), []
+
+    def block(self, block):
+        self.made.append(block)
+        return str(len(self.made) - 1).encode()
+
+    network = block
+
+    def facts(self):
+        return {"name": "fake"}
+
+    def runtime(self):
+        return {"name": "none", "version": "1", "threads": 1, "delegate": "none"}
+
+    def measure(self, workloads, seed=0, progress=None):
+        del seed, progress
+        return [Timing(np.full(4, self.run(self.made[int(work.content)], work.in_size))) for work in workloads]
+
+    def run(self, what, in_size):
+        if isinstance(what, Block):
+            return block_ms(dataclasses.replace(what, in_size=1 if what.kind == "linear" else in_size))
+        scale, per_block, constant = self.law
+        return scale * sum(map(block_ms, walk(self.space, what, 10))) + per_block * sum(what.depths) + constant
+
+
+def block_ms(block: Block) -> float:
+    return 1e-3 + block.n_macs * 1e-6
+
+
+@pytest.mark.parametrize("resolutions", [None, (24,), (28, 32)])
+def test_a_table_holds_exactly_the_blocks_of_the_space(resolutions):
+    device = FakeDevice(TINY, 0.9, 0.01, 0.05)
+    table = build_table(TINY, 10, "int8", device, device, resolutions, seed=1)
+    resolutions = resolutions or TINY.resolutions
+    blocks = distinct_blocks(TINY, resolutions, 10)
+    assert set(table.entries) == set(blocks)
+    for key, block in blocks.items():
+        assert table.entries[key]["p10_ms"] == pytest.approx(block_ms(block)), key
+    assert (table.precision, table.source, table.statistic) == ("int8", "measured", "p10_ms")
+    assert (table.device, table.runtime) == (device.facts(), device.runtime())
+    assert table.resolutions(TINY, 10) == list(resolutions)
+    made = [what for what in device.made if isinstance(what, Block)]
+    assert len(made) == len(set(made)) == len(distinct_blocks(TINY, resolutions[:1], 10)), "one file for all sizes"
+    assert {arch.resolution for arch in device.made if isinstance(arch, Arch)} <= set(resolutions)
+
+
+def test_a_table_is_calibrated_on_whole_subnets():
+    device = FakeDevice(TINY, 0.9, 0.01, 0.05)
+    table = build_table(TINY, 10, "int8", device, device, seed=1)
+    c = table.calibration
+    assert (c.scale, c.per_block_ms, c.constant_ms, c.subnets) == pytest.approx((0.9, 0.01, 0.05, 8), rel=1e-6)
+    assert table.validation["mape"] < 1e-6
+    assert table.validation["subnets"] == 8
+    plain = build_table(TINY, 10, "int8", device, device, calibration_subnets=0)
+    assert plain.calibration is None
+    assert plain.validation is None
+
+
+def test_real_blocks_of_this_host():
+    space = dataclasses.replace(TINY, stages=TINY.stages[:1], kernels=(3,), expands=(3,), resolutions=(24, 32))
+    converter = BlockConverter(space, 3, "int8")
+    table = build_table(space, 3, "int8", QUICK, converter, calibration_subnets=3)
+    assert set(table.entries) == set(distinct_blocks(space, space.resolutions, 3))
+    assert all(0 < entry["p10_ms"] <= entry["median_ms"] <= entry["p90_ms"] for entry in table.entries.values())
+    small, large = table.costs(space, 3)(space.encode([space.smallest(), space.largest()]))
+    assert 0 < small < large
+
+
+# --- calibration ------------------------------------------------------------------------------------------------------
+
+RNG = np.random.default_rng(0)
+SUMS, BLOCKS = RNG.uniform(1, 20, 24), RNG.integers(3, 20, 24)
+
+
+@pytest.mark.parametrize("law", [(0.8, 0.05, 1.5), (1.2, 0, 0), (1, 0, 3), (0.5, 0.2, 0)])
+def test_a_calibration_recovers_its_parameters(law):
+    scale, per_block, constant = law
+    found = fit_calibration(SUMS, BLOCKS, scale * SUMS + per_block * BLOCKS + constant)
+    np.testing.assert_allclose([found.scale, found.per_block_ms, found.constant_ms], law, rtol=1e-8, atol=1e-9)
+    assert found.subnets == 24
+
+
+def test_a_calibration_has_no_negative_part_and_weighs_relative_errors():
+    found = fit_calibration(SUMS, BLOCKS, np.maximum(SUMS - 0.5, 0.1))
+    assert min(found.scale, found.per_block_ms, found.constant_ms) >= 0
+    # Two subnets and one scale: the relative error decides, so the small one counts as much as the large one.
+    found = fit_calibration(np.array([1.0, 100.0]), np.zeros(2), np.array([2.0, 100.0]))
+    predicted = found.scale * np.array([1.0, 100.0]) + found.constant_ms
+    np.testing.assert_allclose(predicted, [2.0, 100.0], rtol=1e-6)
+
+
+def test_leaving_one_out_judges_each_subnet_unseen():
+    exact = 0.8 * SUMS + 0.05 * BLOCKS + 1.5
+    errors = leave_one_out(SUMS, BLOCKS, exact)
+    assert errors["mape"] < 1e-8
+    assert (errors["within_10pct"], errors["subnets"]) == (1.0, 24)
+    assert errors["spearman"] == pytest.approx(1)
+    odd = exact.copy()
+    odd[5] *= 3
+    seen = fit_calibration(SUMS, BLOCKS, odd)
+    seen_error = abs((seen.scale * SUMS[5] + seen.per_block_ms * BLOCKS[5] + seen.constant_ms) / odd[5] - 1)
+    rest = np.arange(24) != 5
+    unseen = fit_calibration(SUMS[rest], BLOCKS[rest], odd[rest])
+    unseen_error = abs((unseen.scale * SUMS[5] + unseen.per_block_ms * BLOCKS[5] + unseen.constant_ms) / odd[5] - 1)
+    assert unseen_error > seen_error
+    alone = leave_one_out(SUMS, BLOCKS, odd)
+    assert alone["mape"] * 24 >= unseen_error
+    assert alone["within_10pct"] <= 23 / 24
+
+
+# --- where tables lie -------------------------------------------------------------------------------------------------
+
+
+def save_table(folder, name, path=None, precision="int8", runtime=None):
+    runtime = runtime or {"name": "litert", "version": "1", "threads": 1, "delegate": "none"}
+    entries = {"pool in=4x4x8 out=1x1x8": {"p10_ms": 0.1, "runs": 4}}
+    table = LatencyTable({"name": name}, runtime, precision, "measured", entries, "p10_ms")
+    folder.mkdir(exist_ok=True)
+    table.save(folder / (path or table_name(name, runtime, precision)))
+    return table
+
+
+def test_the_name_of_a_table_tells_device_runtime_and_precision():
+    runtime = {"name": "ai-edge-litert", "version": "2.3.0", "threads": 1, "delegate": "none"}
+    assert table_name("host", runtime, "int8") == "host__ai-edge-litert-2.3.0-1t-none__int8.json"
+    names = {
+        table_name(device, {**runtime, **change}, precision)
+        for device in ("host", "pixel 4")
+        for change in ({}, {"version": "2.4.0"}, {"threads": 4}, {"delegate": "xnnpack"})
+        for precision in ("int8", "fp32")
+    }
+    assert len(names) == 16
+    assert table_name("../a/b [x]", runtime, "int8").startswith("..-a-b-x-__ai-edge")
+
+
+def test_the_host_finds_only_a_table_of_its_own_runtime(tmp_path):
+    host = HostDevice()
+    assert find_table(tmp_path, "host", "int8", host) is None
+    for change in ({"version": "0.0"}, {"threads": 4}, {"delegate": "xnnpack"}):
+        save_table(tmp_path, "host", runtime={**host.runtime(), **change})
+    save_table(tmp_path, "host", precision="fp32", runtime=host.runtime())
+    assert find_table(tmp_path, "host", "int8", host) is None
+    mine = save_table(tmp_path, "host", runtime=host.runtime())
+    assert find_table(tmp_path, "host", "int8", host) == mine
+    assert find_table(tmp_path, "host", "int8", HostDevice(threads=2)) is None
+
+
+def test_another_device_is_found_by_its_name_and_precision(tmp_path):
+    save_table(tmp_path, "pixel", "b.json", precision="fp32")
+    mine = save_table(tmp_path, "pixel", "c.json")
+    assert find_table(tmp_path, "pixel", "int8", HostDevice()) == mine
+    assert (tmp_path / "c.json", mine) in list_tables(tmp_path)
+    with pytest.raises(DeviceError, match=r"no table of a device 'pixel' in fp16; there are: host"):
+        find_table(tmp_path, "pixel", "fp16", HostDevice())
+    with pytest.raises(DeviceError, match=r"'nexus' in int8; there are: host, pixel"):
+        find_table(tmp_path, "nexus", "int8", HostDevice())

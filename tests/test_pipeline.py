@@ -1,0 +1,360 @@
+"""The main job, end to end: what each step leaves behind, and that it is true."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import CLASSES, N_TRAIN, N_VAL
+from PIL import Image
+from test_cli import HOST_TABLE
+
+from ofa_tf.accuracy.store import FittedPredictor
+from ofa_tf.blocks import count_macs, count_params, walk
+from ofa_tf.data import ImageSet
+from ofa_tf.errors import ExportError
+from ofa_tf.export.model_file import ModelFile
+from ofa_tf.jsonio import read_json, write_json
+from ofa_tf.latency.table import LatencyTable
+from ofa_tf.pipeline import REPRESENTATIVE_IMAGES, export, make_evaluator, representative_inputs
+from ofa_tf.project import open_existing
+from ofa_tf.training.ledger import StageRecord
+from ofa_tf.training.recipe import STAGES
+from ofa_tf.workdir import Workdir
+
+OPERATORS = {"CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MEAN", "FULLY_CONNECTED"}
+
+
+def space_of(workdir):
+    return Workdir(workdir).config().space
+
+
+def write_arch(path, arch) -> Path:
+    write_json(path, arch.to_document())
+    return Path(path)
+
+
+def interpreter_of(content: bytes):
+    """The file in the interpreter, without the delegate, whose rounding is its own."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = Interpreter(model_content=content, experimental_op_resolver_type=plain)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def count_macs_of_file(content: bytes) -> int:
+    """Multiply-accumulates, from the shapes of the tensors of each operator."""
+    interpreter = interpreter_of(content)
+    shapes = {tensor["index"]: tensor["shape"] for tensor in interpreter.get_tensor_details()}
+    total = 0
+    for operator in interpreter._get_ops_details():
+        if operator["op_name"] in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+            weights, output = shapes[operator["inputs"][1]], shapes[operator["outputs"][0]]
+            # Convolutions hold (out, height, width, in), depthwise ones (1, height, width, channels).
+            per_output = weights[1:3].prod() if operator["op_name"] == "DEPTHWISE_CONV_2D" else weights[1:].prod()
+            total += int(output.prod() * per_output)
+    return total
+
+
+def accuracy_of_file(folder: Path, images: Path) -> float:
+    """Share of images that the file puts into the class of their folder; by the manifest's word alone."""
+    content, manifest = (folder / "model.tflite").read_bytes(), read_json(folder / "manifest.json")
+    labels = (folder / "labels.txt").read_text().splitlines()
+    mean, std, given = *manifest["preprocessing"].values(), manifest["input_quantization"]
+    interpreter = interpreter_of(content)
+    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+    right = []
+    for path in sorted(images.glob("*/*")):
+        values = (np.asarray(Image.open(path), np.float64) - mean) / std
+        if given is not None:
+            values = np.clip(np.round(values / given["scale"] + given["zero_point"]), -128, 127)
+        interpreter.set_tensor(source["index"], values[None].astype(source["dtype"]))
+        interpreter.invoke()
+        right.append(labels[int(interpreter.get_tensor(target["index"])[0].argmax())] == path.parent.name)
+    return float(np.mean(right))
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Stages are recorded instead of trained."""
+    trained = []
+
+    class Trainer:
+        def __init__(self, workdir, *_):
+            self.ledger, self.traces = workdir.ledger(), {"accumulate": 1}
+
+        def train(self, stage):
+            trained.append(stage)
+            self.ledger.record(stage, StageRecord("done", 1, 1, {"smallest_accuracy": 0.5, "largest_accuracy": 0.6}))
+
+    monkeypatch.setattr("ofa_tf.pipeline.Trainer", Trainer)
+    return trained
+
+
+def test_missing_stages_are_trained_first_and_said(ofa, tmp_path, no_training):
+    run = ofa("train", "--workdir", tmp_path / "work", "--stage", "depth", "--json")
+    assert run.code == 0
+    assert "Stage `depth` needs full, kernel first: training them now." in run.err
+    assert no_training == ["full", "kernel", "depth"]
+    assert list(json.loads(run.out)["stages"]) == ["full", "kernel", "depth"]
+    run = ofa("train", "--workdir", tmp_path / "work", "--json")
+    assert "needs" not in run.err
+    assert no_training == list(STAGES)
+    assert json.loads(run.out)["traces"] == 1
+    run = ofa("train", "--workdir", tmp_path / "work", "--stage", "kernel", "--json")
+    assert (run.err, json.loads(run.out)["traces"]) == ("", 0)
+    assert no_training == list(STAGES)
+
+
+@pytest.mark.parametrize(("stage", "trained"), [("kernel", ["kernel"]), ("all", list(STAGES))])
+def test_restart_trains_what_it_is_told_to(ofa, workdir, no_training, stage, trained):
+    assert ofa("train", "--workdir", workdir, "--stage", stage, "--restart").code == 0
+    assert no_training == trained
+    left = {path.name for path in (workdir / "checkpoints").iterdir()}
+    assert left == set(STAGES) - set(trained)
+
+
+def test_the_stages_are_recorded_with_what_they_reached(finished):
+    stages = read_json(finished / "ledger.json")["stages"]
+    assert [(name, record["state"], record["step"]) for name, record in stages.items()] == [
+        ("full", "done", 15), ("kernel", "done", 3), ("depth", "done", 2), ("width", "done", 2)
+    ]  # fmt: skip
+    for record in stages.values():
+        assert record["metrics"].keys() == {"smallest_accuracy", "largest_accuracy"}
+        assert all(0 <= value <= 1 for value in record["metrics"].values())
+
+
+# --- predictor, table, search -----------------------------------------------------------------------------------------
+
+
+def test_predictor_and_table_are_there_and_fit_the_workdir(finished):
+    lines = [json.loads(line) for line in (finished / "accuracy" / "pairs.jsonl").read_text().splitlines()]
+    assert len(lines) == 12
+    assert read_json(finished / "accuracy" / "predictor.json")["errors"]["pairs"] == 12
+    space = space_of(finished)
+    table = LatencyTable.load(*finished.glob(HOST_TABLE))
+    assert table.source == "measured"
+    assert table.resolutions(space, len(CLASSES)) == list(space.resolutions)
+    assert table.calibration is not None
+    assert table.validation["subnets"] == 8
+
+
+def test_a_search_answers_with_what_the_table_says(ofa, workdir):
+    space, table = space_of(workdir), LatencyTable.load(*workdir.glob(HOST_TABLE))
+    costs = table.costs(space, len(CLASSES))
+    fastest = float(costs(costs.cheapest()[None])[0])
+    slowest = float(costs(space.encode([space.largest()]))[0])
+    budgets = [fastest * 1.0001, (fastest + slowest) / 2, slowest * 2]
+    run = ofa("search", "--workdir", workdir, *(f"--latency={budget}" for budget in budgets), "--json")
+    choices = json.loads(run.out)["choices"]
+    assert [choice["budget_ms"] for choice in choices] == budgets
+    for choice in choices:
+        arch = space.arch_from_document(choice["arch"])
+        blocks = walk(space, arch, len(CLASSES))
+        assert choice["predicted_ms"] == pytest.approx(float(costs(space.encode([arch]))[0]))
+        assert choice["predicted_ms"] <= choice["budget_ms"]
+        assert (choice["n_macs"], choice["n_params"]) == (count_macs(blocks), count_params(blocks))
+        assert choice["predicted_ms_error"] == table.validation["mape"]
+    accuracies = [choice["predicted_accuracy"] for choice in choices]
+    assert accuracies == sorted(accuracies)
+
+
+def test_a_search_makes_what_is_missing_and_says_so(ofa, workdir, finished, monkeypatch):
+    shutil.rmtree(workdir / "lut")
+    shutil.rmtree(workdir / "accuracy")
+    table = LatencyTable.load(*finished.glob(HOST_TABLE))
+    fitted = FittedPredictor.load(finished / "accuracy", space_of(workdir))
+    monkeypatch.setattr("ofa_tf.pipeline.build_table", lambda *_, **__: table)
+    monkeypatch.setattr("ofa_tf.pipeline.fit", lambda _: fitted)
+    run = ofa("search", "--workdir", workdir, "--latency", 1000)
+    assert run.code == 0
+    assert "There is no int8 table of this machine yet: measuring one." in run.err
+    assert "There is no accuracy predictor yet: fitting one." in run.err
+    assert list(workdir.glob(HOST_TABLE))
+
+
+# --- exports ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def exported(finished, tmp_path_factory) -> Path:
+    """The exports of one arch at 32 px in every precision, and a second time in int8."""
+    folder = tmp_path_factory.mktemp("exported") / "work"
+    shutil.copytree(finished, folder)
+    project = open_existing(folder)
+    evaluator = make_evaluator(project)
+    arch = project.config.space.arch(32, [2, 1], [5, 3, 3, 3], [4, 3, 4, 3])
+    write_arch(folder / "arch.json", arch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ofa_tf.pipeline.EXPORT_SECONDS", 0.1)
+        for name, precision in (("int8", "int8"), ("fp16", "fp16"), ("fp32", "fp32"), ("twin", "int8")):
+            export(project, arch, precision, name=name, evaluator=evaluator)
+    return folder / "exports"
+
+
+def test_an_integer_file_holds_integers_alone_and_known_operators(exported):
+    interpreter = interpreter_of((exported / "int8" / "model.tflite").read_bytes())
+    assert {tensor["dtype"] for tensor in interpreter.get_tensor_details()} == {np.int8, np.int32}
+    assert {operator["op_name"] for operator in interpreter._get_ops_details()} == OPERATORS
+    manifest = read_json(exported / "int8" / "manifest.json")
+    assert set(manifest["ops"]) == OPERATORS
+    assert set(manifest["tensor_types"]) == {"INT8", "INT32"}
+    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert (source["dtype"], target["dtype"]) == (np.int8, np.int8)
+    assert (source["shape"].tolist(), target["shape"].tolist()) == ([1, 32, 32, 3], [1, 3])
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16", "fp32"])
+def test_the_manifest_tells_the_truth(exported, image_folder, precision):
+    folder = exported / precision
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "arch.json",
+        "labels.txt",
+        "manifest.json",
+        "model.tflite",
+    ]
+    content, manifest = (folder / "model.tflite").read_bytes(), read_json(folder / "manifest.json")
+    space = space_of(exported.parent)
+    arch = space.arch_from_document(read_json(folder / "arch.json"))
+    assert arch.to_document() == manifest["arch"] == read_json(exported.parent / "arch.json")
+    assert (folder / "labels.txt").read_text() == "cat\ndog\nfox\n"
+    assert manifest["sha256"] == hashlib.sha256(content).hexdigest()
+    assert manifest["size_bytes"] == len(content)
+    assert manifest["precision"] == precision
+    assert manifest["n_macs"] == count_macs_of_file(content)
+    assert manifest["validation_images"] == len(CLASSES) * N_VAL
+    assert manifest["file_accuracy"] == pytest.approx(accuracy_of_file(folder, image_folder / "val"))
+    assert manifest["file_accuracy"] == pytest.approx(manifest["float_accuracy"], abs=0.21)
+    assert manifest["agreement"] >= (0.7 if precision == "int8" else 0.95)
+    assert 0 < manifest["measured_ms"] <= manifest["measured_median_ms"]
+    assert manifest["device"]["name"] == "host"
+    assert manifest["runtime"]["name"] == "ai-edge-litert"
+    assert manifest["versions"].keys() >= {"ofa-tf", "tensorflow", "keras", "ai-edge-litert"}
+    assert manifest["budget_ms"] is manifest["predicted_ms"] is manifest["predicted_accuracy"] is None
+
+
+def test_the_float_accuracy_is_that_of_the_float_file(exported):
+    """Nothing is lost in fp32, so the file stands in for the network that it was made from."""
+    accuracies = {read_json(exported / name / "manifest.json")["float_accuracy"] for name in ("int8", "fp16", "fp32")}
+    assert accuracies == {read_json(exported / "fp32" / "manifest.json")["file_accuracy"]}
+
+
+def test_float_files_take_floats_and_halve_with_the_precision(exported):
+    sizes = {}
+    for precision in ("fp32", "fp16", "int8"):
+        manifest = read_json(exported / precision / "manifest.json")
+        sizes[precision] = manifest["size_bytes"]
+        if precision != "int8":
+            interpreter = interpreter_of((exported / precision / "model.tflite").read_bytes())
+            assert interpreter.get_input_details()[0]["dtype"] == np.float32
+            assert manifest["input_quantization"] is None
+            assert ("FLOAT16" in manifest["tensor_types"]) == (precision == "fp16")
+    assert sizes["fp32"] > 1.5 * sizes["fp16"] > 1.5 * 0.9 * sizes["int8"]
+
+
+def test_the_same_arch_gives_the_same_bytes(exported):
+    first, second = ((exported / name / "model.tflite").read_bytes() for name in ("int8", "twin"))
+    assert first == second
+
+
+def test_a_searched_export_says_what_was_asked_for(finished):
+    manifest = read_json(finished / "exports" / "first" / "manifest.json")
+    assert manifest["budget_ms"] == 1000
+    assert manifest["table_source"] == "measured"
+    space = space_of(finished)
+    arch = space.arch_from_document(manifest["arch"])
+    costs = LatencyTable.load(*finished.glob(HOST_TABLE)).costs(space, len(CLASSES))
+    assert manifest["predicted_ms"] == pytest.approx(float(costs(space.encode([arch]))[0]))
+    assert manifest["predictor_origin"] == "fitted"
+
+
+def test_a_file_with_floats_left_is_no_integer_export(ofa, workdir, exported, monkeypatch):
+    monkeypatch.setattr("ofa_tf.pipeline.to_tflite", lambda *_: (exported / "fp32" / "model.tflite").read_bytes())
+    arch = write_arch("arch.json", space_of(workdir).largest())
+    run = ofa("export", "--workdir", workdir, "--arch", arch, "--name", "bad")
+    assert run.code == 2
+    assert "tensors of the file are still floating-point" in run.err
+    assert sorted(path.name for path in (workdir / "exports").iterdir()) == ["first"]
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\0" * 100])
+def test_a_file_that_is_none_is_refused(content):
+    with pytest.raises(ExportError, match="not a TFLite model"):
+        ModelFile(content)
+
+
+def test_representative_images_are_spread_over_the_classes(finished):
+    config = Workdir(finished).config()
+    labels = np.array([0] * 5 + [1] * 300 + [2] * 300, np.int32)
+    pixels = np.broadcast_to(labels[:, None, None, None].astype(np.uint8), (605, 32, 32, 3))
+    inputs = representative_inputs(ImageSet(pixels, labels), 24, config)
+    assert len(inputs) == REPRESENTATIVE_IMAGES
+    assert {sample.shape for sample in inputs} == {(1, 24, 24, 3)}
+    found = np.bincount([round(float(sample.mean()) * 128 + 128) for sample in inputs])
+    assert found.tolist()[0] == 5
+    assert abs(found[1] - found[2]) <= 1
+    again = representative_inputs(ImageSet(pixels, labels), 24, config)
+    assert all((a == b).all() for a, b in zip(inputs, again, strict=True))
+
+
+# --- the demo ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_demo_ends_with_three_files_and_one_object(ofa, workdir, finished, monkeypatch):
+    """On a workdir that is trained: the story goes on from there."""
+    table = LatencyTable.load(*finished.glob(HOST_TABLE))
+    monkeypatch.setattr("ofa_tf.pipeline.build_table", lambda *_, **__: table)
+    monkeypatch.setattr("ofa_tf.demo.ARCHS", 12)
+    run = ofa("demo", "--workdir", workdir, "--json")
+    assert (run.code, len(run.out.splitlines())) == (0, 1), run.err
+    answer = json.loads(run.out)
+    assert answer.keys() == {"exports", "seconds", "traces"}
+    assert answer["traces"] == 0
+    assert answer["seconds"] > 0
+    keys = {
+        "budget_ms",
+        "predicted_ms",
+        "measured_ms",
+        "n_macs",
+        "size_bytes",
+        "float_accuracy",
+        "int8_accuracy",
+        "file",
+    }
+    assert [file.keys() for file in answer["exports"]] == [keys] * 3
+    for file in answer["exports"]:
+        assert 0 < file["predicted_ms"] <= file["budget_ms"]
+        assert Path(file["file"]).stat().st_size == file["size_bytes"]
+        manifest = read_json(Path(file["file"]).with_name("manifest.json"))
+        assert (manifest["precision"], manifest["file_accuracy"]) == ("int8", file["int8_accuracy"])
+    budgets = [export["budget_ms"] for export in answer["exports"]]
+    assert budgets == sorted(set(budgets))
+    with Image.open(workdir / "front.png") as image:
+        assert image.format == "PNG"
+
+
+def test_the_demo_begins_with_the_tiny_space_and_the_bundled_digits(ofa, tmp_path, monkeypatch):
+    def stop(project, stage):
+        seen.append((project.config.space.name, project.config.data, project.config.recipe.name, stage))
+        raise ExportError("far enough")
+
+    seen = []
+    monkeypatch.setattr("ofa_tf.demo.train", stop)
+    monkeypatch.chdir(tmp_path)
+    assert ofa("demo").code == 2
+    assert seen == [("tiny", "digits", "demo", "all")]
+    assert read_json("ofa-demo/config.json")["classes"] == list("0123456789")
+
+
+def test_the_images_of_a_folder_are_split(finished):
+    data = open_existing(finished).data
+    assert data.classes == CLASSES
+    total = len(CLASSES) * N_TRAIN
+    assert (len(data.train), len(data.tune), len(data.val)) == (total - total // 10, total // 10, len(CLASSES) * N_VAL)

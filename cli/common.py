@@ -49,10 +49,16 @@ class Whole(click.ParamType):
         return number
 
 
-class Milliseconds(click.ParamType):
-    """A positive, finite number."""
+class Positive(click.ParamType):
+    """A positive, finite number.
 
-    name = "MS"
+    Args:
+        name: what stands for it in the help.
+        unit: what it counts, as the error says it.
+    """
+
+    def __init__(self, name: str = "X", unit: str = ""):
+        self.name, self.unit = name, f"{unit and ' of '}{unit}"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
@@ -60,11 +66,14 @@ class Milliseconds(click.ParamType):
         except ValueError:
             number = float("nan")
         if not 0 < number < float("inf"):
-            self.fail(f"{value!r} is not a positive number of milliseconds.", param, ctx)
+            self.fail(f"{value!r} is not a positive number{self.unit}.", param, ctx)
         return number
 
     def get_missing_message(self, *_, **__) -> str:
-        return "Give a positive number of milliseconds."
+        return f"Give a positive number{self.unit}."
+
+
+MILLISECONDS = Positive("MS", "milliseconds")
 
 
 @contextmanager
@@ -121,6 +130,14 @@ def milliseconds(value: float | None, error: float | None = None) -> str:
     if error is None:
         return f"{value:.3g} ms"
     return f"{value:.3g} ms ± {error * 100:.{0 if error >= 0.0095 else 1}f} %"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h` or `12 days`."""
+    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (2 * 86400, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / size:.{1 if unit == 'h' else 0}f} {unit}"
+    return f"{seconds / 86400:.0f} days"
 
 
 def elapsed(since: float) -> float:

@@ -2,7 +2,7 @@
 
 import click
 from ofa_tf.cli.common import (
-    Milliseconds,
+    MILLISECONDS,
     device_option,
     images_option,
     json_option,
@@ -19,7 +19,7 @@ from ofa_tf.cli.common import (
 @click.command("export")
 @workdir_option()
 @device_option
-@click.option("--latency", "budget", type=Milliseconds(), help="Latency budget in milliseconds.")
+@click.option("--latency", "budget", type=MILLISECONDS, help="Latency budget in milliseconds.")
 @precision_option
 @images_option
 @click.option("--arch", "arch_file", metavar="FILE", help="Export this arch instead of searching for one.")

@@ -2,7 +2,7 @@
 
 import click
 from ofa_tf.cli.common import (
-    Milliseconds,
+    MILLISECONDS,
     device_option,
     images_option,
     json_option,
@@ -19,9 +19,7 @@ from ofa_tf.cli.common import (
 @click.command("search")
 @workdir_option()
 @device_option
-@click.option(
-    "--latency", "budgets", type=Milliseconds(), multiple=True, required=True, help="Budget; may be repeated."
-)
+@click.option("--latency", "budgets", type=MILLISECONDS, multiple=True, required=True, help="Budget; may be repeated.")
 @precision_option
 @images_option
 @click.option("--out", type=click.Path(dir_okay=False), help="Also write the arch of the last budget to this file.")

@@ -1,7 +1,19 @@
 """`ofa-tf train`."""
 
 import click
-from ofa_tf.cli.common import Whole, json_option, library, percent, print_json, print_table, workdir_option
+from ofa_tf.cli.common import (
+    Positive,
+    Whole,
+    duration,
+    json_option,
+    library,
+    percent,
+    print_json,
+    print_table,
+    workdir_option,
+)
+
+ENDS = ("smallest", "random1", "random2", "random3", "random4", "largest")
 
 
 @click.command("train")
@@ -17,22 +29,57 @@ from ofa_tf.cli.common import Whole, json_option, library, percent, print_json, 
 @click.option("--space", metavar="NAME", help="A registered space or a JSON file.  [default: tiny]")
 @click.option("--recipe", metavar="NAME", help="A registered recipe or a JSON file.  [default: demo]")
 @click.option("--seed", type=Whole(0, 2**31 - 1), help="Seed of everything random.  [default: 0]")
+@click.option("--epochs", type=Positive(), help="Of this stage, warm-up included, instead of the recipe's.")
+@click.option("--batch", type=Whole(1, 1 << 20), help="Images per step of this stage, over all replicas.")
+@click.option("--lr", type=Positive(), help="Peak learning rate of this stage for 64 images per step.")
+@click.option(
+    "--strategy",
+    type=click.Choice(["none", "mirrored", "multiworker", "tpu"]),
+    default="none",
+    show_default=True,
+    help="Devices: one, all GPUs of this machine, the machines in TF_CONFIG, a TPU.",
+)
+@click.option("--dry-run", is_flag=True, help="Print stages, steps, estimated time and memory, and train nothing.")
 @click.option("--restart", is_flag=True, help="Train the stage anew; other stages are not touched.")
 @json_option
-def command(stage, workdir, data, space, recipe, seed, restart, as_json):
+def command(stage, workdir, data, space, recipe, seed, epochs, batch, lr, strategy, dry_run, restart, as_json):
     """Train the supernet by progressive shrinking."""
+    given = {"epochs": epochs, "batch": batch, "base_lr": lr}
+    overrides = {name: value for name, value in given.items() if value is not None}
     with library() as progress:
-        from ofa_tf.pipeline import train
+        from ofa_tf.pipeline import estimate_training, train
         from ofa_tf.project import open_project
+        from ofa_tf.training.cluster import make_cluster
 
-        project = open_project(workdir, space, data, recipe, seed, progress)
-        training = train(project, stage, restart)
+        cluster = make_cluster(strategy)
+        choices = {"space": space, "data": data, "recipe": recipe, "seed": seed}
+        if dry_run:
+            _print_estimate(estimate_training(workdir, stage, overrides, cluster, progress, **choices), as_json)
+            return
+        project = cluster.chief_first(lambda: open_project(workdir, **choices, progress=progress))
+        training = train(project, stage, restart, overrides, cluster)
     if as_json:
         stages = {name: dict(record.metrics) for name, record in training.stages.items()}
         print_json({"stages": stages, "traces": sum(training.traces.values())})
         return
     rows = [
-        (name, record.steps, *(percent(record.metrics.get(f"{end}_accuracy")) for end in ("smallest", "largest")))
+        (name, record.steps, *(percent(record.metrics.get(f"{end}_accuracy")) for end in ENDS))
         for name, record in training.stages.items()
     ]
-    print_table(["stage", "steps", "smallest subnet", "largest subnet"], rows, "Accuracy on held-out training images")
+    print_table(["stage", "steps", *ENDS], rows, "Accuracy of subnets on held-out training images")
+
+
+def _print_estimate(found, as_json: bool) -> None:
+    columns = ("stage", "steps", "batch", "subnets", "step_seconds", "seconds")
+    rows = [[getattr(phase, name) for name in columns] for phase in found.phases]
+    if as_json:
+        phases = [dict(zip(columns, row, strict=True)) for row in rows]
+        rest = {"first_step_seconds": found.first_step_seconds, "seconds": found.seconds, "peak_mb": found.peak_mb}
+        print_json({"phases": phases, **rest})
+        return
+    title = f"Estimate: {duration(found.seconds)} in all, {found.peak_mb:,.0f} MB at the peak; nothing was trained"
+    shown = [
+        (stage, steps, batch, subnets, f"{step:.3g} s", duration(total))
+        for stage, steps, batch, subnets, step, total in rows
+    ]
+    print_table(["stage", "steps", "images a step", "subnets a step", "a step", "phase"], shown, title)

@@ -68,6 +68,7 @@ def open_project(
     recipe: str | None = None,
     seed: int | None = None,
     progress: Progress = SILENT,
+    create: bool = True,
 ) -> Project:
     """Opens a workdir, or makes one.
 
@@ -78,6 +79,7 @@ def open_project(
         recipe: name of a recipe or a JSON file, default `demo`; likewise.
         seed: seed of everything random, default 0; likewise.
         progress: told about the work.
+        create: whether to write the config of a new workdir; without, nothing is written.
 
     Raises:
         WorkdirError: the workdir was made with something else.
@@ -103,9 +105,11 @@ def open_project(
         seed=chosen["seed"],
     )
     project = Project(workdir, config, progress)
-    images = _load(chosen["data"], config, workdir, progress)
+    images = _load(chosen["data"], config, workdir, progress, keep=create)
     project = dataclasses.replace(project, config=dataclasses.replace(config, classes=images.classes))
     project.__dict__["data"] = images
+    if not create:
+        return project
     with workdir.lock():
         if workdir.exists:
             raise WorkdirError(f"Another ofa-tf has just set up {workdir}: run the command again.")
@@ -164,9 +168,9 @@ def _recipe(name: str) -> Recipe:
     return Recipe.from_document(read_json(name), name)
 
 
-def _load(spec: str, config: Config, workdir: Workdir, progress: Progress) -> Data:
-    size = config.space.resolutions[-1]
+def _load(spec: str, config: Config, workdir: Workdir, progress: Progress, keep: bool = True) -> Data:
+    size, cache = config.space.resolutions[-1], workdir.cache if keep else None
     if not workdir.ledger().imported:
-        return load_data(spec, size, config.seed, workdir.cache, progress)
+        return load_data(spec, size, config.seed, cache, progress)
     aliases = imagenet.wordnet_ids() if config.classes == imagenet.class_names() else ()
-    return load_images(spec, config.classes, size, config.seed, workdir.cache, progress, aliases)
+    return load_images(spec, config.classes, size, config.seed, cache, progress, aliases)

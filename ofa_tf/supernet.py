@@ -22,13 +22,18 @@ class Supernet(keras.Model):
         space: the search space, or its JSON document.
         n_classes: outputs of the classifier.
         seed: seed of the initial weights.
+        dtype: "float32", or "mixed_bfloat16" to compute in bfloat16; weights and logits are float32 in both.
 
-    Input shape: images `(batch, height, width, 3)`, `code` `(genes,)` (None for the largest arch); output logits
-    `(batch, n_classes)`. The code's resolution gene is not looked at: the images have the size they have.
+    Input shape: images `(batch, height, width, 3)`, `code` `(genes,)`; output float32 logits `(batch, n_classes)`. A
+    code that is a tuple of numbers, as `largest_code` and the default, gives a graph of that arch alone. The code's
+    resolution gene is not looked at: the images have the size they have. With `dropout`, that share of the classifier's
+    inputs is zero in training; `dropout_seed` are two integers.
     """
 
-    def __init__(self, space: SearchSpace | dict[str, Any], n_classes: int, seed: int = 0, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(
+        self, space: SearchSpace | dict[str, Any], n_classes: int, seed: int = 0, dtype: Any = "float32", **kwargs
+    ):
+        super().__init__(dtype=dtype, **kwargs)
         self.space = space if isinstance(space, SearchSpace) else SearchSpace.from_document(space)
         self.n_classes = n_classes
         self.seed = seed
@@ -43,18 +48,22 @@ class Supernet(keras.Model):
                 self.block_layers[block.name].build((None, block.in_channels))
         self.built = True
         self._initialize(np.random.default_rng(seed))
+        self.largest_code = tuple(int(gene) for gene in self.space.encode(self.space.largest()))
 
     def _layer(self, block: Block) -> keras.layers.Layer:
         space = self.space
         if block.kind == "linear":
             activation = None if block.activation == "none" else block.activation
-            return keras.layers.Dense(block.out_channels, activation, use_bias=block.bias, name=block.name)
+            return keras.layers.Dense(
+                block.out_channels, activation, use_bias=block.bias, name=block.name, dtype=self.dtype_policy
+            )
         shared: dict[str, Any] = {
             "strides": block.stride,
             "activation": block.activation,
             "padding": block.padding,
             "epsilon": space.bn_epsilon,
             "name": block.name,
+            "dtype": self.dtype_policy,
         }
         if block.kind == "conv":
             return ConvBlock(block.in_channels, block.out_channels, block.kernel, **shared)
@@ -78,29 +87,30 @@ class Supernet(keras.Model):
             std = np.sqrt(2.0 / (shape[0] * shape[1] * shape[3]) if len(shape) == 4 else 1.0 / shape[0])
             variable.assign(rng.normal(0.0, std, shape).astype(np.float32))
 
-    def call(self, images, code=None, training=False, momentum=None):
+    def call(self, images, code=None, training=False, momentum=None, dropout=0.0, dropout_seed=None):
         space = self.space
         if code is None:
-            code = space.encode(space.largest())
-        code = tf.convert_to_tensor(code, tf.int32)
+            code = self.largest_code
         depths, kernels, expands = code[space.depth_genes], code[space.kernel_genes], code[space.expand_genes]
         mode = {"training": training, "momentum": momentum}
         x = self.first(self.stem(images, **mode), **mode)
         slots = zip(self.elastic_blocks, space.block_stages, space.block_positions, strict=True)
         for slot, (block, stage, position) in enumerate(slots):
-            choices = space.stages[stage].depths
+            depth, choices = depths[stage], space.stages[stage].depths
 
             def run(x=x, block=block, slot=slot):
-                return block(x, kernels[slot], expands[slot], **mode)
+                return block(x, kernel_index=kernels[slot], expand_index=expands[slot], **mode)
 
-            if position < choices[0]:
+            if position < choices[0] or (isinstance(depth, int) and position < choices[depth]):
                 x = run()
-            else:
-                x = tf.cond(tf.gather(np.array(choices, np.int32), depths[stage]) > position, run, lambda x=x: x)
+            elif not isinstance(depth, int):
+                x = tf.cond(tf.gather(np.array(choices, np.int32), depth) > position, run, lambda x=x: x)
         x = tf.reduce_mean(self.head(x, **mode), axis=(1, 2))
         if self.feature is not None:
             x = self.feature(x)
-        return self.classifier(x)
+        if dropout and training:
+            x = tf.nn.experimental.stateless_dropout(x, dropout, dropout_seed)
+        return tf.cast(self.classifier(x), tf.float32)
 
     def sort_channels(self) -> None:
         """Sorts the middle channels of every block by importance; the largest subnet's function does not change."""

@@ -88,6 +88,7 @@ class Workdir:
         self.tables = self.path / TABLES
         self.accuracy = self.path / "accuracy"
         self.exports = self.path / "exports"
+        self.logs = self.path / "logs"
 
     def __str__(self) -> str:
         return str(self.path)

@@ -62,11 +62,11 @@ class Hook(Progress):
     @contextmanager
     def task(self, title, total, unit="steps", done=0):
         del title, total, unit
-        count = done
+        count = done // BATCH
 
         def advance(n):
             nonlocal count
-            count += n
+            count += n // BATCH
             if self.after_step is not None:
                 self.after_step(count)
 

@@ -71,10 +71,11 @@ def relative_error(actual, expected):
 
 
 def is_rough(space, arch):
-    """Whether float32 cannot hold this network to 1e-5.
+    """Whether the published answer is itself more than 1e-5 from that in float64.
 
     Gates of squeeze-and-excite close to zero are differences of sums of thousands in the largest MobileNetV3 of the
-    fixture. Its published answer is itself 1.5e-5 away from that in float64, ours 0.6e-5 to 7e-5, by order of sums.
+    fixture: 1.5e-5 is lost there in the published float32. Ours stays within 1e-5 of it in eager mode; by another order
+    of sums, as in a graph or on another processor, it has been up to 7e-5 away.
     """
     return space.name == "mobilenet_v3" and arch == space.largest()
 
@@ -83,9 +84,8 @@ def test_supernet_and_subnet_answer_as_published(reference):
     space = reference.supernet.space
     rows = zip(reference.archs, reference.subnets, reference.outputs, reference.n_params, strict=True)
     for arch, model, expected, n_params in rows:
-        limit = 1e-4 if is_rough(space, arch) else 1e-5
-        assert relative_error(reference.supernet(reference.images, space.encode(arch)), expected) < limit
-        assert relative_error(model(reference.images), expected) < limit
+        assert relative_error(reference.supernet(reference.images, space.encode(arch)), expected) < 1e-5
+        assert relative_error(model(reference.images), expected) < 1e-5
         assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == n_params
         assert count_params(walk(space, arch, reference.supernet.n_classes)) == n_params
 

@@ -27,6 +27,8 @@ class Augment:
     area: tuple[float, float] = (0.08, 1.0)
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = True
+    brightness: float = 0.0
+    saturation: float = 0.0
 
     def __post_init__(self):
         for name in ("area", "aspect"):

@@ -1,6 +1,6 @@
 """Training batches as a pure function of (seed, step): a run that goes on where it was sees the same images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -51,7 +51,8 @@ def training_batches(
     seed: tuple[int, ...],
     steps: range,
     resolution_of: Callable[[int], int],
-) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+    rows: range | None = None,
+) -> tf.data.Dataset:
     """Augmented batches for consecutive steps, prepared in parallel with their use.
 
     Args:
@@ -63,14 +64,16 @@ def training_batches(
         steps: the steps to make batches for.
         resolution_of: resolution of the batch of a step, in pixels.
 
-    Yields:
-        float32 images (batch, resolution, resolution, 3) and int32 labels (batch,).
+    Returns:
+        A dataset of float32 images (batch, resolution, resolution, 3) and int32 labels (batch,).
     """
 
     def draw(number: np.ndarray):
         step = int(number)
         indices = batch_indices(len(images), batch, seed, step)
         boxes = crop_boxes(augment, batch, np.random.default_rng([*seed, 2, step]))
+        if rows is not None:
+            indices, boxes = indices[rows], boxes[rows]
         return images.images[indices], images.labels[indices], boxes, np.int32(resolution_of(step))
 
     def prepare(step: tf.Tensor):
@@ -83,4 +86,4 @@ def training_batches(
         return preprocessing(crop_and_resize(pixels, boxes, resolution)), labels
 
     dataset = tf.data.Dataset.range(steps.start, steps.stop).map(prepare, num_parallel_calls=2, deterministic=True)
-    return iter(dataset.prefetch(2))
+    return dataset.prefetch(2)

@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from ofa_tf.layers.slicing import channels_of, leading
+
 
 @keras.saving.register_keras_serializable(package="ofa_tf")
 class ElasticBatchNorm(keras.layers.Layer):
@@ -16,7 +18,8 @@ class ElasticBatchNorm(keras.layers.Layer):
         channels: the most channels it can get.
         epsilon: added to the variance.
 
-    Input and output shape: `(batch, height, width, n)` with n at most `channels`.
+    Input and output shape: `(batch, height, width, n)` with n at most `channels`; where the graph does not know n, the
+    call may be told.
     """
 
     def __init__(self, channels: int, epsilon: float = 1e-5, **kwargs):
@@ -25,38 +28,34 @@ class ElasticBatchNorm(keras.layers.Layer):
         self.epsilon = epsilon
 
     def build(self, input_shape=None):
-        self.gamma = self.add_weight(shape=(self.channels,), initializer="ones", name="gamma")
-        self.beta = self.add_weight(shape=(self.channels,), initializer="zeros", name="beta")
-        self.moving_mean = self.add_weight(
-            shape=(self.channels,), initializer="zeros", trainable=False, name="moving_mean"
-        )
-        self.moving_variance = self.add_weight(
-            shape=(self.channels,), initializer="ones", trainable=False, name="moving_variance"
-        )
+        shared = {"shape": (self.channels,), "autocast": False}  # float32 where the rest is computed in bfloat16
+        self.gamma = self.add_weight(initializer="ones", name="gamma", **shared)
+        self.beta = self.add_weight(initializer="zeros", name="beta", **shared)
+        self.moving_mean = self.add_weight(initializer="zeros", trainable=False, name="moving_mean", **shared)
+        self.moving_variance = self.add_weight(initializer="ones", trainable=False, name="moving_variance", **shared)
         self.built = True
 
     def active(self, n: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Gamma, beta, moving mean and moving variance of the first n channels, each of shape (n,)."""
-        return tuple(
-            tf.convert_to_tensor(w)[:n] for w in (self.gamma, self.beta, self.moving_mean, self.moving_variance)
-        )
+        return tuple(leading(w, n) for w in (self.gamma, self.beta, self.moving_mean, self.moving_variance))
 
-    def call(self, inputs, training=False, momentum=None):
-        n = tf.shape(inputs)[-1]
-        gamma, beta, mean, variance = self.active(n)
+    def call(self, inputs, n=None, training=False, momentum=None):
+        n = channels_of(inputs) if n is None else n
         if not training:
+            gamma, beta, mean, variance = self.active(n)
             # The formula of the plain layer, which rounds as it does.
             return tf.nn.batch_normalization(inputs, mean, variance, beta, gamma, self.epsilon)
+        gamma, beta = leading(self.gamma, n), leading(self.beta, n)
         empty = tf.zeros((0,), gamma.dtype)
         outputs = tf.raw_ops.FusedBatchNormV3(
             x=inputs, scale=gamma, offset=beta, mean=empty, variance=empty, epsilon=self.epsilon, is_training=True
         )
         if momentum is not None:
-            for moving, old, new in (
-                (self.moving_mean, mean, outputs.batch_mean),
-                (self.moving_variance, variance, outputs.batch_variance),
+            for moving, new in (
+                (self.moving_mean, outputs.batch_mean),
+                (self.moving_variance, outputs.batch_variance),
             ):
-                blended = old * momentum + new * (1.0 - momentum)
+                blended = leading(moving, n) * momentum + new * (1.0 - momentum)
                 moving.assign(tf.concat([blended, tf.convert_to_tensor(moving)[n:]], axis=0))
         y = outputs.y
         y.set_shape(inputs.shape)

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ofa_tf.layers.slicing import channels_of, leading
+
 
 @keras.saving.register_keras_serializable(package="ofa_tf")
 class ElasticConv2D(keras.layers.Layer):
@@ -19,7 +21,7 @@ class ElasticConv2D(keras.layers.Layer):
         padding: "same" or "symmetric".
 
     Input shape: `(batch, height, width, n)` with n at most `in_channels`; output `(batch, height / strides, width /
-    strides, m)` with m the `active_channels` of the call.
+    strides, m)` with m the `active_channels` of the call. `n` is read off the input where the graph knows it.
     """
 
     def __init__(
@@ -45,10 +47,10 @@ class ElasticConv2D(keras.layers.Layer):
 
     def active_kernel(self, n_in: int | tf.Tensor, n_out: int | tf.Tensor | None = None) -> tf.Tensor:
         """The kernel of the first channels: shape (kernel_size, kernel_size, n_in, n_out)."""
-        return tf.convert_to_tensor(self.kernel)[:, :, :n_in, : self.out_channels if n_out is None else n_out]
+        return leading(self.kernel, None, None, n_in, n_out)
 
-    def call(self, inputs, active_channels=None):
-        kernel = self.active_kernel(tf.shape(inputs)[-1], active_channels)
+    def call(self, inputs, active_channels=None, n=None):
+        kernel = self.active_kernel(channels_of(inputs) if n is None else n, active_channels)
         if self.padding == "symmetric" and self.strides > 1:
             inputs, padding = pad_symmetric(inputs, self.kernel_size // 2), "VALID"
         else:
@@ -80,7 +82,8 @@ class ElasticDepthwiseConv2D(keras.layers.Layer):
         padding: "same" or "symmetric".
 
     Input shape: `(batch, height, width, n)` with n at most `channels`; output `(batch, height / strides, width /
-    strides, n)`. `kernel_index` of the call points into `kernel_sizes`.
+    strides, n)`. `kernel_index` of the call points into `kernel_sizes`; `n` is read off the input where
+    the graph knows it.
     """
 
     def __init__(
@@ -109,23 +112,27 @@ class ElasticDepthwiseConv2D(keras.layers.Layer):
         All sizes are computed, padded to the largest, and one is cut out: a few thousand numbers, cheaper to trace and
         to run than a branch.
         """
-        largest = self.kernel_sizes[-1]
-        kernel = tf.convert_to_tensor(self.kernel)[:, :, :n]
-        if len(self.kernel_sizes) == 1:
+        kernel = leading(self.kernel, None, None, n)
+        sizes, largest = self.kernel_sizes, self.kernel_sizes[-1]
+        if isinstance(kernel_index, int) and kernel_index == len(sizes) - 1:
             return kernel
+        margins = [(largest - size) // 2 for size in sizes]
         kernels = [kernel]
-        for size, transform in zip(self.kernel_sizes[-2::-1], self.transforms, strict=True):
-            centre = tf.reshape(kernel[1:-1, 1:-1], (size**2, n))
-            kernel = tf.reshape(tf.linalg.matmul(tf.convert_to_tensor(transform), centre), (size, size, n, 1))
-            margin = (largest - size) // 2
+        for size, margin, transform in zip(sizes[-2::-1], margins[-2::-1], self.transforms, strict=True):
+            centre = tf.reshape(kernel[1:-1, 1:-1], (size**2, -1))
+            kernel = tf.reshape(tf.linalg.matmul(tf.convert_to_tensor(transform), centre), (size, size, -1, 1))
             kernels.insert(0, tf.pad(kernel, [[margin, margin], [margin, margin], [0, 0], [0, 0]]))
-        margin = (largest - tf.gather(np.array(self.kernel_sizes, np.int32), kernel_index)) // 2
-        return tf.stack(kernels)[kernel_index, margin : largest - margin, margin : largest - margin]
+        return tf.raw_ops.StridedSlice(
+            input=tf.stack(kernels)[kernel_index],
+            begin=tf.gather(np.array([[margin, margin, 0, 0] for margin in margins], np.int32), kernel_index),
+            end=tf.gather(np.array([[largest - margin] * 2 + [0, 0] for margin in margins], np.int32), kernel_index),
+            strides=[1] * 4,
+            end_mask=0b1100,
+        )
 
-    def call(self, inputs, kernel_index=None):
-        if kernel_index is None:
-            kernel_index = len(self.kernel_sizes) - 1
-        kernel = self.active_kernel(kernel_index, tf.shape(inputs)[-1])
+    def call(self, inputs, kernel_index=None, n=None):
+        kernel_index = len(self.kernel_sizes) - 1 if kernel_index is None else kernel_index
+        kernel = self.active_kernel(kernel_index, channels_of(inputs) if n is None else n)
         if self.padding == "symmetric" and self.strides > 1:
             inputs, padding = pad_symmetric(inputs, tf.shape(kernel)[0] // 2), "VALID"
         else:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from ofa_tf.blocks import mid_channels, se_channels
 from ofa_tf.layers.batch_norm import ElasticBatchNorm
 from ofa_tf.layers.conv import ElasticConv2D, ElasticDepthwiseConv2D
+from ofa_tf.layers.slicing import choose
 from ofa_tf.layers.squeeze_excite import ElasticSqueezeExcite
 
 
@@ -48,8 +49,10 @@ class ConvBlock(keras.layers.Layer):
         self.activation = activation
         self.padding = padding
         self.epsilon = epsilon
-        self.conv = ElasticConv2D(in_channels, out_channels, kernel_size, strides, padding, name="conv")
-        self.bn = ElasticBatchNorm(out_channels, epsilon, name="bn")
+        self.conv = ElasticConv2D(
+            in_channels, out_channels, kernel_size, strides, padding, name="conv", dtype=self.dtype_policy
+        )
+        self.bn = ElasticBatchNorm(out_channels, epsilon, name="bn", dtype=self.dtype_policy)
 
     def build(self, input_shape=None):
         self.conv.build()
@@ -132,14 +135,18 @@ class ElasticInvertedResidual(keras.layers.Layer):
         self.expand_bn: ElasticBatchNorm | None = None
         self.squeeze_excite: ElasticSqueezeExcite | None = None
         if self.expands != (1,):
-            self.expand_conv = ElasticConv2D(in_channels, mid, name="expand")
-            self.expand_bn = ElasticBatchNorm(mid, epsilon, name="expand_bn")
-        self.depthwise_conv = ElasticDepthwiseConv2D(mid, self.kernel_sizes, strides, padding, name="depthwise")
-        self.depthwise_bn = ElasticBatchNorm(mid, epsilon, name="depthwise_bn")
+            self.expand_conv = ElasticConv2D(in_channels, mid, name="expand", dtype=self.dtype_policy)
+            self.expand_bn = ElasticBatchNorm(mid, epsilon, name="expand_bn", dtype=self.dtype_policy)
+        self.depthwise_conv = ElasticDepthwiseConv2D(
+            mid, self.kernel_sizes, strides, padding, name="depthwise", dtype=self.dtype_policy
+        )
+        self.depthwise_bn = ElasticBatchNorm(mid, epsilon, name="depthwise_bn", dtype=self.dtype_policy)
         if se:
-            self.squeeze_excite = ElasticSqueezeExcite(mid, self.squeeze_choices[-1], name="se")
-        self.project_conv = ElasticConv2D(mid, out_channels, name="project")
-        self.project_bn = ElasticBatchNorm(out_channels, epsilon, name="project_bn")
+            self.squeeze_excite = ElasticSqueezeExcite(
+                mid, self.squeeze_choices[-1], name="se", dtype=self.dtype_policy
+            )
+        self.project_conv = ElasticConv2D(mid, out_channels, name="project", dtype=self.dtype_policy)
+        self.project_bn = ElasticBatchNorm(out_channels, epsilon, name="project_bn", dtype=self.dtype_policy)
 
     def build(self, input_shape=None):
         for layer in (
@@ -158,15 +165,16 @@ class ElasticInvertedResidual(keras.layers.Layer):
     def call(self, inputs, kernel_index=None, expand_index=None, training=False, momentum=None):
         activation = keras.activations.get(self.activation)
         expand_index = len(self.expands) - 1 if expand_index is None else expand_index
+        mid = choose(self.mid_choices, expand_index)
+        mode = {"training": training, "momentum": momentum}
         x = inputs
         if self.expand_conv is not None and self.expand_bn is not None:
-            x = self.expand_conv(x, tf.gather(np.array(self.mid_choices, np.int32), expand_index))
-            x = activation(self.expand_bn(x, training=training, momentum=momentum))
-        x = self.depthwise_conv(x, kernel_index=kernel_index)
-        x = activation(self.depthwise_bn(x, training=training, momentum=momentum))
+            x = activation(self.expand_bn(self.expand_conv(x, active_channels=mid), n=mid, **mode))
+        x = self.depthwise_conv(x, n=mid, kernel_index=kernel_index)
+        x = activation(self.depthwise_bn(x, n=mid, **mode))
         if self.squeeze_excite is not None:
-            x = self.squeeze_excite(x, tf.gather(np.array(self.squeeze_choices, np.int32), expand_index))
-        x = self.project_bn(self.project_conv(x), training=training, momentum=momentum)
+            x = self.squeeze_excite(x, n=mid, active_squeeze=choose(self.squeeze_choices, expand_index))
+        x = self.project_bn(self.project_conv(x, n=mid), **mode)
         return x + inputs if self.skip else x
 
     def active_weights(self, kernel_index: int, expand_index: int) -> dict[str, list[tf.Tensor]]:

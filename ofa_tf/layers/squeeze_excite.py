@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from ofa_tf.layers.slicing import channels_of, leading
+
 
 @keras.saving.register_keras_serializable(package="ofa_tf")
 class ElasticSqueezeExcite(keras.layers.Layer):
@@ -13,7 +15,7 @@ class ElasticSqueezeExcite(keras.layers.Layer):
         squeeze: the most channels of the squeeze.
 
     Input and output shape: `(batch, height, width, n)` with n at most `channels`; `active_squeeze` of the call says how
-    many of the squeeze's channels are used.
+    many of the squeeze's channels are used; `n` is read off the input where the graph knows it.
     """
 
     def __init__(self, channels: int, squeeze: int, **kwargs):
@@ -34,15 +36,17 @@ class ElasticSqueezeExcite(keras.layers.Layer):
 
     def active(self, n: int | tf.Tensor, squeeze: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Kernel and bias of the reduction, kernel and bias of the expansion, for the first channels of both."""
-        reduce_kernel, reduce_bias, expand_kernel, expand_bias = (
-            tf.convert_to_tensor(w)
-            for w in (self.reduce_kernel, self.reduce_bias, self.expand_kernel, self.expand_bias)
+        return (
+            leading(self.reduce_kernel, n, squeeze),
+            leading(self.reduce_bias, squeeze),
+            leading(self.expand_kernel, squeeze, n),
+            leading(self.expand_bias, n),
         )
-        return reduce_kernel[:n, :squeeze], reduce_bias[:squeeze], expand_kernel[:squeeze, :n], expand_bias[:n]
 
-    def call(self, inputs, active_squeeze=None):
+    def call(self, inputs, active_squeeze=None, n=None):
         squeeze = self.squeeze if active_squeeze is None else active_squeeze
-        reduce_kernel, reduce_bias, expand_kernel, expand_bias = self.active(tf.shape(inputs)[-1], squeeze)
+        n = channels_of(inputs) if n is None else n
+        reduce_kernel, reduce_bias, expand_kernel, expand_bias = self.active(n, squeeze)
         means = tf.reduce_mean(inputs, axis=(1, 2))
         hidden = tf.nn.relu(tf.linalg.matmul(means, reduce_kernel) + reduce_bias)
         gates = keras.activations.hard_sigmoid(tf.linalg.matmul(hidden, expand_kernel) + expand_bias)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from ofa_tf.errors import FormatError
@@ -24,14 +23,14 @@ def checkpoint_path(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}.npz"
 
 
-def save(folder: Path, step: int, variables: Mapping[str, keras.Variable]) -> Path:
+def save(folder: Path, step: int, variables: Mapping[str, Any]) -> Path:
     """Writes the state before step `step` and removes all but the newest two.
 
     Raises:
         OSError: the disk is full or not writable; older checkpoints are untouched.
     """
     buffer = io.BytesIO()
-    arrays: dict[str, Any] = {name: np.asarray(variable) for name, variable in variables.items()}
+    arrays: dict[str, Any] = {name: variable.numpy() for name, variable in variables.items()}
     np.savez(buffer, **arrays)
     path = checkpoint_path(folder, step)
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +45,7 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(path.stem[5:]) for path in folder.glob("step-*.npz") if path.stem[5:].isdigit())
 
 
-def load(path: Path, variables: Mapping[str, keras.Variable]) -> None:
+def load(path: Path, variables: Mapping[str, Any]) -> None:
     """Reads a checkpoint into variables; all of them or none.
 
     Raises:
@@ -67,7 +66,7 @@ def load(path: Path, variables: Mapping[str, keras.Variable]) -> None:
         variable.assign(arrays[name])
 
 
-def load_newest(folder: Path, variables: Mapping[str, keras.Variable], progress: Progress = SILENT) -> int:
+def load_newest(folder: Path, variables: Mapping[str, Any], progress: Progress = SILENT) -> int:
     """Reads the newest checkpoint that is whole; damaged ones are named and skipped.
 
     Returns:

@@ -10,6 +10,7 @@ from ofa_tf.jsonio import check_keys, from_document, read_json, write_json
 from ofa_tf.training.recipe import STAGES
 
 STATES = ("running", "done")
+OVERRIDES = ("epochs", "batch", "base_lr")
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class StageRecord:
         step: steps done.
         steps: steps in all.
         metrics: what was measured at its end, by name.
+        overrides: what the user has chosen other than the recipe: `epochs`, `batch` or `base_lr`.
         source: of an imported stage, the `address` that its weights come from and the `sha256` of the file.
     """
 
@@ -28,13 +30,16 @@ class StageRecord:
     step: int
     steps: int
     metrics: Mapping[str, float] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, str] | None = None
 
     def __post_init__(self):
         whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in (self.step, self.steps))
-        if self.state not in STATES or not whole or not isinstance(self.metrics, Mapping):
+        numbers = (self.metrics, self.overrides)
+        if self.state not in STATES or not whole or not all(isinstance(group, Mapping) for group in numbers):
             raise FormatError(f"A stage of the ledger is broken: {self}.")
-        for name, value in self.metrics.items():
+        check_keys(self.overrides, set(), set(OVERRIDES), "A stage's `overrides`")
+        for name, value in [item for group in numbers for item in group.items()]:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise FormatError(f"A stage of the ledger is broken: `{name}` (={value!r}) must be a number.")
         if self.source is not None:
@@ -101,7 +106,7 @@ class Ledger:
 
 
 def _document(record: StageRecord) -> dict[str, Any]:
-    document = {**record.__dict__, "metrics": dict(record.metrics)}
+    document = {**record.__dict__, "metrics": dict(record.metrics), "overrides": dict(record.overrides)}
     if record.source is None:
         del document["source"]
     else:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ofa_tf.data.augment import Augment, require_number
@@ -10,6 +10,14 @@ from ofa_tf.errors import FormatError
 from ofa_tf.jsonio import check_keys, from_document
 
 STAGES = ("full", "kernel", "depth", "width")
+SAMPLINGS = ("uniform", "sandwich")
+MAX_SUBNETS = 64
+
+
+def require_integer(name: str, value: Any, low: int, high: int) -> None:
+    """Refuses what is not an integer within the bounds, naming the recipe's field."""
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise FormatError(f"Recipe: `{name}` (={value!r}) must be an integer from {low} to {high}.")
 
 
 @dataclass(frozen=True)
@@ -38,10 +46,8 @@ class Phase:
         require_number("epochs", self.epochs, 0, 1e6)
         require_number("warmup_epochs", self.warmup_epochs, 0, 1e6)
         require_number("base_lr", self.base_lr, 0, 1e3)
-        for name, low in (("subnets", 1), ("choices", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= 64:
-                raise FormatError(f"Recipe: `{name}` (={value!r}) must be an integer from {low} to 64.")
+        require_integer("subnets", self.subnets, 1, MAX_SUBNETS)
+        require_integer("choices", self.choices, 0, 64)
 
     def sampling(self) -> dict[str, int | None]:
         """Arguments of `SearchSpace.sample`: how many of the largest choices are open; None for all."""
@@ -66,13 +72,22 @@ class Recipe:
 
     Args:
         name: its name.
-        batch: images per step.
+        batch: images per step, over all replicas.
         phases: in the order of the stages.
         augment: random changes of the images.
+        micro_batch: images that are computed at once and share batch norm statistics, as those of one GPU do in the
+            paper; a step adds up as many as its batch has. 0 for all of a replica's.
         momentum: Nesterov momentum of SGD.
         weight_decay: added to the gradients of kernels, not of batch norm, biases and kernel matrices.
         label_smoothing: share of the target spread over all classes.
+        dropout: share of the classifier's inputs that is dropped.
         kd_ratio: weight of the soft cross-entropy with the teacher, added to the hard one.
+        clip_norm: the most that the norm of all gradients together may be, or 0 for no limit.
+        sampling: "uniform": archs are drawn uniformly and the frozen largest network teaches (the paper). "sandwich":
+            the largest, the smallest and others in between, all but the first taught by the first alone (Yu and Huang,
+            "Universally slimmable networks", ICCV 2019); then every phase but the first stage's needs 3 subnets.
+        mixed_precision: whether to compute in bfloat16 where the device has it (a GPU of 2020 or later, a TPU).
+        evaluations: how often within a stage the accuracy of some subnets is measured; the last is at its end.
         epoch_images: the most images that count as an epoch, or 0 for all; bounds the time on a large data set.
     """
 
@@ -80,23 +95,78 @@ class Recipe:
     batch: int
     phases: tuple[Phase, ...]
     augment: Augment
+    micro_batch: int = 0
     momentum: float = 0.9
     weight_decay: float = 3e-5
     label_smoothing: float = 0.1
+    dropout: float = 0.0
     kd_ratio: float = 1.0
+    clip_norm: float = 0.0
+    sampling: str = "uniform"
+    mixed_precision: bool = False
+    evaluations: int = 1
     epoch_images: int = 0
 
     def __post_init__(self):
-        if not isinstance(self.batch, int) or isinstance(self.batch, bool) or not 1 <= self.batch <= 1 << 20:
-            raise FormatError(f"Recipe: `batch` (={self.batch!r}) must be a positive integer.")
-        if not isinstance(self.epoch_images, int) or isinstance(self.epoch_images, bool) or self.epoch_images < 0:
-            raise FormatError(f"Recipe: `epoch_images` (={self.epoch_images!r}) must be 0 or a positive integer.")
-        for name, high in (("momentum", 0.999), ("weight_decay", 1), ("label_smoothing", 0.9), ("kd_ratio", 100)):
+        require_integer("batch", self.batch, 1, 1 << 20)
+        require_integer("micro_batch", self.micro_batch, 0, 1 << 20)
+        require_integer("evaluations", self.evaluations, 1, 10_000)
+        require_integer("epoch_images", self.epoch_images, 0, 1 << 40)
+        if self.micro_batch and self.batch % self.micro_batch:
+            raise FormatError(
+                f"Recipe: `batch` (={self.batch}) must be a multiple of `micro_batch` (={self.micro_batch})."
+            )
+        for name, high in (
+            ("momentum", 0.999), ("weight_decay", 1), ("label_smoothing", 0.9), ("dropout", 0.9), ("kd_ratio", 100),
+            ("clip_norm", 1e6),
+        ):  # fmt: skip
             require_number(name, getattr(self, name), 0, high)
+        if self.sampling not in SAMPLINGS:
+            raise FormatError(f"Recipe: `sampling` (={self.sampling!r}) must be one of {list(SAMPLINGS)}.")
+        if not isinstance(self.mixed_precision, bool):
+            raise FormatError(f"Recipe: `mixed_precision` (={self.mixed_precision!r}) must be true or false.")
         order = [STAGES.index(phase.stage) for phase in self.phases]
         if order != sorted(order) or set(order) != set(range(len(STAGES))):
             stages = [phase.stage for phase in self.phases]
             raise FormatError(f"Recipe: the stages of its `phases` (={stages}) must be {list(STAGES)}, in this order.")
+        few = [phase.subnets for phase in self.phases if phase.distils and phase.subnets < 3]
+        if self.sandwich and few:
+            raise FormatError(f"Recipe: `subnets` (={few[0]}) must be at least 3 in every phase of a sandwich.")
+
+    @property
+    def sandwich(self) -> bool:
+        """Whether steps sample the largest, the smallest and archs in between."""
+        return self.sampling == "sandwich"
+
+    def overridden(
+        self, stage: str, epochs: float | None = None, batch: int | None = None, base_lr: float | None = None
+    ) -> "Recipe":
+        """The recipe with other values for one stage; None keeps what it says.
+
+        Args:
+            stage: whose phases change.
+            epochs: of all its phases together, warm-up included, in the proportions that they have.
+            batch: images per step, of the whole recipe; where it is not a multiple of `micro_batch` that becomes 0.
+            base_lr: peak learning rate for 64 images of its last phase; the others keep their proportions to it.
+
+        Raises:
+            FormatError: a value out of its range.
+        """
+        phases = list(self.phases)
+        chosen = [index for index, phase in enumerate(phases) if phase.stage == stage]
+        longest = sum(phases[index].epochs + phases[index].warmup_epochs for index in chosen)
+        peak = phases[chosen[-1]].base_lr
+        for index in chosen:
+            phase = phases[index]
+            if epochs is not None:
+                scale = epochs / longest if longest else 0
+                phase = replace(phase, epochs=phase.epochs * scale, warmup_epochs=phase.warmup_epochs * scale)
+            if base_lr is not None:
+                phase = replace(phase, base_lr=phase.base_lr * base_lr / peak if peak else base_lr)
+            phases[index] = phase
+        batch = self.batch if batch is None else batch
+        micro_batch = 0 if self.micro_batch and batch % self.micro_batch else self.micro_batch
+        return replace(self, phases=tuple(phases), batch=batch, micro_batch=micro_batch)
 
     def to_document(self) -> dict[str, Any]:
         """The recipe as JSON values."""
@@ -120,12 +190,21 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Span:
-    """The steps of one phase within its stage, counted from 0: `start <= step < stop`."""
+    """The steps of one phase within its stage, counted from 0: `start <= step < stop`.
+
+    Args:
+        phase: the phase.
+        start: its first step.
+        warmup: steps of its warm-up.
+        stop: the first step that is not its own.
+        sandwich: whether archs are sampled as a sandwich.
+    """
 
     phase: Phase
     start: int
     warmup: int
     stop: int
+    sandwich: bool = False
 
     def learning_rate(self, step: int, batch: int) -> float:
         """Linear warm-up from 0, then a half cosine to 0; scaled linearly with the batch.
@@ -149,7 +228,7 @@ def spans(recipe: Recipe, stage: str, n_images: int) -> list[Span]:
         if phase.stage == stage:
             warmup = round(phase.warmup_epochs * per_epoch)
             stop = start + warmup + max(1, round(phase.epochs * per_epoch))
-            result.append(Span(phase, start, warmup, stop))
+            result.append(Span(phase, start, warmup, stop, recipe.sandwich and phase.distils))
             start = stop
     return result
 
@@ -169,7 +248,31 @@ def _published(full: float, kernel: float, depth: float, width: float) -> tuple[
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("imagenet", batch=64, phases=_published(1, 1, 1, 1), augment=Augment()),
+        Recipe(
+            "imagenet",
+            batch=2048,  # 32 GPUs with 64 images each
+            phases=_published(1, 1, 1, 1),
+            augment=Augment(brightness=32 / 255, saturation=0.5),
+            micro_batch=64,
+            dropout=0.1,
+            mixed_precision=True,
+            evaluations=20,
+        ),
+        Recipe(
+            "cifar",
+            batch=128,
+            phases=(
+                Phase("full", 24, 1, 0.1),
+                Phase("kernel", 8, 1, 0.03),
+                Phase("depth", 3, 0, 0.02, subnets=2, choices=2),
+                Phase("depth", 6, 1, 0.03, subnets=2),
+                Phase("width", 3, 0, 0.02, subnets=4, choices=2),
+                Phase("width", 8, 1, 0.03, subnets=4),
+            ),
+            augment=Augment(area=(0.5, 1.2)),
+            weight_decay=1e-4,
+            mixed_precision=True,
+        ),
         Recipe(
             "demo",
             batch=64,

@@ -1,111 +1,179 @@
 """The training step: three compiled functions, traced once for every arch and resolution."""
 
 from collections import Counter
+from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from ofa_tf.subnet import build_subnet, extract
 from ofa_tf.supernet import Supernet
 from ofa_tf.training.losses import distillation_loss
-from ofa_tf.training.recipe import Recipe
+from ofa_tf.training.recipe import MAX_SUBNETS, Recipe
 
 IMAGES = tf.TensorSpec((None, None, None, 3), tf.float32)
+LABELS = tf.TensorSpec((None,), tf.int32)
+SCALAR = tf.TensorSpec((), tf.float32)
+INTEGER = tf.TensorSpec((), tf.int32)
 
 
 class TrainingStep:
     """Teacher, accumulate, apply: what one step of any stage is made of.
 
-    The arch and the learning rate enter as tensors, so each function is traced once; `traces` counts.
+    Archs, learning rate and everything else that changes enter as tensors, so each function is traced once; `traces`
+    counts. All variables must be made in the scope of `strategy`, under which every replica accumulates the gradients
+    of its own images; they are summed over the replicas once, when they are applied.
 
     Args:
         supernet: the network to train.
+        teacher: a supernet whose largest network teaches; it answers with the batch's statistics and does not change.
         recipe: loss, optimizer and regularisation.
+        strategy: of `tf.distribute`; None for a single device.
+        element_spec: of the images and labels that `run` gets under a strategy; None for plain tensors.
+        jit_compile: whether XLA compiles the functions, once for each resolution; for a `masked` supernet.
     """
 
-    def __init__(self, supernet: Supernet, recipe: Recipe):
+    def __init__(
+        self,
+        supernet: Supernet,
+        teacher: Supernet,
+        recipe: Recipe,
+        strategy: tf.distribute.Strategy | None = None,
+        element_spec: tuple[Any, Any] | None = None,
+        jit_compile: bool = False,
+    ):
         self.supernet = supernet
+        self.teacher = teacher
         self.recipe = recipe
+        self.strategy = strategy or tf.distribute.get_strategy()
         self.traces: Counter[str] = Counter()
-        space = supernet.space
-        self.teacher_model = build_subnet(space, space.largest(), supernet.n_classes, fixed_size=False)
-        for layer in self.teacher_model.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.momentum = 1.0  # it answers with the batch's statistics, and keeps its own
         self.variables = supernet.trainable_variables
-        self.decayed = [variable.path.rsplit("/", 1)[-1].endswith("kernel") for variable in self.variables]
-        self.gradients = [tf.Variable(tf.zeros_like(variable), trainable=False) for variable in self.variables]
-        self.optimizer = keras.optimizers.SGD(momentum=recipe.momentum, nesterov=True)
-        self.optimizer.build(self.variables)
-        logits = tf.TensorSpec((None, supernet.n_classes), tf.float32)
-        scalar = tf.TensorSpec((), tf.float32)
-        code = tf.TensorSpec((space.n_genes,), tf.int32)
-        labels = tf.TensorSpec((None,), tf.int32)
-        self.teach = tf.function(self._teach, input_signature=[IMAGES])
-        self.accumulate = tf.function(self._accumulate, input_signature=[IMAGES, labels, logits, scalar, code])
-        self.apply = tf.function(self._apply, input_signature=[scalar])
+        self.momentums = [tf.Variable(tf.zeros(v.shape), trainable=False) for v in self.variables]
+        self.iterations = tf.Variable(0, trainable=False, dtype=tf.int64)
+        # Each replica has its own; they meet in `apply`.
+        own: dict[str, Any] = {"trainable": False, "synchronization": tf.VariableSynchronization.ON_READ}
+        own["aggregation"] = tf.VariableAggregation.SUM
+        self.gradients = [tf.Variable(tf.zeros(v.shape), **own) for v in self.variables]
+        self.losses = tf.Variable(tf.zeros((MAX_SUBNETS,)), **own)
+        n_classes = supernet.n_classes
+        self.soft_targets = tf.Variable(tf.zeros((1, n_classes)), shape=(None, n_classes), **own)
+
+        images, labels = element_spec or (IMAGES, LABELS)
+        code = tf.TensorSpec((supernet.space.n_genes,), tf.int32)
+        slot = [INTEGER, INTEGER]
+        flags = [SCALAR, SCALAR, SCALAR, tf.TensorSpec((), tf.bool), INTEGER, INTEGER]
+
+        def compiled(name, replica_function, signature):
+            def function(*arguments):
+                self.traces[name] += 1
+                return self.strategy.run(replica_function, arguments)
+
+            return tf.function(function, input_signature=signature, autograph=False, jit_compile=jit_compile)
+
+        self.teach = compiled("teacher", self._teach, [images, *slot])
+        self.accumulate = compiled("accumulate", self._accumulate, [images, labels, *slot, code, *flags])
+        self.apply = compiled("apply", self._apply, [SCALAR])
 
     def reset_optimizer(self) -> None:
         """Forgets momentum and accumulated gradients, as at the start of a phase."""
-        for variable in (*self.optimizer.momentums, *self.gradients):
-            variable.assign(tf.zeros_like(variable))
-
-    def set_teacher(self, supernet: Supernet) -> None:
-        """Copies the largest network of a supernet into the teacher."""
-        largest = extract(supernet, supernet.space.largest(), fixed_size=False)
-        self.teacher_model.set_weights(largest.get_weights())
+        for variable in (*self.momentums, *self.gradients, self.losses):
+            variable.assign(tf.zeros(variable.shape))
 
     def run(
-        self, images: tf.Tensor, labels: tf.Tensor, codes: np.ndarray, learning_rate: float, distil: bool
+        self,
+        images: Any,
+        labels: Any,
+        n_images: int,
+        micro_batch: int,
+        codes: np.ndarray,
+        learning_rate: float,
+        distil: bool,
+        seed: int = 0,
     ) -> np.ndarray:
-        """One step: the summed gradient of some archs, applied once.
+        """One step: the summed gradients of some archs, applied once.
 
         If a loss is not finite nothing is applied.
 
         Args:
-            images: float32 (batch, height, width, 3).
-            labels: int32 (batch,).
+            images: float32 (batch, height, width, 3), of this replica or as the strategy distributes them.
+            labels: int32 (batch,), likewise.
+            n_images: images per replica.
+            micro_batch: images that are computed at once and share batch norm statistics; a divisor of `n_images`.
             codes: the archs, int32 of shape (subnets, genes).
             learning_rate: of this step.
-            distil: whether the teacher's answers count.
+            distil: whether a teacher's answers count: those of the frozen network, or in a sandwich those of the first
+                arch.
+            seed: of the dropout.
 
         Returns:
-            The loss of each arch, shape (subnets,).
+            The loss of each arch, a mean over all images of all replicas, shape (subnets,).
         """
-        if distil:
-            teacher_logits, kd_ratio = self.teach(images), self.recipe.kd_ratio
-        else:
-            teacher_logits, kd_ratio = tf.zeros((len(labels), self.supernet.n_classes)), 0.0
-        scalars = [self.accumulate(images, labels, teacher_logits, kd_ratio, code) for code in codes]
-        losses = np.array([scalar.numpy() for scalar in scalars])
-        if np.isfinite(losses).all():
-            self.apply(learning_rate)
-        return losses
+        recipe = self.recipe
+        share = micro_batch / (n_images * self.strategy.num_replicas_in_sync)
+        in_place = distil and recipe.sandwich
+        for start in range(0, n_images, micro_batch):
+            if distil and not in_place:
+                self.teach(images, start, micro_batch)
+            for index, code in enumerate(codes):
+                leads = in_place and index == 0
+                hard_ratio = 0.0 if in_place and not leads else 1.0
+                kd_ratio = recipe.kd_ratio if distil and not leads else 0.0
+                ratios = hard_ratio, kd_ratio, share
+                self.accumulate(images, labels, start, micro_batch, code, *ratios, leads, index, seed)
+        losses = self.strategy.experimental_local_results(self.apply(learning_rate))[0]
+        return losses.numpy()[: len(codes)]
 
-    def _teach(self, images):
-        self.traces["teacher"] += 1
-        return self.teacher_model(images, training=True)
+    # --- in every replica -----------------------------------------------------------------------------------------
 
-    def _accumulate(self, images, labels, teacher_logits, kd_ratio, code):
-        self.traces["accumulate"] += 1
+    def _teach(self, images, start, micro):
+        logits = self.teacher(images[start : start + micro], training=True)
+        self.soft_targets.assign(tf.nn.softmax(logits))
+
+    def _accumulate(self, images, labels, start, micro, code, hard_ratio, kd_ratio, share, leads, index, seed):
+        # Which replica computes an image makes no difference to what is drawn for it.
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        place = (replica * tf.shape(images)[0] + start) * MAX_SUBNETS + index
+        images, labels = images[start : start + micro], labels[start : start + micro]
+        known = self.soft_targets.read_value()
+        soft_targets = tf.cond(tf.equal(kd_ratio, 0.0), lambda: tf.zeros((micro, known.shape[1])), lambda: known)
         with tf.GradientTape() as tape:
-            logits = self.supernet(images, code, training=True)
-            loss = distillation_loss(logits, labels, teacher_logits, kd_ratio, self.recipe.label_smoothing)
+            logits = self.supernet(
+                images, code=code, training=True, dropout=self.recipe.dropout, dropout_seed=tf.stack([seed, place])
+            )
+            loss = share * distillation_loss(
+                logits, labels, soft_targets, hard_ratio, kd_ratio, self.recipe.label_smoothing
+            )
         sources = [variable.value for variable in self.variables]
         new = tape.gradient(loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         for total, gradient in zip(self.gradients, new, strict=True):
             total.assign_add(gradient)
-        return loss
+        self.losses.assign_add(tf.one_hot(index, MAX_SUBNETS) * loss)
+        self.soft_targets.assign(tf.cond(leads, lambda: tf.nn.softmax(logits), lambda: known))
 
     def _apply(self, learning_rate):
-        self.traces["apply"] += 1
-        decay = self.recipe.weight_decay
-        gradients = [
-            total + decay * variable if decayed else tf.convert_to_tensor(total)
-            for total, variable, decayed in zip(self.gradients, self.variables, self.decayed, strict=True)
-        ]
-        self.optimizer.learning_rate.assign(learning_rate)
-        self.optimizer.apply(gradients, self.variables)
-        for total in self.gradients:
-            total.assign(tf.zeros_like(total))
+        recipe, context = self.recipe, tf.distribute.get_replica_context()
+        values = [variable.read_value() for variable in (*self.gradients, self.losses)]
+        if context.num_replicas_in_sync > 1:
+            values = context.all_reduce(tf.distribute.ReduceOp.SUM, values)
+        *gradients, losses = values
+        if recipe.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, recipe.clip_norm)
+
+        def update():
+            for variable, momentum, gradient in zip(self.variables, self.momentums, gradients, strict=True):
+                if variable.path.endswith("kernel"):
+                    gradient += recipe.weight_decay * variable
+                tf.raw_ops.ResourceApplyKerasMomentum(
+                    var=variable.value.handle,
+                    accum=momentum.handle,
+                    lr=learning_rate,
+                    grad=gradient,
+                    momentum=recipe.momentum,
+                    use_nesterov=True,
+                )
+            tf.raw_ops.AssignAddVariableOp(resource=self.iterations.handle, value=tf.constant(1, tf.int64))
+            return True
+
+        tf.cond(tf.reduce_all(tf.math.is_finite(losses)), update, lambda: False)
+        for variable in (*self.gradients, self.losses):
+            variable.assign(tf.zeros(variable.shape))
+        return losses

@@ -1,46 +1,30 @@
 """The loop over the steps of a stage (progressive shrinking: Cai et al., ICLR 2020, section 3.3, figure 4)."""
 
+import contextlib
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
 
-import keras
 import numpy as np
+import tensorflow as tf
 
 from ofa_tf.accuracy.evaluate import SubnetEvaluator
 from ofa_tf.data import Data, training_batches
+from ofa_tf.data.batches import batch_indices
 from ofa_tf.errors import TrainingError, WorkdirError
 from ofa_tf.progress import SILENT, Progress
-from ofa_tf.space import SearchSpace
 from ofa_tf.supernet import Supernet
 from ofa_tf.training import checkpoint
+from ofa_tf.training.cluster import Cluster, make_cluster
 from ofa_tf.training.ledger import StageRecord
-from ofa_tf.training.recipe import STAGES, Span, spans
-from ofa_tf.training.step import TrainingStep
+from ofa_tf.training.recipe import STAGES, Recipe, Span, spans
+from ofa_tf.training.sampling import plan_step, probe_archs
+from ofa_tf.training.step import IMAGES, LABELS, TrainingStep
+from ofa_tf.training.watch import Watch
 from ofa_tf.workdir import Config, Workdir
 
 SECONDS_BETWEEN_CHECKPOINTS = 60
-
-
-@dataclass(frozen=True)
-class StepPlan:
-    """All that is drawn for one step: a pure function of seed, stage and step.
-
-    Args:
-        resolution: of the images, in pixels.
-        codes: the sampled archs, int32 of shape (subnets, genes).
-    """
-
-    resolution: int
-    codes: np.ndarray
-
-
-def plan_step(space: SearchSpace, span: Span, seed: tuple[int, ...], step: int) -> StepPlan:
-    """Draws the resolution and the archs of a step."""
-    rng = np.random.default_rng([*seed, 0, step])
-    resolution = int(rng.integers(len(space.resolutions)))
-    codes = space.sample(rng, span.phase.subnets, **span.phase.sampling())
-    codes[:, 0] = resolution
-    return StepPlan(space.resolutions[resolution], codes)
 
 
 class Trainer:
@@ -51,30 +35,68 @@ class Trainer:
         config: what the workdir was made with.
         data: its images.
         progress: told about the work.
+        cluster: the devices to train on; by default one.
+
+    Raises:
+        FormatError: the recipe's batch cannot be shared out over the devices.
     """
 
-    def __init__(self, workdir: Workdir, config: Config, data: Data, progress: Progress = SILENT):
+    def __init__(
+        self,
+        workdir: Workdir,
+        config: Config,
+        data: Data,
+        progress: Progress = SILENT,
+        cluster: Cluster | None = None,
+    ):
         self.workdir = workdir
         self.config = config
         self.data = data
         self.progress = progress
+        self.cluster = cluster or make_cluster("none")
+        self.cluster.images_per_replica(config.recipe)
         self.ledger = workdir.ledger()
-        self.supernet = Supernet(config.space, len(config.classes), seed=config.seed)
-        self.step = TrainingStep(self.supernet, config.recipe)
-        self.evaluator = SubnetEvaluator(self.supernet, config.preprocessing, data.train)
+        with self.cluster.strategy.scope():
+            self.supernet, teacher = self._supernet(), self._supernet()
+            spec = self.cluster.distribute(
+                tf.data.Dataset.from_generator(list, output_signature=(IMAGES, LABELS))
+            ).element_spec
+            self.step = TrainingStep(
+                self.supernet, teacher, config.recipe, self.cluster.strategy, None if self.cluster.static else spec
+            )
         self.weights = weights_of(self.supernet)
         self.state = {
             **self.weights,
             **{
                 f"momentum/{variable.path}": momentum
-                for variable, momentum in zip(self.step.variables, self.step.optimizer.momentums, strict=True)
+                for variable, momentum in zip(self.step.variables, self.step.momentums, strict=True)
             },
         }
+
+    def _supernet(self) -> Supernet:
+        config, mixed = self.config, self.config.recipe.mixed_precision and self.cluster.supports_bfloat16()
+        return Supernet(
+            config.space,
+            len(config.classes),
+            seed=config.seed,
+            dtype="mixed_bfloat16" if mixed else "float32",
+        )
+
+    @cached_property
+    def evaluator(self) -> SubnetEvaluator:
+        """Evaluates subnets of a copy of the supernet, so that measuring leaves no trace in the training."""
+        copy = Supernet(self.config.space, len(self.config.classes))
+        return SubnetEvaluator(copy, self.config.preprocessing, self.data.train)
 
     @property
     def traces(self) -> dict[str, int]:
         """How often each function of the training step was traced."""
         return dict(self.step.traces)
+
+    def recipe_of(self, stage: str) -> Recipe:
+        """The recipe, with what the user has overridden for a stage."""
+        record = self.ledger.stages.get(stage)
+        return self.config.recipe.overridden(stage, **(record.overrides if record else {}))
 
     def train(self, stage: str) -> StageRecord:
         """Trains a stage to its end, from its newest checkpoint or from the end of the stage before.
@@ -82,79 +104,144 @@ class Trainer:
         On `KeyboardInterrupt` it writes a checkpoint, unless a phase is just beginning, and raises on.
 
         Raises:
-            TrainingError: a loss that is not a number; the last checkpoint stays.
+            TrainingError: a loss that is not a number, and the last checkpoint stays; or another worker is gone.
             WorkdirError: the stage before is not done.
+            FormatError: the stage's batch cannot be shared out over the devices.
         """
-        layout = spans(self.config.recipe, stage, len(self.data.train))
+        with self.cluster.strategy.scope(), self.cluster.noticing_losses():
+            return self._train(stage)
+
+    def _train(self, stage: str) -> StageRecord:
+        recipe = self.recipe_of(stage)
+        layout = spans(recipe, stage, len(self.data.train))
         n_steps = layout[-1].stop
-        folder = self.workdir.checkpoints(stage)
+        seed = (self.config.seed, STAGES.index(stage))
         self.step.reset_optimizer()
-        step = checkpoint.load_newest(folder, self.state, self.progress)
+        step = checkpoint.load_newest(self.workdir.checkpoints(stage), self.state, self.progress)
         if step == 0 and stage != STAGES[0]:
             load_stage(self.workdir, STAGES[STAGES.index(stage) - 1], self.supernet)
-        self.step.optimizer.iterations.assign(step)
+        self.step.iterations.assign(step)
         if layout[0].phase.distils:
-            self._load_teacher()
-        seed = (self.config.seed, STAGES.index(stage))
-        batches = training_batches(
-            self.data.train,
-            self.config.preprocessing,
-            self.config.recipe.augment,
-            self.config.recipe.batch,
-            seed,
-            range(step, n_steps),
-            lambda number: plan_step(self.config.space, span_of(layout, number), seed, number).resolution,
-        )
-        self.ledger.record(stage, StageRecord("running", step, n_steps))
+            load_stage(self.workdir, STAGES[0], self.step.teacher)
+        self.cluster.require_same(step, "the step to go on with")
+        batches = self._batches(recipe, layout, seed, range(step, n_steps))
+        self._record(stage, "running", step, n_steps)
+        evaluations = {n_steps * part // recipe.evaluations for part in range(1, recipe.evaluations)} - {0}
         saved = time.monotonic()
         try:
-            with self.progress.task(f"training `{stage}`", n_steps, "steps", done=step) as advance:
+            with (
+                self._watch(stage, recipe) as watch,
+                self.progress.task(
+                    f"training `{stage}`", n_steps * recipe.batch, "images", step * recipe.batch
+                ) as done,
+            ):
                 for images, labels in batches:
-                    self._train_step(stage, span_of(layout, step), seed, step, images, labels)
+                    self._train_step(stage, recipe, span_of(layout, step), seed, step, images, labels, watch)
                     step += 1
-                    advance(1)
+                    done(recipe.batch)
                     if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS and step < n_steps:
                         self._save(stage, step, n_steps)
                         saved = time.monotonic()
+                    if step in evaluations and watch is not None:
+                        watch.write(step, self._metrics())
+                metrics = self._metrics() if watch is not None else {}
+                if watch is not None:
+                    watch.write(step, metrics)
         except KeyboardInterrupt:
             # It may have come after the weights changed and before that was counted, or while channels were sorted.
-            step = int(self.step.optimizer.iterations.numpy())
-            if all(step != span.start for span in layout):
+            step = int(self.step.iterations.numpy())
+            if step < n_steps and all(step != span.start for span in layout):
                 self._save(stage, step, n_steps)
             raise
-        checkpoint.save(folder, step, self.state)
-        record = StageRecord("done", step, n_steps, self._metrics())
-        self.ledger.record(stage, record)
-        return record
+        if self.cluster.chief:
+            checkpoint.save(self.workdir.checkpoints(stage), step, self.state)
+        return self._record(stage, "done", step, n_steps, metrics)
 
-    def _load_teacher(self) -> None:
-        """Puts the largest network of the end of `full` into the teacher."""
-        teacher = Supernet(self.config.space, len(self.config.classes))
-        load_stage(self.workdir, STAGES[0], teacher)
-        self.step.set_teacher(teacher)
+    def _batches(self, recipe: Recipe, layout: list[Span], seed: tuple[int, ...], steps: range) -> Any:
+        """The images and labels of the steps, shared out over the replicas."""
+        space = self.config.space
+        dataset = training_batches(
+            self.data.train,
+            self.config.preprocessing,
+            recipe.augment,
+            recipe.batch,
+            seed,
+            steps,
+            lambda number: plan_step(space, span_of(layout, number), seed, number).resolution,
+            self.cluster.rows(recipe),
+        )
+        return self.cluster.distribute(dataset)
 
-    def _train_step(self, stage: str, span: Span, seed: tuple[int, ...], step: int, images, labels) -> None:
+    @contextlib.contextmanager
+    def _watch(self, stage: str, recipe: Recipe) -> Iterator[Watch | None]:
+        """The scalars of the stage; None for workers other than the chief."""
+        if not self.cluster.chief:
+            yield None
+            return
+        watch = Watch(self.workdir.logs / stage, self.config.space, recipe.batch)
+        try:
+            yield watch
+        finally:
+            watch.close()
+
+    def _train_step(
+        self,
+        stage: str,
+        recipe: Recipe,
+        span: Span,
+        seed: tuple[int, ...],
+        step: int,
+        images,
+        labels,
+        watch: Watch | None,
+    ) -> None:
         if step == span.start:
             self.step.reset_optimizer()
             if stage == "width":
                 self.supernet.sort_channels()
         plan = plan_step(self.config.space, span, seed, step)
-        losses = self.step.run(images, labels, plan.codes, span.learning_rate(step, len(labels)), span.phase.distils)
+        share = self.cluster.images_per_replica(recipe)
+        micro_batch = min(recipe.micro_batch or share, share)
+        learning_rate = span.learning_rate(step, recipe.batch)
+        losses = self.step.run(
+            images, labels, share, micro_batch, plan.codes, learning_rate, span.phase.distils, plan.seed
+        )
         if not np.all(np.isfinite(losses)):
             arch = self.config.space.decode_one(plan.codes[int(np.argmin(np.isfinite(losses)))])
+            first = ", ".join(map(str, batch_indices(len(self.data.train), recipe.batch, seed, step)[:3]))
             raise TrainingError(
-                f"The loss of stage `{stage}` is not a number at step {step}, arch {arch}: "
-                "lower the learning rate; the last checkpoint is kept."
+                f"The loss of stage `{stage}` is not a number at step {step}, arch {arch}, the batch of {recipe.batch} "
+                f"training images with the numbers {first}, …: lower the learning rate (--lr); the last checkpoint is "
+                "kept."
             )
+        if watch is not None:
+            watch.step(step, plan.codes, losses, learning_rate)
 
     def _save(self, stage: str, step: int, n_steps: int) -> None:
-        checkpoint.save(self.workdir.checkpoints(stage), step, self.state)
-        self.ledger.record(stage, StageRecord("running", step, n_steps))
+        if self.cluster.chief:
+            checkpoint.save(self.workdir.checkpoints(stage), step, self.state)
+        self._record(stage, "running", step, n_steps)
+
+    def _record(
+        self, stage: str, state: str, step: int, n_steps: int, metrics: Mapping[str, float] | None = None
+    ) -> StageRecord:
+        overrides = self.ledger.stages[stage].overrides if stage in self.ledger.stages else {}
+        record = StageRecord(state, step, n_steps, metrics or {}, overrides)
+        if self.cluster.chief:
+            self.ledger.record(stage, record)
+        return record
 
     def _metrics(self) -> dict[str, float]:
+        """Accuracies of some subnets on the held-out training images, by name."""
+        copy = weights_of(self.evaluator.supernet)
+        for name, variable in self.weights.items():
+            copy[name].assign(variable.numpy())
         space = self.config.space
-        ends = {"smallest": space.smallest(space.resolutions[-1]), "largest": space.largest()}
-        return {f"{name}_accuracy": self.evaluator.accuracy(arch, self.data.tune) for name, arch in ends.items()}
+        probes = probe_archs(space, self.config.seed)
+        return {
+            f"{name}_accuracy": self.evaluator.accuracy(space.decode_one(code), self.data.tune)
+            for name, code in probes.items()
+        }
 
 
 def span_of(layout: list[Span], step: int) -> Span:
@@ -162,7 +249,7 @@ def span_of(layout: list[Span], step: int) -> Span:
     return next(span for span in layout if span.start <= step < span.stop)
 
 
-def weights_of(supernet: Supernet) -> dict[str, keras.Variable]:
+def weights_of(supernet: Supernet) -> dict[str, Any]:
     """The weights of a supernet by names that do not depend on its own."""
     weights = {variable.path: variable for variable in supernet.variables}
     assert len(weights) == len(supernet.variables), "every weight has a name of its own"

@@ -1,0 +1,77 @@
+"""What is drawn for a step: its resolution and its archs, a pure function of seed, stage and step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ofa_tf.space import SearchSpace
+from ofa_tf.training.recipe import Span
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """All that is drawn for one step.
+
+    Args:
+        resolution: of the images, in pixels; the same for all replicas.
+        codes: the archs, int32 of shape (subnets, genes).
+        seed: of the dropout.
+    """
+
+    resolution: int
+    codes: np.ndarray
+    seed: int
+
+
+def plan_step(space: SearchSpace, span: Span, seed: tuple[int, ...], step: int) -> StepPlan:
+    """Draws a step: archs uniformly, as in the paper, or the largest, the smallest and the rest in between (sandwich).
+
+    Args:
+        space: the space.
+        span: the phase that the step belongs to.
+        seed: of the stage.
+        step: its number within the stage.
+    """
+    rng = np.random.default_rng([*seed, 0, step])
+    resolution = int(rng.integers(len(space.resolutions)))
+    phase = span.phase
+    codes = space.sample(rng, phase.subnets, **phase.sampling())
+    if span.sandwich:
+        codes[0] = space.encode(space.largest())
+        codes[1] = lowest_code(space, **phase.sampling())
+    codes[:, 0] = resolution
+    return StepPlan(space.resolutions[resolution], codes, int(rng.integers(2**31)))
+
+
+def lowest_code(
+    space: SearchSpace, kernel_choices: int | None, depth_choices: int | None, expand_choices: int | None
+) -> np.ndarray:
+    """Code of the smallest arch among those that `SearchSpace.sample` draws with these arguments."""
+    code = space.encode(space.smallest())
+    for genes, choices in (
+        (space.depth_genes, depth_choices),
+        (space.kernel_genes, kernel_choices),
+        (space.expand_genes, expand_choices),
+    ):
+        if choices is not None:
+            code[genes] = np.maximum(space.gene_sizes[genes] - choices, 0)
+    return space.canonical(code[None])[0]
+
+
+def probe_archs(space: SearchSpace, seed: int) -> dict[str, np.ndarray]:
+    """The archs whose accuracy is watched, the same for all stages: codes by name.
+
+    The smallest and the largest, four random ones, all at the largest resolution, and the largest at the smallest and
+    at the middle resolution.
+    """
+    top = len(space.resolutions) - 1
+    codes = {"smallest": space.encode(space.smallest()), "largest": space.encode(space.largest())}
+    random = space.sample(np.random.default_rng([seed, 0x9206E]), 4)
+    codes.update({f"random{number}": code for number, code in enumerate(random, start=1)})
+    for code in codes.values():
+        code[0] = top
+    for index in sorted({0, top // 2} - {top}):
+        code = codes["largest"].copy()
+        code[0] = index
+        codes[f"largest_{space.resolutions[index]}px"] = code
+    return codes

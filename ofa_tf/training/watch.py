@@ -1,0 +1,63 @@
+"""What a training shows of itself: TensorBoard scalars, written as it runs."""
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from ofa_tf.space import SearchSpace
+
+SECONDS_BETWEEN_SCALARS = 5
+# What marks a summary as a scalar; TensorFlow itself can write it, TensorBoard is only needed to look at it.
+SCALAR = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR")
+
+
+class Watch:
+    """Scalars of one stage: losses by depth and by width, learning rate, images per second, accuracies.
+
+    Args:
+        folder: for the event files.
+        space: the space of the archs.
+        batch: images per step.
+    """
+
+    def __init__(self, folder: Path, space: SearchSpace, batch: int):
+        self.space = space
+        self.batch = batch
+        self.writer = tf.summary.create_file_writer(str(folder))
+        self._forget()
+
+    def _forget(self) -> None:
+        self.losses: defaultdict[str, list[float]] = defaultdict(list)
+        self.steps = 0
+        self.since = time.monotonic()
+
+    def step(self, step: int, codes: np.ndarray, losses: np.ndarray, learning_rate: float) -> None:
+        """Notes a step; every few seconds writes means over the steps since the last time."""
+        active = self.space.active(codes)
+        expands = np.array(self.space.expands)[codes[:, self.space.expand_genes]]
+        widths = (expands * active).sum(1) / active.sum(1)
+        for loss, depth, width in zip(losses, active.sum(1), widths, strict=True):
+            self.losses["loss/all"].append(loss)
+            self.losses[f"loss_by_depth/{depth:02} blocks"].append(loss)
+            self.losses[f"loss_by_width/expand {width:.0f}"].append(loss)
+        self.steps += 1
+        elapsed = time.monotonic() - self.since
+        if elapsed > SECONDS_BETWEEN_SCALARS:
+            rates = {"learning_rate": learning_rate, "images_per_second": self.steps * self.batch / elapsed}
+            self.write(step, {**{name: float(np.mean(values)) for name, values in self.losses.items()}, **rates})
+            self._forget()
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes scalars now."""
+        with self.writer.as_default(step=step):
+            for name, value in scalars.items():
+                tf.summary.write(name, tf.constant(value, tf.float32), metadata=SCALAR)
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Writes what is left and closes the file."""
+        self.writer.close()

@@ -97,7 +97,7 @@ def train(
             for name in missing:
                 trainer.train(name)
             traces = trainer.traces
-    stages = trainer.ledger.stages if missing else workdir.ledger().stages
+    stages = workdir.ledger().stages
     return Training({name: stages[name] for name in wanted}, traces)
 
 

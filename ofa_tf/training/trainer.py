@@ -108,22 +108,17 @@ class Trainer:
             WorkdirError: the stage before is not done.
             FormatError: the stage's batch cannot be shared out over the devices.
         """
-        with self.cluster.strategy.scope(), self.cluster.noticing_losses():
-            return self._train(stage)
+        with self.cluster.noticing_losses():
+            record = self._train(stage)
+            self.cluster.sum(0)  # nobody leaves before the chief has written everything
+        return record
 
     def _train(self, stage: str) -> StageRecord:
         recipe = self.recipe_of(stage)
         layout = spans(recipe, stage, len(self.data.train))
         n_steps = layout[-1].stop
         seed = (self.config.seed, STAGES.index(stage))
-        self.step.reset_optimizer()
-        step = checkpoint.load_newest(self.workdir.checkpoints(stage), self.state, self.progress)
-        if step == 0 and stage != STAGES[0]:
-            load_stage(self.workdir, STAGES[STAGES.index(stage) - 1], self.supernet)
-        self.step.iterations.assign(step)
-        if layout[0].phase.distils:
-            load_stage(self.workdir, STAGES[0], self.step.teacher)
-        self.cluster.require_same(step, "the step to go on with")
+        step = self._restore(stage, layout)
         batches = self._batches(recipe, layout, seed, range(step, n_steps))
         self._record(stage, "running", step, n_steps)
         evaluations = {n_steps * part // recipe.evaluations for part in range(1, recipe.evaluations)} - {0}
@@ -156,6 +151,19 @@ class Trainer:
         if self.cluster.chief:
             checkpoint.save(self.workdir.checkpoints(stage), step, self.state)
         return self._record(stage, "done", step, n_steps, metrics)
+
+    def _restore(self, stage: str, layout: list[Span]) -> int:
+        """Loads the weights, momenta and teacher to go on with; returns the step they are of."""
+        with self.cluster.strategy.scope():
+            self.step.reset_optimizer()
+            step = checkpoint.load_newest(self.workdir.checkpoints(stage), self.state, self.progress)
+            if step == 0 and stage != STAGES[0]:
+                load_stage(self.workdir, STAGES[STAGES.index(stage) - 1], self.supernet)
+            self.step.iterations.assign(step)
+            if layout[0].phase.distils:
+                load_stage(self.workdir, STAGES[0], self.step.teacher)
+        self.cluster.require_same(step, "the step to go on with")
+        return step
 
     def _batches(self, recipe: Recipe, layout: list[Span], seed: tuple[int, ...], steps: range) -> Any:
         """The images and labels of the steps, shared out over the replicas."""
@@ -196,9 +204,10 @@ class Trainer:
         watch: Watch | None,
     ) -> None:
         if step == span.start:
-            self.step.reset_optimizer()
-            if stage == "width":
-                self.supernet.sort_channels()
+            with self.cluster.strategy.scope():
+                self.step.reset_optimizer()
+                if stage == "width":
+                    self.supernet.sort_channels()
         plan = plan_step(self.config.space, span, seed, step)
         share = self.cluster.images_per_replica(recipe)
         micro_batch = min(recipe.micro_batch or share, share)

@@ -22,16 +22,29 @@ class Supernet(keras.Model):
         space: the search space, or its JSON document.
         n_classes: outputs of the classifier.
         seed: seed of the initial weights.
+        formulation: "sliced", or "masked" for compilers that need static shapes (XLA, TPUs): what the arch leaves out
+            is computed and multiplied by zero. Both compute the same function of the same weights.
+
+    Raises:
+        ValueError: an unknown formulation.
 
     Input shape: images `(batch, height, width, 3)`, `code` `(genes,)` (None for the largest arch); output logits
     `(batch, n_classes)`. The code's resolution gene is not looked at: the images have the size they have.
     """
 
-    def __init__(self, space: SearchSpace | dict[str, Any], n_classes: int, seed: int = 0, **kwargs):
+    def __init__(
+        self,
+        space: SearchSpace | dict[str, Any],
+        n_classes: int,
+        seed: int = 0,
+        formulation: str = "sliced",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.space = space if isinstance(space, SearchSpace) else SearchSpace.from_document(space)
         self.n_classes = n_classes
         self.seed = seed
+        self.formulation = formulation
         blocks = walk(self.space, self.space.largest(), n_classes)
         self.block_layers = {block.name: self._layer(block) for block in blocks if block.kind != "pool"}
         self.stem, self.first, self.head = (self.block_layers[name] for name in ("stem", "first", "head"))
@@ -66,6 +79,7 @@ class Supernet(keras.Model):
             space.expands if elastic else (1,),
             se=block.se_channels > 0,
             skip=block.skip,
+            formulation=self.formulation,
             **shared,
         )
 
@@ -90,13 +104,18 @@ class Supernet(keras.Model):
         for slot, (block, stage, position) in enumerate(slots):
             choices = space.stages[stage].depths
 
-            def run(x=x, block=block, slot=slot):
+            def run(x=x, block=block, slot=slot, mode=mode):
                 return block(x, kernels[slot], expands[slot], **mode)
 
             if position < choices[0]:
                 x = run()
+                continue
+            kept = tf.gather(np.array(choices, np.int32), depths[stage]) > position
+            if self.formulation == "sliced":
+                x = tf.cond(kept, run, lambda x=x: x)
             else:
-                x = tf.cond(tf.gather(np.array(choices, np.int32), depths[stage]) > position, run, lambda x=x: x)
+                blended = None if momentum is None else tf.where(kept, momentum, 1.0)
+                x = tf.where(kept, run(mode={**mode, "momentum": blended}), x)
         x = tf.reduce_mean(self.head(x, **mode), axis=(1, 2))
         if self.feature is not None:
             x = self.feature(x)
@@ -113,4 +132,5 @@ class Supernet(keras.Model):
             "space": self.space.to_document(),
             "n_classes": self.n_classes,
             "seed": self.seed,
+            "formulation": self.formulation,
         }

@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from ofa_tf.layers.shapes import size_of
+
 
 @keras.saving.register_keras_serializable(package="ofa_tf")
 class ElasticBatchNorm(keras.layers.Layer):
@@ -10,7 +12,8 @@ class ElasticBatchNorm(keras.layers.Layer):
 
     In training it normalises with the statistics of the batch and leaves the moving ones alone: those of one subnet
     say nothing about another (Cai et al., ICLR 2020, section 3.3). They are set by a calibration pass, which calls the
-    layer in training mode with `momentum`: `1 - 1/t` for the t-th batch makes them the mean over all batches.
+    layer in training mode with `momentum`: `1 - 1/t` for the t-th batch makes them the mean over all batches. As a
+    vector it is one number for each channel: those with 1 keep what they have.
 
     Args:
         channels: the most channels it can get.
@@ -42,7 +45,7 @@ class ElasticBatchNorm(keras.layers.Layer):
         )
 
     def call(self, inputs, training=False, momentum=None):
-        n = tf.shape(inputs)[-1]
+        n = size_of(inputs, -1)
         gamma, beta, mean, variance = self.active(n)
         if not training:
             # The formula of the plain layer, which rounds as it does.

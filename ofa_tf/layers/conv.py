@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ofa_tf.layers.shapes import size_of
+
 
 @keras.saving.register_keras_serializable(package="ofa_tf")
 class ElasticConv2D(keras.layers.Layer):
@@ -48,7 +50,7 @@ class ElasticConv2D(keras.layers.Layer):
         return tf.convert_to_tensor(self.kernel)[:, :, :n_in, : self.out_channels if n_out is None else n_out]
 
     def call(self, inputs, active_channels=None):
-        kernel = self.active_kernel(tf.shape(inputs)[-1], active_channels)
+        kernel = self.active_kernel(size_of(inputs, -1), active_channels)
         if self.padding == "symmetric" and self.strides > 1:
             inputs, padding = pad_symmetric(inputs, self.kernel_size // 2), "VALID"
         else:
@@ -80,7 +82,8 @@ class ElasticDepthwiseConv2D(keras.layers.Layer):
         padding: "same" or "symmetric".
 
     Input shape: `(batch, height, width, n)` with n at most `channels`; output `(batch, height / strides, width /
-    strides, n)`. `kernel_index` of the call points into `kernel_sizes`.
+    strides, n)`. `kernel_index` of the call points into `kernel_sizes`. With `padded` every kernel has the largest
+    size, the smaller ones with zeros around them: no shape depends on the choice.
     """
 
     def __init__(
@@ -109,25 +112,40 @@ class ElasticDepthwiseConv2D(keras.layers.Layer):
         All sizes are computed, padded to the largest, and one is cut out: a few thousand numbers, cheaper to trace and
         to run than a branch.
         """
+        kernels = self._padded_kernels(n)
+        if len(kernels) == 1:
+            return kernels[0]
+        largest = self.kernel_sizes[-1]
+        margin = (largest - tf.gather(np.array(self.kernel_sizes, np.int32), kernel_index)) // 2
+        return tf.stack(kernels)[kernel_index, margin : largest - margin, margin : largest - margin]
+
+    def padded_kernel(self, kernel_index: int | tf.Tensor, n: int | tf.Tensor) -> tf.Tensor:
+        """The kernel of one size with zeros around it, up to the largest: shape (largest, largest, n, 1).
+
+        Its outputs are those of the small kernel: both paddings, at strides 1 and 2, grow by half the difference of
+        the sizes at the top left, which is where the zeros put the small kernel.
+        """
+        return tf.gather(tf.stack(self._padded_kernels(n)), kernel_index)
+
+    def _padded_kernels(self, n: int | tf.Tensor) -> list[tf.Tensor]:
+        """The kernels of all sizes, ascending, each of shape (largest, largest, n, 1)."""
         largest = self.kernel_sizes[-1]
         kernel = tf.convert_to_tensor(self.kernel)[:, :, :n]
-        if len(self.kernel_sizes) == 1:
-            return kernel
         kernels = [kernel]
         for size, transform in zip(self.kernel_sizes[-2::-1], self.transforms, strict=True):
             centre = tf.reshape(kernel[1:-1, 1:-1], (size**2, n))
             kernel = tf.reshape(tf.linalg.matmul(tf.convert_to_tensor(transform), centre), (size, size, n, 1))
             margin = (largest - size) // 2
             kernels.insert(0, tf.pad(kernel, [[margin, margin], [margin, margin], [0, 0], [0, 0]]))
-        margin = (largest - tf.gather(np.array(self.kernel_sizes, np.int32), kernel_index)) // 2
-        return tf.stack(kernels)[kernel_index, margin : largest - margin, margin : largest - margin]
+        return kernels
 
-    def call(self, inputs, kernel_index=None):
+    def call(self, inputs, kernel_index=None, padded=False):
         if kernel_index is None:
             kernel_index = len(self.kernel_sizes) - 1
-        kernel = self.active_kernel(kernel_index, tf.shape(inputs)[-1])
+        choose = self.padded_kernel if padded else self.active_kernel
+        kernel = choose(kernel_index, size_of(inputs, -1))
         if self.padding == "symmetric" and self.strides > 1:
-            inputs, padding = pad_symmetric(inputs, tf.shape(kernel)[0] // 2), "VALID"
+            inputs, padding = pad_symmetric(inputs, size_of(kernel, 0) // 2), "VALID"
         else:
             padding = "SAME"
         strides = [1, self.strides, self.strides, 1]

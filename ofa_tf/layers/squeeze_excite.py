@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from ofa_tf.layers.shapes import size_of
+
 
 @keras.saving.register_keras_serializable(package="ofa_tf")
 class ElasticSqueezeExcite(keras.layers.Layer):
@@ -13,7 +15,7 @@ class ElasticSqueezeExcite(keras.layers.Layer):
         squeeze: the most channels of the squeeze.
 
     Input and output shape: `(batch, height, width, n)` with n at most `channels`; `active_squeeze` of the call says how
-    many of the squeeze's channels are used.
+    many of the squeeze's channels are used; `squeeze_mask`, of shape `(squeeze,)`, says it without changing a shape.
     """
 
     def __init__(self, channels: int, squeeze: int, **kwargs):
@@ -40,11 +42,13 @@ class ElasticSqueezeExcite(keras.layers.Layer):
         )
         return reduce_kernel[:n, :squeeze], reduce_bias[:squeeze], expand_kernel[:squeeze, :n], expand_bias[:n]
 
-    def call(self, inputs, active_squeeze=None):
+    def call(self, inputs, active_squeeze=None, squeeze_mask=None):
         squeeze = self.squeeze if active_squeeze is None else active_squeeze
-        reduce_kernel, reduce_bias, expand_kernel, expand_bias = self.active(tf.shape(inputs)[-1], squeeze)
+        reduce_kernel, reduce_bias, expand_kernel, expand_bias = self.active(size_of(inputs, -1), squeeze)
         means = tf.reduce_mean(inputs, axis=(1, 2))
         hidden = tf.nn.relu(tf.linalg.matmul(means, reduce_kernel) + reduce_bias)
+        if squeeze_mask is not None:
+            hidden *= tf.cast(squeeze_mask, hidden.dtype)
         gates = keras.activations.hard_sigmoid(tf.linalg.matmul(hidden, expand_kernel) + expand_bias)
         return inputs * gates[:, None, None, :]
 

@@ -32,6 +32,13 @@ def make_supernets(space):
     return supernets
 
 
+def without_relu(space):
+    """The space with hard_swish everywhere: at the kink of a ReLU other rounding makes another gradient."""
+    names = ("stem_activation", "first_activation", "head_activation")
+    stages = tuple(dataclasses.replace(stage, activation="hard_swish") for stage in space.stages)
+    return dataclasses.replace(space, stages=stages, **dict.fromkeys(names, "hard_swish"))
+
+
 def outputs_and_gradients(layer, x, *choice, training):
     """The outputs, and the gradients of all weights (of the inputs too) by path, of a random linear function."""
     x, weights = tf.constant(x), layer.trainable_weights
@@ -41,7 +48,8 @@ def outputs_and_gradients(layer, x, *choice, training):
         loss = tf.reduce_sum(outputs * normal(*outputs.shape, seed=9))
     sources = [x, *(weight.value for weight in weights)]
     gradients = tape.gradient(loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    paths = ["inputs", *(weight.path.partition("/")[2] for weight in weights)]
+    paths = ["inputs", *(weight.path for weight in weights)]
+    assert len(set(paths)) == len(paths)
     return outputs.numpy(), {path: gradient.numpy() for path, gradient in zip(paths, gradients, strict=True)}
 
 
@@ -116,6 +124,8 @@ def test_an_unknown_formulation_is_refused():
 def test_a_masked_supernet_is_the_sliced_one(name, sizes, padding):
     # From 75 pixels the strides see odd and even sizes: 75, 38, 19, 10, 5.
     space = dataclasses.replace(SPACES[name], padding=padding)
+    if name == "mobilenet_v3":  # its squeeze-and-excite sums in another order; in the others nothing does
+        space = without_relu(space)
     sliced, masked = make_supernets(space)
     rng = np.random.default_rng(1)
     for size in sizes:
@@ -155,7 +165,8 @@ def test_the_config_names_the_formulation():
     config = json.loads(json.dumps(Supernet(TINY, CLASSES, formulation="masked").get_config()))
     again = Supernet.from_config(config)
     assert again.formulation == "masked"
-    assert all(block.formulation == "masked" for block in again.elastic_blocks)
+    for block in again.elastic_blocks:
+        assert block.formulation == ElasticInvertedResidual.from_config(block.get_config()).formulation == "masked"
     del config["formulation"]
     assert Supernet.from_config(config).formulation == "sliced"
 
@@ -163,13 +174,9 @@ def test_the_config_names_the_formulation():
 # --- static shapes ----------------------------------------------------------------------------------------------------
 
 
-def with_stages(space, padding="same", **fields):
-    stages = tuple(dataclasses.replace(stage, **fields) for stage in space.stages)
-    return dataclasses.replace(space, stages=stages, padding=padding)
-
-
 def test_every_shape_is_static():
-    space = with_stages(TINY, se=True, padding="symmetric")
+    stages = tuple(dataclasses.replace(stage, se=True) for stage in TINY.stages)
+    space = dataclasses.replace(TINY, stages=stages, padding="symmetric")
     supernet = Supernet(space, CLASSES, formulation="masked")
 
     @tf.function(input_signature=[tf.TensorSpec((4, 30, 30, 3)), tf.TensorSpec((space.n_genes,), tf.int32)])
@@ -183,15 +190,13 @@ def test_every_shape_is_static():
     # The zeros are gradients of what the fused batch norm keeps for its own use; nothing reads them.
     shapes = {op.name: op.outputs[0].shape for op in operations if op.outputs and op.type != "ZerosLike"}
     assert not [name for name, shape in shapes.items() if not shape.is_fully_defined()]
+    slices = [op for op in operations if op.type == "StridedSlice"]
+    assert all(size.op.type == "Const" for op in slices for size in op.inputs[1:])
     assert not {op.type for op in operations} & {"If", "StatelessIf", "While", "StatelessWhile", "Shape", "Range"}
 
 
 def test_xla_compiles_it_and_it_learns_as_the_sliced_one_does():
-    # No ReLU: a value at its kink turns the compilers' different rounding into a different gradient.
-    space = with_stages(TINY, activation="hard_swish")
-    space = dataclasses.replace(
-        space, stem_activation="hard_swish", first_activation="hard_swish", head_activation="hard_swish"
-    )
+    space = without_relu(TINY)
     images, labels = normal(6, 32, 32, 3), np.arange(6, dtype=np.int32) % CLASSES
     codes = TINY.sample(np.random.default_rng(2), 6)
     losses = {}

@@ -120,7 +120,7 @@ def _prepare(
     for name in set(named) & set(missing):
         begun = ledger.stages.get(name)
         if begun is None:
-            cluster.images_per_replica(project.config.recipe.overridden(name, **overrides))
+            cluster.shares(project.config.recipe.overridden(name, **overrides))
             if overrides and cluster.chief:
                 ledger.record(name, StageRecord("running", 0, 0, overrides=overrides))
         elif overrides and dict(begun.overrides) != dict(overrides):

@@ -22,7 +22,12 @@ class Supernet(keras.Model):
         space: the search space, or its JSON document.
         n_classes: outputs of the classifier.
         seed: seed of the initial weights.
+        formulation: "sliced", or "masked" for compilers that need static shapes (XLA, TPUs): what the arch leaves out
+            is computed and multiplied by zero. Both compute the same function of the same weights.
         dtype: "float32", or "mixed_bfloat16" to compute in bfloat16; weights and logits are float32 in both.
+
+    Raises:
+        ValueError: an unknown formulation.
 
     Input shape: images `(batch, height, width, 3)`, `code` `(genes,)`; output float32 logits `(batch, n_classes)`. A
     code that is a tuple of numbers, as `largest_code` and the default, gives a graph of that arch alone. The code's
@@ -31,12 +36,19 @@ class Supernet(keras.Model):
     """
 
     def __init__(
-        self, space: SearchSpace | dict[str, Any], n_classes: int, seed: int = 0, dtype: Any = "float32", **kwargs
+        self,
+        space: SearchSpace | dict[str, Any],
+        n_classes: int,
+        seed: int = 0,
+        formulation: str = "sliced",
+        dtype: Any = "float32",
+        **kwargs,
     ):
         super().__init__(dtype=dtype, **kwargs)
         self.space = space if isinstance(space, SearchSpace) else SearchSpace.from_document(space)
         self.n_classes = n_classes
         self.seed = seed
+        self.formulation = formulation
         blocks = walk(self.space, self.space.largest(), n_classes)
         self.block_layers = {block.name: self._layer(block) for block in blocks if block.kind != "pool"}
         self.stem, self.first, self.head = (self.block_layers[name] for name in ("stem", "first", "head"))
@@ -75,6 +87,7 @@ class Supernet(keras.Model):
             space.expands if elastic else (1,),
             se=block.se_channels > 0,
             skip=block.skip,
+            formulation=self.formulation,
             **shared,
         )
 
@@ -98,13 +111,20 @@ class Supernet(keras.Model):
         for slot, (block, stage, position) in enumerate(slots):
             depth, choices = depths[stage], space.stages[stage].depths
 
-            def run(x=x, block=block, slot=slot):
+            def run(x=x, block=block, slot=slot, mode=mode):
                 return block(x, kernel_index=kernels[slot], expand_index=expands[slot], **mode)
 
             if position < choices[0] or (isinstance(depth, int) and position < choices[depth]):
                 x = run()
-            elif not isinstance(depth, int):
-                x = tf.cond(tf.gather(np.array(choices, np.int32), depth) > position, run, lambda x=x: x)
+                continue
+            if isinstance(depth, int):
+                continue
+            kept = tf.gather(np.array(choices, np.int32), depth) > position
+            if self.formulation == "sliced":
+                x = tf.cond(kept, run, lambda x=x: x)
+            else:
+                blended = None if momentum is None else tf.where(kept, momentum, 1.0)
+                x = tf.where(kept, run(mode={**mode, "momentum": blended}), x)
         x = tf.reduce_mean(self.head(x, **mode), axis=(1, 2))
         if self.feature is not None:
             x = self.feature(x)
@@ -123,4 +143,5 @@ class Supernet(keras.Model):
             "space": self.space.to_document(),
             "n_classes": self.n_classes,
             "seed": self.seed,
+            "formulation": self.formulation,
         }

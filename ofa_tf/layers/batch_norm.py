@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from ofa_tf.layers.slicing import channels_of, leading
+from ofa_tf.layers.shapes import leading, size_of
 
 
 @keras.saving.register_keras_serializable(package="ofa_tf")
@@ -12,7 +12,8 @@ class ElasticBatchNorm(keras.layers.Layer):
 
     In training it normalises with the statistics of the batch and leaves the moving ones alone: those of one subnet
     say nothing about another (Cai et al., ICLR 2020, section 3.3). They are set by a calibration pass, which calls the
-    layer in training mode with `momentum`: `1 - 1/t` for the t-th batch makes them the mean over all batches.
+    layer in training mode with `momentum`: `1 - 1/t` for the t-th batch makes them the mean over all batches. As a
+    vector it is one number for each channel: those with 1 keep what they have.
 
     Args:
         channels: the most channels it can get.
@@ -40,7 +41,7 @@ class ElasticBatchNorm(keras.layers.Layer):
         return tuple(leading(w, n) for w in (self.gamma, self.beta, self.moving_mean, self.moving_variance))
 
     def call(self, inputs, n=None, training=False, momentum=None):
-        n = channels_of(inputs) if n is None else n
+        n = size_of(inputs, -1) if n is None else n
         if not training:
             gamma, beta, mean, variance = self.active(n)
             # The formula of the plain layer, which rounds as it does.

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ofa_tf.layers.slicing import channels_of, leading
+from ofa_tf.layers.shapes import leading, size_of
 
 
 @keras.saving.register_keras_serializable(package="ofa_tf")
@@ -50,7 +50,7 @@ class ElasticConv2D(keras.layers.Layer):
         return leading(self.kernel, None, None, n_in, n_out)
 
     def call(self, inputs, active_channels=None, n=None):
-        kernel = self.active_kernel(channels_of(inputs) if n is None else n, active_channels)
+        kernel = self.active_kernel(size_of(inputs, -1) if n is None else n, active_channels)
         if self.padding == "symmetric" and self.strides > 1:
             inputs, padding = pad_symmetric(inputs, self.kernel_size // 2), "VALID"
         else:
@@ -82,8 +82,9 @@ class ElasticDepthwiseConv2D(keras.layers.Layer):
         padding: "same" or "symmetric".
 
     Input shape: `(batch, height, width, n)` with n at most `channels`; output `(batch, height / strides, width /
-    strides, n)`. `kernel_index` of the call points into `kernel_sizes`; `n` is read off the input where
-    the graph knows it.
+    strides, n)`. `kernel_index` of the call points into `kernel_sizes`; `n` is read off the input where the graph knows
+    it. With `padded` every kernel has the largest size, the smaller ones with zeros around them: no shape depends on
+    the choice.
     """
 
     def __init__(
@@ -112,29 +113,40 @@ class ElasticDepthwiseConv2D(keras.layers.Layer):
         All sizes are computed, padded to the largest, and one is cut out: a few thousand numbers, cheaper to trace and
         to run than a branch.
         """
-        kernel = leading(self.kernel, None, None, n)
         sizes, largest = self.kernel_sizes, self.kernel_sizes[-1]
         if isinstance(kernel_index, int) and kernel_index == len(sizes) - 1:
-            return kernel
+            return leading(self.kernel, None, None, n)
         margins = [(largest - size) // 2 for size in sizes]
-        kernels = [kernel]
-        for size, margin, transform in zip(sizes[-2::-1], margins[-2::-1], self.transforms, strict=True):
-            centre = tf.reshape(kernel[1:-1, 1:-1], (size**2, -1))
-            kernel = tf.reshape(tf.linalg.matmul(tf.convert_to_tensor(transform), centre), (size, size, -1, 1))
-            kernels.insert(0, tf.pad(kernel, [[margin, margin], [margin, margin], [0, 0], [0, 0]]))
         return tf.raw_ops.StridedSlice(
-            input=tf.stack(kernels)[kernel_index],
+            input=self.padded_kernel(kernel_index, n),
             begin=tf.gather(np.array([[margin, margin, 0, 0] for margin in margins], np.int32), kernel_index),
             end=tf.gather(np.array([[largest - margin] * 2 + [0, 0] for margin in margins], np.int32), kernel_index),
             strides=[1] * 4,
             end_mask=0b1100,
         )
 
-    def call(self, inputs, kernel_index=None, n=None):
+    def padded_kernel(self, kernel_index: int | tf.Tensor, n: int | tf.Tensor) -> tf.Tensor:
+        """The kernel of one size with zeros around it, up to the largest: shape (largest, largest, n, 1).
+
+        Its outputs are those of the small kernel: both paddings, at strides 1 and 2, grow by half the difference of
+        the sizes at the top left, which is where the zeros put the small kernel.
+        """
+        sizes, largest = self.kernel_sizes, self.kernel_sizes[-1]
+        margins = [(largest - size) // 2 for size in sizes]
+        kernel = leading(self.kernel, None, None, n)
+        kernels = [kernel]
+        for size, margin, transform in zip(sizes[-2::-1], margins[-2::-1], self.transforms, strict=True):
+            centre = tf.reshape(kernel[1:-1, 1:-1], (size**2, -1))
+            kernel = tf.reshape(tf.linalg.matmul(tf.convert_to_tensor(transform), centre), (size, size, -1, 1))
+            kernels.insert(0, tf.pad(kernel, [[margin, margin], [margin, margin], [0, 0], [0, 0]]))
+        return tf.gather(tf.stack(kernels), kernel_index)
+
+    def call(self, inputs, kernel_index=None, padded=False, n=None):
         kernel_index = len(self.kernel_sizes) - 1 if kernel_index is None else kernel_index
-        kernel = self.active_kernel(kernel_index, channels_of(inputs) if n is None else n)
+        n = size_of(inputs, -1) if n is None else n
+        kernel = self.padded_kernel(kernel_index, n) if padded else self.active_kernel(kernel_index, n)
         if self.padding == "symmetric" and self.strides > 1:
-            inputs, padding = pad_symmetric(inputs, tf.shape(kernel)[0] // 2), "VALID"
+            inputs, padding = pad_symmetric(inputs, size_of(kernel, 0) // 2), "VALID"
         else:
             padding = "SAME"
         strides = [1, self.strides, self.strides, 1]

@@ -9,7 +9,7 @@ import tensorflow as tf
 from ofa_tf.blocks import mid_channels, se_channels
 from ofa_tf.layers.batch_norm import ElasticBatchNorm
 from ofa_tf.layers.conv import ElasticConv2D, ElasticDepthwiseConv2D
-from ofa_tf.layers.slicing import choose
+from ofa_tf.layers.shapes import FORMULATIONS, choose, first_channels
 from ofa_tf.layers.squeeze_excite import ElasticSqueezeExcite
 
 
@@ -97,6 +97,11 @@ class ElasticInvertedResidual(keras.layers.Layer):
         skip: whether the input is added to the output.
         padding: "same" or "symmetric".
         epsilon: epsilon of the batch norms.
+        formulation: "sliced" computes the chosen channels alone; "masked" computes all and multiplies the others by
+            zero, so that no shape depends on the choice. Outputs, gradients and weights are the same.
+
+    Raises:
+        ValueError: an unknown formulation.
 
     Input shape: `(batch, height, width, in_channels)`; output `(batch, height / strides, width / strides,
     out_channels)`. `kernel_index` and `expand_index` of the call point into `kernel_sizes` and `expands`; by default
@@ -115,9 +120,12 @@ class ElasticInvertedResidual(keras.layers.Layer):
         skip: bool = False,
         padding: str = "same",
         epsilon: float = 1e-5,
+        formulation: str = "sliced",
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if formulation not in FORMULATIONS:
+            raise ValueError(f"`formulation` (={formulation!r}) must be one of {FORMULATIONS}.")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_sizes = tuple(kernel_sizes)
@@ -128,6 +136,7 @@ class ElasticInvertedResidual(keras.layers.Layer):
         self.skip = skip
         self.padding = padding
         self.epsilon = epsilon
+        self.formulation = formulation
         self.mid_choices = [mid_channels(in_channels, expand) if expand > 1 else in_channels for expand in expands]
         self.squeeze_choices = [se_channels(mid) for mid in self.mid_choices]
         mid = self.mid_choices[-1]
@@ -165,15 +174,26 @@ class ElasticInvertedResidual(keras.layers.Layer):
     def call(self, inputs, kernel_index=None, expand_index=None, training=False, momentum=None):
         activation = keras.activations.get(self.activation)
         expand_index = len(self.expands) - 1 if expand_index is None else expand_index
-        mid = choose(self.mid_choices, expand_index)
+        masked = self.formulation == "masked"
+        mid = None if masked else choose(self.mid_choices, expand_index)
         mode = {"training": training, "momentum": momentum}
+        if masked:
+            mid_mask = first_channels(self.mid_choices, expand_index)
+        if masked and momentum is not None:
+            momentum = tf.where(mid_mask, momentum, 1.0)
+        mid_mode = {"n": mid, "training": training, "momentum": momentum}
         x = inputs
         if self.expand_conv is not None and self.expand_bn is not None:
-            x = activation(self.expand_bn(self.expand_conv(x, active_channels=mid), n=mid, **mode))
-        x = self.depthwise_conv(x, n=mid, kernel_index=kernel_index)
-        x = activation(self.depthwise_bn(x, n=mid, **mode))
-        if self.squeeze_excite is not None:
-            x = self.squeeze_excite(x, n=mid, active_squeeze=choose(self.squeeze_choices, expand_index))
+            x = activation(self.expand_bn(self.expand_conv(x, active_channels=mid), **mid_mode))
+        x = self.depthwise_conv(x, kernel_index=kernel_index, padded=masked, n=mid)
+        x = activation(self.depthwise_bn(x, **mid_mode))
+        if masked:
+            # Channels did not mix so far: one mask, here, takes the unused ones out of the outputs and the gradients.
+            x *= tf.cast(mid_mask, x.dtype)
+        if self.squeeze_excite is not None and masked:
+            x = self.squeeze_excite(x, squeeze_mask=first_channels(self.squeeze_choices, expand_index))
+        elif self.squeeze_excite is not None:
+            x = self.squeeze_excite(x, active_squeeze=choose(self.squeeze_choices, expand_index), n=mid)
         x = self.project_bn(self.project_conv(x, n=mid), **mode)
         return x + inputs if self.skip else x
 
@@ -239,6 +259,7 @@ class ElasticInvertedResidual(keras.layers.Layer):
             "skip": self.skip,
             "padding": self.padding,
             "epsilon": self.epsilon,
+            "formulation": self.formulation,
         }
 
 

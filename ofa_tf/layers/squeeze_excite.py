@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from ofa_tf.layers.slicing import channels_of, leading
+from ofa_tf.layers.shapes import leading, size_of
 
 
 @keras.saving.register_keras_serializable(package="ofa_tf")
@@ -15,7 +15,8 @@ class ElasticSqueezeExcite(keras.layers.Layer):
         squeeze: the most channels of the squeeze.
 
     Input and output shape: `(batch, height, width, n)` with n at most `channels`; `active_squeeze` of the call says how
-    many of the squeeze's channels are used; `n` is read off the input where the graph knows it.
+    many of the squeeze's channels are used, `squeeze_mask`, of shape `(squeeze,)`, says it without changing a shape; `n`
+    is read off the input where the graph knows it.
     """
 
     def __init__(self, channels: int, squeeze: int, **kwargs):
@@ -43,12 +44,14 @@ class ElasticSqueezeExcite(keras.layers.Layer):
             leading(self.expand_bias, n),
         )
 
-    def call(self, inputs, active_squeeze=None, n=None):
+    def call(self, inputs, active_squeeze=None, squeeze_mask=None, n=None):
         squeeze = self.squeeze if active_squeeze is None else active_squeeze
-        n = channels_of(inputs) if n is None else n
+        n = size_of(inputs, -1) if n is None else n
         reduce_kernel, reduce_bias, expand_kernel, expand_bias = self.active(n, squeeze)
         means = tf.reduce_mean(inputs, axis=(1, 2))
         hidden = tf.nn.relu(tf.linalg.matmul(means, reduce_kernel) + reduce_bias)
+        if squeeze_mask is not None:
+            hidden *= tf.cast(squeeze_mask, hidden.dtype)
         gates = keras.activations.hard_sigmoid(tf.linalg.matmul(hidden, expand_kernel) + expand_bias)
         return inputs * gates[:, None, None, :]
 

@@ -50,20 +50,21 @@ class Cluster:
         """Formulation of the supernet that the devices can compute."""
         return "masked" if self.static else "sliced"
 
-    def images_per_replica(self, recipe: Recipe) -> int:
-        """How many images of a step each replica computes.
+    def shares(self, recipe: Recipe) -> tuple[int, int]:
+        """How many images of a step each replica computes, and how many of these at once.
 
         Raises:
             FormatError: the batch cannot be shared out evenly.
         """
         share, rest = divmod(recipe.batch, self.n_replicas)
-        micro = min(recipe.micro_batch or share, share)
-        if rest or share % micro:
+        micro_batch = recipe.micro_batch or share
+        if rest or not share or share % micro_batch:
+            unit = (recipe.micro_batch or 1) * self.n_replicas
             raise FormatError(
-                f"Recipe: `batch` (={recipe.batch}) must be a multiple of {micro * self.n_replicas}: {self.n_replicas} "
-                f"replicas that compute {micro} images at a time."
+                f"Recipe: `batch` (={recipe.batch}) must be a multiple of {unit}: there are {self.n_replicas} replicas, "
+                f"and each computes {recipe.micro_batch or 'a part of the'} images at a time."
             )
-        return share
+        return share, micro_batch
 
     def rows(self, recipe: Recipe) -> range:
         """Which rows of every batch this process prepares."""

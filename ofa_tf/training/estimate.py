@@ -79,8 +79,7 @@ def estimate(trainer: Trainer, stages: Sequence[str]) -> Estimate:
         plan = plan_step(config.space, span, (config.seed, STAGES.index(stage)), step)
         resolution = config.space.resolutions[-1] if largest else plan.resolution
         codes = config.space.encode([config.space.largest()]) if largest else plan.codes
-        share = cluster.images_per_replica(recipe)
-        micro = min(recipe.micro_batch or share, share)
+        share, micro = cluster.shares(recipe)
         count = micro * cluster.n_replicas // cluster.n_workers
         images = rng.normal(size=(count, resolution, resolution, 3)).astype(np.float32)
         labels = rng.integers(len(config.classes), size=count).astype(np.int32)

@@ -54,7 +54,7 @@ class Trainer:
         self.data = data
         self.progress = progress
         self.cluster = cluster or make_cluster("none")
-        self.cluster.images_per_replica(config.recipe)
+        self.cluster.shares(config.recipe)
         self.ledger = workdir.ledger()
         with self.cluster.strategy.scope():
             self.supernet, teacher = self._supernet(), self._supernet()
@@ -79,6 +79,7 @@ class Trainer:
             config.space,
             len(config.classes),
             seed=config.seed,
+            formulation=self.cluster.formulation,
             dtype="mixed_bfloat16" if mixed else "float32",
         )
 
@@ -209,8 +210,7 @@ class Trainer:
                 if stage == "width":
                     self.supernet.sort_channels()
         plan = plan_step(self.config.space, span, seed, step)
-        share = self.cluster.images_per_replica(recipe)
-        micro_batch = min(recipe.micro_batch or share, share)
+        share, micro_batch = self.cluster.shares(recipe)
         learning_rate = span.learning_rate(step, recipe.batch)
         losses = self.step.run(
             images, labels, share, micro_batch, plan.codes, learning_rate, span.phase.distils, plan.seed

@@ -1,10 +1,28 @@
-"""The first entries of a weight, in as few graph nodes as there can be: a supernet cuts some hundred weights."""
+"""Sizes and masks of tensors that an arch chose, in as few graph nodes as there can be: a supernet cuts hundreds."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+FORMULATIONS = ("sliced", "masked")
+
+
+def size_of(x: tf.Tensor, axis: int) -> int | tf.Tensor:
+    """Size of an axis: an integer where the graph knows it, so that the shapes that follow are static too."""
+    size = x.shape[axis]
+    return tf.shape(x)[axis] if size is None else size
+
+
+def first_channels(choices: Sequence[int], index: int | tf.Tensor) -> tf.Tensor:
+    """Which of the most channels a choice uses: bool of shape (choices[-1],), whatever the choice."""
+    return tf.gather(np.arange(choices[-1]) < np.array(choices)[:, None], index)
+
+
+def choose(choices: Sequence[int], index: int | tf.Tensor) -> int | tf.Tensor:
+    """`choices[index]`; a number where the index is one."""
+    return choices[index] if isinstance(index, int) else tf.gather(np.array(choices, np.int32), index)
 
 
 def leading(weight: Any, *sizes: int | tf.Tensor | None) -> tf.Tensor:
@@ -37,13 +55,3 @@ def leading(weight: Any, *sizes: int | tf.Tensor | None) -> tf.Tensor:
         ]
     )
     return part
-
-
-def channels_of(inputs: tf.Tensor) -> int | tf.Tensor:
-    """Size of the last axis, as a number where it is known."""
-    return tf.shape(inputs)[-1] if inputs.shape[-1] is None else inputs.shape[-1]
-
-
-def choose(choices: Sequence[int], index: int | tf.Tensor) -> int | tf.Tensor:
-    """`choices[index]`; a number where the index is one."""
-    return choices[index] if isinstance(index, int) else tf.gather(np.array(choices, np.int32), index)

@@ -1,0 +1,213 @@
+"""The masked formulation against the sliced one: same outputs, same gradients, static shapes."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from layer_checker import check_layer, randomize
+
+from ofa_tf.layers import ElasticInvertedResidual
+from ofa_tf.spaces import SPACES, TINY
+from ofa_tf.supernet import Supernet
+from ofa_tf.training.recipe import RECIPES
+from ofa_tf.training.step import TrainingStep
+
+CLASSES = 7
+RTOL = 1e-5
+FORMULATIONS = ("sliced", "masked")
+both_paddings = pytest.mark.parametrize("padding", ["same", "symmetric"])
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def make_supernets(space):
+    """A sliced and a masked supernet with the same random weights."""
+    supernets = [Supernet(space, CLASSES, formulation=formulation) for formulation in FORMULATIONS]
+    for supernet in supernets:
+        randomize(supernet)
+    return supernets
+
+
+def without_relu(space):
+    """The space with hard_swish everywhere: at the kink of a ReLU other rounding makes another gradient."""
+    names = ("stem_activation", "first_activation", "head_activation")
+    stages = tuple(dataclasses.replace(stage, activation="hard_swish") for stage in space.stages)
+    return dataclasses.replace(space, stages=stages, **dict.fromkeys(names, "hard_swish"))
+
+
+def outputs_and_gradients(layer, x, *choice, training):
+    """The outputs, and the gradients of all weights (of the inputs too) by path, of a random linear function."""
+    x, weights = tf.constant(x), layer.trainable_weights
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        outputs = layer(x, *choice, training=training)
+        loss = tf.reduce_sum(outputs * normal(*outputs.shape, seed=9))
+    sources = [x, *(weight.value for weight in weights)]
+    gradients = tape.gradient(loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    paths = ["inputs", *(weight.path for weight in weights)]
+    assert len(set(paths)) == len(paths)
+    return outputs.numpy(), {path: gradient.numpy() for path, gradient in zip(paths, gradients, strict=True)}
+
+
+def assert_close(actual, expected, name=""):
+    atol = RTOL * np.abs(expected).max()
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=atol, err_msg=name)
+
+
+# --- one block --------------------------------------------------------------------------------------------------------
+
+BLOCKS = {
+    "plain": {"strides": 2, "skip": False},
+    "with everything": {"activation": "hard_swish", "se": True},
+    "symmetric": {"strides": 2, "activation": "hard_swish", "se": True, "skip": False, "padding": "symmetric"},
+    "not expanded": {"activation": "relu", "expands": (1,), "kernel_sizes": (3, 5, 7)},
+}
+
+
+def make_blocks(arguments):
+    blocks = [
+        ElasticInvertedResidual(16, 16, **{"skip": True, **arguments}, formulation=formulation, name="block")
+        for formulation in FORMULATIONS
+    ]
+    for block in blocks:
+        block.build()
+        randomize(block)
+    return blocks
+
+
+@pytest.mark.parametrize("size", [8, 9])
+@pytest.mark.parametrize("arguments", BLOCKS.values(), ids=list(BLOCKS))
+def test_a_masked_block_is_the_sliced_one(arguments, size):
+    sliced, masked = make_blocks(arguments)
+    x = normal(4, size, size, 16)
+    for kernel_index, expand_index in ((0, 2), (1, 0), (2, 1)):
+        choice = tf.constant(kernel_index), tf.constant(min(expand_index, len(sliced.expands) - 1))
+        for training in (False, True):
+            expected, expected_gradients = outputs_and_gradients(sliced, x, *choice, training=training)
+            actual, gradients = outputs_and_gradients(masked, x, *choice, training=training)
+            assert_close(actual, expected)
+            assert set(gradients) == set(expected_gradients)
+            for path, gradient in gradients.items():
+                assert_close(gradient, expected_gradients[path], path)
+
+
+def test_a_masked_block_does_what_every_layer_must():
+    def sliced(block, x):
+        twin = ElasticInvertedResidual.from_config({**block.get_config(), "formulation": "sliced"})
+        twin.build()
+        twin.set_weights(block.get_weights())
+        return twin(x)
+
+    check_layer(
+        lambda: ElasticInvertedResidual(16, 16, se=True, skip=True, formulation="masked"),
+        normal(4, 8, 8, 16),
+        {},
+        sliced,
+    )
+
+
+def test_an_unknown_formulation_is_refused():
+    for make in (lambda f: ElasticInvertedResidual(16, 16, formulation=f), lambda f: Supernet(TINY, 2, formulation=f)):
+        with pytest.raises(ValueError, match=r"`formulation` \(='dense'\) must be one of \('sliced', 'masked'\)"):
+            make("dense")
+
+
+# --- the network ------------------------------------------------------------------------------------------------------
+
+
+@both_paddings
+@pytest.mark.parametrize(("name", "sizes"), [("tiny", (31, 32)), ("edge", (75,)), ("mobilenet_v3", (75,))])
+def test_a_masked_supernet_is_the_sliced_one(name, sizes, padding):
+    # From 75 pixels the strides see odd and even sizes: 75, 38, 19, 10, 5.
+    space = dataclasses.replace(SPACES[name], padding=padding)
+    if name == "mobilenet_v3":  # its squeeze-and-excite sums in another order; in the others nothing does
+        space = without_relu(space)
+    sliced, masked = make_supernets(space)
+    rng = np.random.default_rng(1)
+    for size in sizes:
+        x, code = normal(4, size, size, 3), space.sample(rng, 1)[0]
+        answer = sliced(x, code)
+        assert_close(masked(x, code), answer)
+        expected, expected_gradients = outputs_and_gradients(sliced, x, code, training=True)
+        actual, gradients = outputs_and_gradients(masked, x, code, training=True)
+        assert_close(actual, expected)
+        assert np.abs(expected - answer).max() > 0.01 * np.abs(expected).max()
+        largest = max(np.abs(gradient).max() for gradient in expected_gradients.values())
+        for path, gradient in gradients.items():
+            if path.endswith("project_bn/beta"):
+                # The next batch norm takes it away again: the gradient is 0 but for rounding.
+                assert np.abs(gradient - expected_gradients[path]).max() < 1e-5 * largest
+            else:
+                assert_close(gradient, expected_gradients[path], path)
+
+
+def test_calibration_leaves_what_an_arch_does_not_use():
+    sliced, masked = make_supernets(TINY)
+    before = [weight.numpy() for weight in sliced.non_trainable_weights]
+    code = TINY.encode(TINY.arch(32, [1, 2, 1], [5] * TINY.n_blocks, [4, 0, 3, 4, 3, 0]))
+    for seed in range(2):
+        for supernet in (sliced, masked):
+            supernet(normal(8, 32, 32, 3, seed=seed), code, training=True, momentum=tf.constant(0.5))
+    n_kept = 0
+    for weight, expected, old in zip(masked.non_trainable_weights, sliced.non_trainable_weights, before, strict=True):
+        assert_close(weight.numpy(), expected.numpy(), weight.path)
+        kept = expected.numpy() == old
+        n_kept += kept.any()
+        np.testing.assert_array_equal(weight.numpy()[kept], old[kept], weight.path)
+    assert n_kept > 20
+
+
+def test_the_config_names_the_formulation():
+    config = json.loads(json.dumps(Supernet(TINY, CLASSES, formulation="masked").get_config()))
+    again = Supernet.from_config(config)
+    assert again.formulation == "masked"
+    for block in again.elastic_blocks:
+        assert block.formulation == ElasticInvertedResidual.from_config(block.get_config()).formulation == "masked"
+    del config["formulation"]
+    assert Supernet.from_config(config).formulation == "sliced"
+
+
+# --- static shapes ----------------------------------------------------------------------------------------------------
+
+
+def test_every_shape_is_static():
+    stages = tuple(dataclasses.replace(stage, se=True) for stage in TINY.stages)
+    space = dataclasses.replace(TINY, stages=stages, padding="symmetric")
+    supernet = Supernet(space, CLASSES, formulation="masked")
+
+    @tf.function(input_signature=[tf.TensorSpec((4, 30, 30, 3)), tf.TensorSpec((space.n_genes,), tf.int32)])
+    def gradients(x, code):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(supernet(x, code, training=True))
+        return tape.gradient(loss, [weight.value for weight in supernet.trainable_weights])
+
+    operations = gradients.get_concrete_function().graph.get_operations()
+    assert len(operations) > 1000
+    # The zeros are gradients of what the fused batch norm keeps for its own use; nothing reads them.
+    shapes = {op.name: op.outputs[0].shape for op in operations if op.outputs and op.type != "ZerosLike"}
+    assert not [name for name, shape in shapes.items() if not shape.is_fully_defined()]
+    slices = [op for op in operations if op.type == "StridedSlice"]
+    assert all(size.op.type == "Const" for op in slices for size in op.inputs[1:])
+    assert not {op.type for op in operations} & {"If", "StatelessIf", "While", "StatelessWhile", "Shape", "Range"}
+
+
+def test_xla_compiles_it_and_it_learns_as_the_sliced_one_does():
+    space = without_relu(TINY)
+    images, labels = normal(6, 32, 32, 3), np.arange(6, dtype=np.int32) % CLASSES
+    codes = TINY.sample(np.random.default_rng(2), 6)
+    losses = {}
+    for formulation in FORMULATIONS:
+        step = TrainingStep(Supernet(space, CLASSES, formulation=formulation), RECIPES["demo"])
+        if formulation == "masked":
+            accumulate = step.accumulate
+            step.accumulate = tf.function(
+                accumulate.python_function, input_signature=accumulate.input_signature, jit_compile=True
+            )
+        losses[formulation] = [step.run(images, labels, [code], 0.05, distil=False)[0] for code in codes]
+        assert step.traces["accumulate"] == 1
+    np.testing.assert_allclose(losses["masked"], losses["sliced"], rtol=1e-4)
+    assert losses["masked"][-1] < 0.9 * losses["masked"][0]

@@ -13,7 +13,7 @@ from ofa_tf.cli.common import Whole, json_option, library, percent, print_json, 
     help="Stage of progressive shrinking; missing earlier ones are trained first.",
 )
 @workdir_option()
-@click.option("--data", metavar="SPEC", help="`digits`, or a folder with train/<class>/*.jpg.  [default: digits]")
+@click.option("--data", metavar="SPEC", help="A data set by name, `tfds:NAME`, or a folder.  [default: digits]")
 @click.option("--space", metavar="NAME", help="A registered space or a JSON file.  [default: tiny]")
 @click.option("--recipe", metavar="NAME", help="A registered recipe or a JSON file.  [default: demo]")
 @click.option("--seed", type=Whole(0, 2**31 - 1), help="Seed of everything random.  [default: 0]")

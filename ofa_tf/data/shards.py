@@ -152,6 +152,9 @@ def open_tfds(name: str, cache: Path | None, progress: Progress) -> dict[str, tu
     try:
         with quiet():
             builder = tfds.builder(name, file_format="tfrecord")
+        if not builder.data_path.exists():
+            progress.note(f"Downloading and preparing `tfds:{name}` into {builder.data_path}.")
+        with quiet():
             builder.download_and_prepare()
     except Exception as error:  # of the network, the disk or the data set's own code
         reason = str(error).strip().splitlines() or [type(error).__name__]

@@ -34,10 +34,10 @@ def change_colours(pixels: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
         pixels: float32 of shape (batch, height, width, 3), from 0 to 255.
         factors: float32 of shape (batch, 2); 1 changes nothing.
     """
-    brightness, saturation = tf.unstack(factors[:, :, None, None, None], axis=1)
-    pixels = tf.clip_by_value(pixels * brightness, 0, 255)
-    grey = tf.reduce_sum(pixels * GREY, axis=-1, keepdims=True)
-    return tf.clip_by_value(grey + (pixels - grey) * saturation, 0, 255)
+    shape, (brightness, saturation) = tf.shape(pixels), tf.unstack(factors[:, :, None, None], axis=1)
+    flat = tf.clip_by_value(tf.reshape(pixels, (shape[0], -1, 3)) * brightness, 0, 255)
+    mixing = saturation * tf.eye(3) + (1 - saturation) * tf.constant(GREY)[:, None]
+    return tf.reshape(tf.clip_by_value(flat @ mixing, 0, 255), shape)
 
 
 def training_batches(

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from ofa_tf.data.augment import Augment, draw_colours, draw_crops
-from ofa_tf.data.images import Images, Preprocessing
+from ofa_tf.data.images import Images, Preprocessing, crop_and_resize
 from ofa_tf.errors import DataError
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -78,16 +78,24 @@ def training_batches(
         crops = draw_crops(augment, batch, np.random.default_rng([*seed, 2, step])).take(mine)
         colours = draw_colours(augment, batch, np.random.default_rng([*seed, 3, step]))[mine] if coloured else ()
         try:
-            pixels = images.crops(indices, crops, resolution_of(step))
+            pixels, boxes = images.crops(indices, crops, resolution := resolution_of(step))
         except DataError as error:
             errors.append(error)
             raise
-        return pixels, images.labels[indices], np.asarray(colours, np.float32)
+        return pixels, boxes, np.int32(resolution), images.labels[indices], np.asarray(colours, np.float32)
 
     def prepare(step: tf.Tensor):
-        pixels, labels, colours = tf.numpy_function(draw, [step], [tf.float32, tf.int32, tf.float32])
+        kinds = [tf.uint8, tf.float32, tf.int32, tf.int32, tf.float32]
+        pixels, boxes, resolution, labels, colours = tf.numpy_function(draw, [step], kinds)
         pixels.set_shape((None, None, None, 3))
+        boxes.set_shape((None, 4))
+        resolution.set_shape(())
         labels.set_shape((None,))
+        pixels = tf.cond(
+            tf.shape(boxes)[0] > 0,
+            lambda: crop_and_resize(pixels, boxes, resolution),
+            lambda: tf.cast(pixels, tf.float32),
+        )
         if coloured:
             colours.set_shape((None, 2))
             pixels = change_colours(pixels, colours)

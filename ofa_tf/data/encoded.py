@@ -123,8 +123,8 @@ class EncodedImageSet(Images):
         for start in range(0, len(self), size):
             yield np.stack(list(itertools.islice(decoded, size))), self.labels[start : start + size]
 
-    def crops(self, indices: np.ndarray, crops: Crops, resolution: int) -> np.ndarray:
-        result = np.empty((len(indices), resolution, resolution, 3), np.float32)
+    def crops(self, indices: np.ndarray, crops: Crops, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+        result = np.empty((len(indices), resolution, resolution, 3), np.uint8)
 
         def decode(row: int) -> None:
             index = int(indices[row])
@@ -133,4 +133,4 @@ class EncodedImageSet(Images):
 
         for _ in in_order(decode, range(len(indices))):
             pass
-        return result
+        return result, np.empty((0, 4), np.float32)

@@ -77,11 +77,12 @@ class Images(ABC):
         """
 
     @abstractmethod
-    def crops(self, indices: np.ndarray, crops: Crops, resolution: int) -> np.ndarray:
-        """One crop of each of these images.
+    def crops(self, indices: np.ndarray, crops: Crops, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+        """One crop of each of these images, or what is needed to make it with `crop_and_resize`.
 
         Returns:
-            Pixels from 0 to 255, float32 of shape (indices, resolution, resolution, 3).
+            Either squares, uint8 of shape (indices, size, size, 3), and the boxes to cut out, float32 of shape
+            (indices, 4); or the crops, uint8 of shape (indices, resolution, resolution, 3), and no boxes.
         """
 
     def resized(self, resolution: int) -> "ImageSet":
@@ -114,9 +115,8 @@ class ImageSet(Images):
             for low in range(0, len(labels), size):
                 yield pixels[low : low + size], labels[low : low + size]
 
-    def crops(self, indices: np.ndarray, crops: Crops, resolution: int) -> np.ndarray:
-        with tf.device("CPU"):
-            return crop_and_resize(self.images[indices], crops.boxes(), resolution).numpy()
+    def crops(self, indices: np.ndarray, crops: Crops, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.images[indices], crops.boxes()
 
     def resized(self, resolution: int) -> "ImageSet":
         return self if resolution == self.images.shape[1] else super().resized(resolution)
@@ -129,7 +129,7 @@ def resize(images: np.ndarray, resolution: int) -> np.ndarray:
         return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8).numpy()
 
 
-def crop_and_resize(images: np.ndarray, boxes: np.ndarray, resolution: int) -> tf.Tensor:
+def crop_and_resize(images: Any, boxes: Any, resolution: Any) -> tf.Tensor:
     """Cuts one box out of each image and resizes it, bilinearly, pixel centres at half integers.
 
     Args:

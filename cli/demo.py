@@ -6,7 +6,7 @@ from ofa_tf.cli.common import json_option, library, workdir_option
 
 @click.command("demo")
 @workdir_option("ofa-demo")
-@click.option("--data", metavar="SPEC", help="`digits`, or a folder with train/<class>/*.jpg.  [default: digits]")
+@click.option("--data", metavar="SPEC", help="A data set by name, `tfds:NAME`, or a folder.  [default: digits]")
 @json_option
 def command(workdir, data, as_json):
     """Train, measure, search and export on bundled data.

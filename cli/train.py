@@ -25,7 +25,7 @@ ENDS = ("smallest", "random1", "random2", "random3", "random4", "largest")
     help="Stage of progressive shrinking; missing earlier ones are trained first.",
 )
 @workdir_option()
-@click.option("--data", metavar="SPEC", help="`digits`, or a folder with train/<class>/*.jpg.  [default: digits]")
+@click.option("--data", metavar="SPEC", help="A data set by name, `tfds:NAME`, or a folder.  [default: digits]")
 @click.option("--space", metavar="NAME", help="A registered space or a JSON file.  [default: tiny]")
 @click.option("--recipe", metavar="NAME", help="A registered recipe or a JSON file.  [default: demo]")
 @click.option("--seed", type=Whole(0, 2**31 - 1), help="Seed of everything random.  [default: 0]")

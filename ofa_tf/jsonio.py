@@ -49,9 +49,51 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
-def sweep(folder: Path, folders: bool = False) -> None:
-    """Removes the temporary files of processes that were killed; the temporary folders too, if asked to."""
-    for path in folder.glob(".*.tmp"):
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `path` when it is whole.
+
+    Raises:
+        OSError: the disk is full or not writable; the old folder is untouched and the temporary one removed.
+    """
+    temporary, old = temporary_path(path), _old_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            os.rename(path, old)
+        os.rename(temporary, path)
+    except BaseException as error:
+        if old.exists() and not path.exists():
+            os.rename(old, path)
+        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_folder(path: Path) -> None:
+    """Brings back a folder that a process was killed while replacing."""
+    old = _old_path(path)
+    if old.exists():
+        shutil.rmtree(old) if path.exists() else os.rename(old, path)
+
+
+def _old_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def sweep(folder: Path, folders: bool = False, name: str = "*") -> None:
+    """Removes the temporary files of processes that were killed; the temporary folders too, if asked to.
+
+    Args:
+        folder: where to look.
+        folders: whether to remove folders too.
+        name: pattern of what they were to become.
+    """
+    for path in folder.glob(f".{name}.*.tmp"):
         number = path.name.split(".")[-2]
         if not number.isdecimal() or (int(number) != os.getpid() and _alive(int(number))):
             continue

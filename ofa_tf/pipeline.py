@@ -15,7 +15,7 @@ from ofa_tf.accuracy.fit import collect_pairs, fit_predictor
 from ofa_tf.accuracy.predictor import Predictor
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.blocks import ArchCosts, count_macs, count_params, walk
-from ofa_tf.data import ImageSet
+from ofa_tf.data import Images
 from ofa_tf.errors import DataError, DeviceError, ExportError, FormatError, WorkdirError
 from ofa_tf.export.convert import BlockConverter, to_tflite
 from ofa_tf.export.folder import Manifest, check_folder, sha256_of, write_export
@@ -486,14 +486,14 @@ def export_arch_file(
     return export(project, arch, precision, device, None, name, force)
 
 
-def _accuracy(logits: np.ndarray, images: ImageSet) -> float | None:
+def _accuracy(logits: np.ndarray, images: Images) -> float | None:
     return float((logits.argmax(1) == images.labels).mean()) if images.labelled else None
 
 
-def representative_inputs(images: ImageSet, resolution: int, config: Config) -> list[np.ndarray]:
+def representative_inputs(images: Images, resolution: int, config: Config) -> list[np.ndarray]:
     """Preprocessed training images, balanced over classes and seeded, each of shape (1, resolution, resolution, 3)."""
     order = np.random.default_rng([config.seed, 7]).permutation(len(images))
     by_class = [order[images.labels[order] == label] for label in np.unique(images.labels)]
     turns = [members[turn] for turn in range(max(map(len, by_class))) for members in by_class if turn < len(members)]
-    chosen = images.take(np.array(turns[:REPRESENTATIVE_IMAGES])).resized(resolution)
-    return [config.preprocessing(pixels).numpy() for pixels, _ in chosen.batches(1)]
+    chosen = images.take(np.array(turns[:REPRESENTATIVE_IMAGES]))
+    return [config.preprocessing(pixels).numpy() for pixels, _ in chosen.batches(1, resolution)]

@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from image_files import encoded, make_folder
 from layer_checker import randomize
 
 from ofa_tf.accuracy import evaluate
@@ -126,6 +127,22 @@ def test_images_are_never_mixed_up(evaluator):
     others = [ImageSet(last.images, last.labels) for _ in range(1000)]
     for images in [others[0], *(images for images in others if id(images) in gone)]:
         np.testing.assert_array_equal(evaluator.logits(arch, images), expected)
+
+
+def test_images_that_stay_encoded_get_the_same_logits(evaluator, tmp_path, monkeypatch):
+    images, arch = encoded(make_folder(tmp_path, {"a": 45}, suffix="png")), TINY.smallest()
+    memory = images.resized(32).resized(arch.resolution)
+    monkeypatch.setattr(evaluator, "calibration", memory)
+    evaluator.calibrate(arch)
+    expected = evaluator.logits(arch, memory)
+    monkeypatch.setattr("ofa_tf.data.encoded.decode_square", lambda _, size, name, exact: shown[name, size])
+    shown = {(path, arch.resolution): x for path, x in zip(map(str, images.records.files), memory.images, strict=True)}
+    monkeypatch.setattr(evaluator, "calibration", images)
+    for cache_bytes in (1 << 29, 0):
+        monkeypatch.setattr(evaluate, "CACHE_BYTES", cache_bytes)
+        evaluator.calibrate(arch)
+        for _ in range(2):
+            np.testing.assert_array_equal(evaluator.logits(arch, images), expected)
 
 
 def test_calibration_images_are_spread_over_the_set():

@@ -158,7 +158,8 @@ class FakeStrategy:
 
 
 @pytest.mark.parametrize(
-    ("batch", "micro", "good"), [(64, 0, 8), (60, 0, None), (64, 8, 8), (64, 16, 8), (96, 8, None)]
+    ("batch", "micro", "good"),
+    [(64, 0, 8), (60, 0, None), (64, 8, 8), (128, 16, 16), (64, 16, None), (96, 8, None), (4, 0, None)],
 )
 def test_a_batch_is_shared_out_evenly_or_refused(batch, micro, good):
     cluster, recipe = Cluster(FakeStrategy(), 1, 4), replace(RECIPE, batch=batch, micro_batch=micro)
@@ -186,7 +187,5 @@ def test_workers_that_see_different_workdirs_are_refused():
 
 def test_a_trainer_refuses_a_batch_before_it_builds_anything(tmp_path):
     config = replace(CLUSTER_CONFIG, recipe=replace(RECIPE, batch=24))
-    with pytest.raises(
-        FormatError, match=r"multiple of 64: there are 8 replicas, and each computes 8 images at a time"
-    ):
+    with pytest.raises(FormatError, match="multiple of 64, for 8 replicas that compute 8 images at a time"):
         Trainer(Workdir(tmp_path), config, make_data(), cluster=Cluster(FakeStrategy()))

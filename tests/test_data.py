@@ -1,45 +1,19 @@
-"""Data: sources, folders with faults, the cache of decoded pixels, and training batches."""
+"""Data: digits, folders with faults, the cache of decoded pixels."""
 
-import contextlib
 import os
-import warnings
+import time
 
 import numpy as np
 import pytest
-import tensorflow as tf
+from image_files import decode, encoded, identities, make_folder, pixels
 from PIL import Image
 from small_project import Hook
 
-from ofa_tf.data import Preprocessing, load_data, training_batches
-from ofa_tf.data.augment import Augment, crop_boxes
-from ofa_tf.data.batches import batch_indices, crop_and_resize
-from ofa_tf.data.folder import decode, decode_all
-from ofa_tf.data.images import ImageSet
-from ofa_tf.errors import DataError, FormatError
-
-PLAIN = Augment(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=False)
-
-
-def pixels(seed=0, size=16, channels=3):
-    shape = (size, size, channels) if channels > 1 else (size, size)
-    return np.random.default_rng(seed).integers(256, size=shape).astype(np.uint8)
-
-
-def make_folder(root, counts, part="train", suffix="jpg"):
-    """Makes `part/<class>/` with so many random images each; returns all paths."""
-    paths = []
-    for name, count in counts.items():
-        folder = root / part / name
-        folder.mkdir(parents=True)
-        for index in range(count):
-            paths.append(folder / f"{index:03}.{suffix}")
-            Image.fromarray(pixels(len(paths))).save(paths[-1])
-    return paths
-
-
-def identities(images):
-    return [image.tobytes() for image in images.images]
-
+from ofa_tf.data import EncodedImageSet, ImageSet, load_data
+from ofa_tf.data.decode import decode_square
+from ofa_tf.data.encoded import in_order
+from ofa_tf.data.held import decode_all
+from ofa_tf.errors import DataError
 
 # --- digits -----------------------------------------------------------------------------------------------------------
 
@@ -113,7 +87,13 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path):
     refused(tmp_path / "few", "leaves 0 validation images after the split")
     make_folder(tmp_path / "new", {"cat": 20, "dog": 20})
     make_folder(tmp_path / "new", {"cat": 2, "cow": 2}, part="val")
-    refused(tmp_path / "new", "has the class 'cow', which `train` does not have")
+    refused(tmp_path / "new", "has in `val` the class 'cow', which `train` does not have")
+    make_folder(tmp_path / "void", {"cat": 20, "dog": 20})
+    (tmp_path / "void" / "val").mkdir()
+    refused(tmp_path / "void", "void/val holds no images: it must have a folder of images for each class")
+    make_folder(tmp_path / "thin", {"cat": 20, "dog": 20})
+    make_folder(tmp_path / "thin", {"cat": 1}, part="val")
+    refused(tmp_path / "thin", "has 1 images in `val`; at least 2 are needed")
 
 
 def test_hidden_folders_and_other_files_are_passed_over(tmp_path):
@@ -138,12 +118,12 @@ def test_a_broken_image_is_named_and_left_out(tmp_path):
         assert len(data.train) + len(data.tune) + len(data.val) == 119
         labels = np.concatenate([part.labels for part in (data.train, data.tune, data.val)])
         assert np.bincount(labels).tolist() == [60, 59]
-    images, good = decode_all(paths, 16)
-    assert np.flatnonzero(~good).tolist() == [70]
-    assert images.shape == (119, 16, 16, 3)
-    np.testing.assert_array_equal(images[70], decode(paths[71], 16))
+    kept = decode_all(encoded(paths), 16)
+    assert kept.labels.tolist() == [*range(70), *range(71, 120)]
+    assert kept.images.shape == (119, 16, 16, 3)
+    np.testing.assert_array_equal(kept.images[70], decode(paths[71], 16))
     progress = Hook()
-    decode_all(paths, 16, progress=progress)
+    decode_all(encoded(paths), 16, progress=progress)
     assert progress.notes[0].startswith(f"Skipped: {paths[70]} cannot be read as an image")
 
 
@@ -153,74 +133,12 @@ def test_more_than_one_broken_image_in_a_hundred_is_too_much(tmp_path, n_broken,
     for path in paths[:n_broken]:
         path.write_bytes(b"no image")
     if fine:
-        assert decode_all(paths, 16)[1].sum() == 99
+        assert len(decode_all(encoded(paths), 16)) == 99
     else:
         message = rf"{n_broken} of 100 images \({n_broken}.0%\) cannot be read, the first: {paths[0]}"
         with pytest.raises(DataError, match=message):
-            decode_all(paths, 16, cache=tmp_path / "cache")
+            decode_all(encoded(paths), 16, cache=tmp_path / "cache")
         assert not (tmp_path / "cache").exists()
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "bmp", "webp", "tif"])
-def test_damaged_images_are_refused_or_decoded(tmp_path, suffix):
-    path, rng = tmp_path / f"x.{suffix}", np.random.default_rng(0)
-    Image.fromarray(pixels(size=12)).save(path)
-    content = path.read_bytes()
-    for _ in range(60):
-        damaged = bytearray(content)
-        for position in rng.integers(len(content), size=rng.integers(1, 6)):
-            damaged[position] = rng.integers(256)
-        path.write_bytes(damaged[: rng.integers(1, len(damaged) + 1)] if rng.random() < 0.3 else damaged)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with contextlib.suppress(DataError):
-                assert decode(path, 8).shape == (8, 8, 3)
-
-
-def test_a_bomb_is_refused(tmp_path, monkeypatch):
-    Image.new("L", (100, 100)).save(tmp_path / "bomb.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
-    with pytest.raises(DataError, match=r"bomb\.png cannot be read as an image"):
-        decode(tmp_path / "bomb.png", 16)
-
-
-# --- kinds of images --------------------------------------------------------------------------------------------------
-
-
-def test_every_kind_of_image_becomes_upright_rgb(tmp_path):
-    grey = np.repeat(np.repeat(np.array([[0, 80], [160, 240]], np.uint8), 8, 0), 8, 1)
-    expected = np.repeat(grey[..., None], 3, axis=2)
-    path = tmp_path / "x"
-
-    def check(image, suffix, atol=0, **arguments):
-        file = path.with_suffix(suffix)
-        image.save(file, **arguments)
-        actual = decode(file, 16)
-        assert (actual.shape, actual.dtype) == ((16, 16, 3), np.uint8)
-        np.testing.assert_allclose(actual.astype(int), expected, atol=atol)
-
-    check(Image.fromarray(grey), ".png")
-    check(Image.fromarray(grey).convert("LA"), ".png")
-    check(Image.fromarray(expected).convert("RGBA"), ".png")
-    check(Image.fromarray(expected).quantize(8, dither=Image.Dither.NONE), ".png", atol=2)
-    check(Image.fromarray(grey.astype(np.uint16) * 256 + 7), ".png")
-    check(Image.fromarray(grey.astype(np.int32) * 256), ".tif")
-    check(Image.fromarray(grey), ".jpg", atol=3)
-    check(Image.fromarray(expected).convert("CMYK"), ".jpg", atol=6)
-    check(Image.fromarray(grey), ".gif", save_all=True, append_images=[Image.new("L", (16, 16), 255)] * 2)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees: to be shown clockwise
-    check(Image.fromarray(np.rot90(expected)), ".png", exif=exif)
-    check(Image.fromarray(np.rot90(expected)), ".jpg", atol=3, exif=exif)
-
-
-def test_the_centre_square_is_taken(tmp_path):
-    wide = np.zeros((10, 30, 3), np.uint8)
-    wide[:, 10:20] = pixels(size=10)
-    Image.fromarray(wide).save(tmp_path / "wide.png")
-    Image.fromarray(wide.transpose(1, 0, 2)).save(tmp_path / "tall.png")
-    np.testing.assert_array_equal(decode(tmp_path / "wide.png", 10), pixels(size=10))
-    np.testing.assert_array_equal(decode(tmp_path / "tall.png", 10), pixels(size=10).transpose(1, 0, 2))
 
 
 # --- cache ------------------------------------------------------------------------------------------------------------
@@ -228,23 +146,23 @@ def test_the_centre_square_is_taken(tmp_path):
 
 def test_the_cache_answers_for_the_same_files_alone(tmp_path, monkeypatch):
     paths, cache = make_folder(tmp_path, {"cat": 3, "dog": 3}), tmp_path / "cache"
-    images, good = decode_all(paths, 16, cache)
-    assert good.all()
+    images = decode_all(encoded(paths), 16, cache).images
     calls = []
-    monkeypatch.setattr("ofa_tf.data.folder.decode", lambda *arguments: calls.append(arguments) or decode(*arguments))
-    again, _ = decode_all(paths, 16, cache)
-    np.testing.assert_array_equal(again, images)
+    monkeypatch.setattr(
+        "ofa_tf.data.held.decode_square", lambda *arguments: calls.append(arguments) or decode_square(*arguments)
+    )
+    np.testing.assert_array_equal(decode_all(encoded(paths), 16, cache).images, images)
     assert not calls
     assert len(list(cache.iterdir())) == 1
-    decode_all(paths, 12, cache)
+    decode_all(encoded(paths), 12, cache)
     assert len(calls) == 6
-    decode_all(paths[:5], 16, cache)
+    decode_all(encoded(paths[:5]), 16, cache)
     assert len(calls) == 11
     os.utime(paths[0], ns=(1, 1))
-    decode_all(paths, 16, cache)
+    decode_all(encoded(paths), 16, cache)
     assert len(calls) == 17
     Image.fromarray(pixels(99)).save(paths[0])
-    changed, _ = decode_all(paths, 16, cache)
+    changed = decode_all(encoded(paths), 16, cache).images
     assert len(calls) == 23
     assert not np.array_equal(changed[0], images[0])
     np.testing.assert_array_equal(changed[1:], images[1:])
@@ -253,7 +171,7 @@ def test_the_cache_answers_for_the_same_files_alone(tmp_path, monkeypatch):
 @pytest.mark.parametrize("damage", ["empty", "half", "last byte", "text", "other images", "objects", "flipped"])
 def test_a_damaged_cache_is_made_anew(tmp_path, damage):
     paths, cache = make_folder(tmp_path, {"cat": 3, "dog": 3}), tmp_path / "cache"
-    images, _ = decode_all(paths, 16, cache)
+    images = decode_all(encoded(paths), 16, cache).images
     (file,) = cache.iterdir()
     content = file.read_bytes()
     if damage == "other images":
@@ -268,9 +186,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path, damage):
             {"empty": b"", "half": content[: len(content) // 2], "last byte": content[:-1]}.get(damage, b"x")
         )
     for _ in range(2):
-        again, good = decode_all(paths, 16, cache)
-        np.testing.assert_array_equal(again, images)
-        assert good.all()
+        np.testing.assert_array_equal(decode_all(encoded(paths), 16, cache).images, images)
     assert file.read_bytes()[:2] == b"PK"
     assert [path.name for path in cache.iterdir()] == [file.name]
 
@@ -279,133 +195,78 @@ def test_names_that_are_not_text_do_no_harm(tmp_path):
     (path,) = make_folder(tmp_path, {"cat": 1})
     odd = os.path.join(os.fsencode(path.parent), b"\xff\xfe.jpg")
     os.rename(path, odd)
-    images, good = decode_all([path.parent / os.fsdecode(b"\xff\xfe.jpg")], 16, tmp_path / "cache")
-    assert good.tolist() == [True]
-    assert images.shape == (1, 16, 16, 3)
+    images = decode_all(encoded([path.parent / os.fsdecode(b"\xff\xfe.jpg")]), 16, tmp_path / "cache")
+    assert images.images.shape == (1, 16, 16, 3)
 
 
-# --- batches ----------------------------------------------------------------------------------------------------------
+# --- images that do not fit in memory ---------------------------------------------------------------------------------
 
 
-def image_set(n=20, size=12):
-    images = np.random.default_rng(1).integers(256, size=(n, size, size, 3)).astype(np.uint8)
-    return ImageSet(images, np.arange(n, dtype=np.int32))
+@pytest.fixture
+def no_memory(monkeypatch):
+    monkeypatch.setattr("ofa_tf.data.held.MEMORY_BYTES", 0)
 
 
-@pytest.mark.parametrize(("n_images", "batch"), [(20, 4), (20, 7), (5, 13), (1, 3)])
-def test_every_epoch_sees_each_image_once(n_images, batch):
-    n_epochs = 6
-    steps = n_epochs * n_images // batch + 1
-    seen = np.concatenate([batch_indices(n_images, batch, (0, 1), step) for step in range(steps)])
-    epochs = seen[: n_epochs * n_images].reshape(n_epochs, n_images)
-    assert (np.sort(epochs, axis=1) == np.arange(n_images)).all()
-    if n_images == 20:
-        assert len({tuple(epoch) for epoch in epochs}) == n_epochs
-        assert not np.array_equal(batch_indices(n_images, batch, (0, 2), 0), seen[:batch])
+def test_a_large_data_set_is_the_same_but_stays_encoded(tmp_path, monkeypatch):
+    paths = make_folder(tmp_path, {"cat": 60, "dog": 60}, suffix="png")
+    make_folder(tmp_path, {"cat": 4, "dog": 4}, part="val", suffix="png")
+    paths[70].write_bytes(paths[70].read_bytes()[:200])
+    memory = load_data(str(tmp_path), 16)
+    monkeypatch.setattr("ofa_tf.data.held.MEMORY_BYTES", 127 * 16 * 16 * 3)
+    for attempt in range(2):  # the second time out of the cache
+        progress = Hook()
+        large = load_data(str(tmp_path), 16, cache=tmp_path / "cache", progress=progress)
+        assert progress.notes[0].startswith("The images are decoded at each use: at 16 px")
+        assert progress.notes[1 if attempt else 2] == "1 of 120 images cannot be read and were skipped."
+        for part, other in ((large.train, memory.train), (large.tune, memory.tune), (large.val, memory.val)):
+            assert isinstance(part, EncodedImageSet)
+            assert part.labelled
+            assert len(part) == len(other)
+            np.testing.assert_array_equal(part.resized(16).images, other.images)
+            np.testing.assert_array_equal(part.labels, other.labels)
+    paths[3].unlink()
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        large.train.resized(16)
+    monkeypatch.setattr("ofa_tf.data.held.MEMORY_BYTES", 128 * 16 * 16 * 3)
+    Image.fromarray(pixels(4)).save(paths[3])
+    assert isinstance(load_data(str(tmp_path), 16).train, ImageSet)
 
 
-def test_batches_are_a_function_of_seed_and_step():
-    images, sizes = image_set(), (8, 12, 16)
-
-    def batches(seed, steps):
-        resolution = lambda step: sizes[step % 3]  # noqa: E731
-        return list(training_batches(images, Preprocessing(), Augment(), 6, seed, steps, resolution))
-
-    first, again, later, other = (
-        batches(seed, steps)
-        for seed, steps in (((0, 1), range(6)), ((0, 1), range(6)), ((0, 1), range(3, 6)), ((0, 2), range(6)))
-    )
-    assert [len(run) for run in (first, later)] == [6, 3]
-    for step, (x, labels) in enumerate(first):
-        assert x.shape == (6, sizes[step % 3], sizes[step % 3], 3)
-        assert (x.dtype, labels.dtype) == (tf.float32, tf.int32)
-        np.testing.assert_array_equal(x, again[step][0])
-        np.testing.assert_array_equal(labels, batch_indices(20, 6, (0, 1), step))
-        assert not np.array_equal(x, other[step][0])
-    for (x, labels), (expected, expected_labels) in zip(later, first[3:], strict=True):
-        np.testing.assert_array_equal(x, expected)
-        np.testing.assert_array_equal(labels, expected_labels)
+def test_too_many_broken_images_are_noticed_before_training(tmp_path, no_memory):
+    paths = make_folder(tmp_path, {"cat": 50, "dog": 50})
+    for path in paths[:2]:
+        path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DataError, match=rf"2 of 100 images \(2.0%\) cannot be read, the first: {paths[0]}"):
+        load_data(str(tmp_path), 16, cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
-def test_without_augmentation_a_batch_is_the_images_themselves():
-    images = image_set()
-    ((x, labels),) = training_batches(images, Preprocessing(), PLAIN, 8, (0, 1), range(1), lambda _: 12)
-    np.testing.assert_allclose(x, (images.images[labels].astype(np.float64) - 128) / 128, atol=1e-5)
+@pytest.mark.parametrize("kind", ["in memory", "encoded"])
+def test_both_kinds_of_image_sets_give_the_same_batches(tmp_path, kind):
+    paths = make_folder(tmp_path, {"cat": 23}, suffix="png")
+    images = encoded(paths) if kind == "encoded" else decode_all(encoded(paths), 16)
+    batches = list(images.batches(10, 16))
+    assert [len(labels) for _, labels in batches] == [10, 10, 3]
+    np.testing.assert_array_equal(np.concatenate([x for x, _ in batches]), [pixels(n) for n in range(1, 24)])
+    assert np.concatenate([labels for _, labels in batches]).tolist() == list(range(23))
+    ((first, _), *_) = images.batches(1, 9)
+    assert (first.shape, first.dtype) == ((1, 9, 9, 3), np.uint8)
+    assert images.head(5).labels.tolist() == [0, 1, 2, 3, 4]
+    assert len(images.head(99)) == 23
+    assert images.take(np.array([7, 2])).resized(16).labels.tolist() == [7, 2]
 
 
-def test_the_whole_box_at_the_size_of_the_image_is_the_image():
-    images = image_set(4, 13).images
-    whole, mirrored = (np.tile(np.array(box, np.float32), (4, 1)) for box in ((0, 0, 1, 1), (0, 1, 1, 0)))
-    np.testing.assert_allclose(crop_and_resize(images, whole, 13), images, atol=1e-3)
-    np.testing.assert_allclose(crop_and_resize(images, mirrored, 13), images[:, :, ::-1], atol=1e-3)
-    flipped, plain = crop_and_resize(images, mirrored, 9).numpy(), crop_and_resize(images, whole, 9).numpy()
-    np.testing.assert_allclose(flipped, plain[:, :, ::-1], atol=1e-3)
+def test_results_come_in_order_and_not_far_ahead(monkeypatch):
+    monkeypatch.setattr("ofa_tf.data.encoded.AHEAD", 3)
+    started = []
 
+    def work(number):
+        started.append(number)
+        time.sleep(0.02 if number % 2 else 0)
+        return number
 
-def test_a_box_is_cut_out_at_pixel_centres():
-    images = image_set(2, 16).images
-    boxes = np.array([[0, 0, 0.5, 0.5], [0.25, 0.5, 0.75, 1]], np.float32)
-    cut = crop_and_resize(images, boxes, 8).numpy()
-    np.testing.assert_allclose(cut[0], images[0, :8, :8], atol=1e-3)
-    np.testing.assert_allclose(cut[1], images[1, 4:12, 8:], atol=1e-3)
-    halved = crop_and_resize(images, np.array([[0, 0, 1, 1]] * 2, np.float32), 8).numpy()
-    means = images.reshape(2, 8, 2, 8, 2, 3).mean((2, 4))
-    np.testing.assert_allclose(halved, means, atol=1e-3)
-    beyond = crop_and_resize(images, np.array([[-1, -1, 0, 0]] * 2, np.float32), 8).numpy()
-    assert not beyond.any()
-
-
-def test_crops_keep_to_their_bounds():
-    rng = np.random.default_rng(0)
-    top, left, bottom, right = crop_boxes(Augment(), 20_000, rng).T.astype(np.float64)
-    mirrored = left > right
-    assert 0.48 < mirrored.mean() < 0.52
-    left, right = np.minimum(left, right), np.maximum(left, right)
-    for low, high in ((top, bottom), (left, right)):
-        assert low.min() > -1e-6
-        assert high.max() < 1 + 1e-6
-        assert (high > low).all()
-    area, aspect = (bottom - top) * (right - left), (right - left) / (bottom - top)
-    inside = (bottom - top < 0.999) & (right - left < 0.999)
-    assert 0.079 < area[inside].min() < 0.09
-    assert area.max() > 0.95
-    assert 0.749 < aspect[inside].min() < 0.76
-    assert 1.32 < aspect[inside].max() < 1.334
-    wide = crop_boxes(Augment(area=(1.2, 1.2), aspect=(1.0, 1.0), flip=False), 1000, rng)
-    np.testing.assert_allclose(wide[:, 2:] - wide[:, :2], np.sqrt(1.2), rtol=1e-5)
-    assert wide.min() < -0.05
-    assert (wide[:, :2] <= 0).all()
-    assert (wide[:, 2:] >= 1).all()
-
-
-@pytest.mark.parametrize(
-    "arguments", [{"area": (0.5, 0.1)}, {"area": (0, 1)}, {"aspect": (1,)}, {"aspect": [1, 2]}, {"flip": 1}]
-)
-def test_augmentations_that_break_a_rule_are_refused(arguments):
-    with pytest.raises(FormatError, match=f"`{next(iter(arguments))}`"):
-        Augment(**arguments)
-
-
-# --- pixels -----------------------------------------------------------------------------------------------------------
-
-
-def test_preprocessing_is_by_default_one_step_per_integer():
-    values = np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1)
-    outputs = Preprocessing()(values).numpy()
-    assert outputs.dtype == np.float32
-    np.testing.assert_array_equal(outputs * 128, values.astype(np.float32) - 128)
-    own = Preprocessing((1.0, 2.0, 3.0), (2.0, 4.0, 8.0))
-    np.testing.assert_allclose(own(values[10:11]), [[4.5, 2.0, 0.875]])
-    for mean, std in (((1.0, 2.0), (1.0,) * 3), ((1.0,) * 3, (1.0, 0.0, 1.0)), ((float("nan"),) * 3, (1.0,) * 3)):
-        with pytest.raises(FormatError, match="Preprocessing"):
-            Preprocessing(mean, std)
-
-
-def test_resizing_keeps_labels_and_whole_pixels():
-    images = image_set(5, 16)
-    assert images.resized(16) is images
-    smaller = images.resized(8)
-    assert smaller.labels is images.labels
-    assert (smaller.images.shape, smaller.images.dtype) == ((5, 8, 8, 3), np.uint8)
-    flat = ImageSet(np.full((2, 16, 16, 3), 200, np.uint8), np.zeros(2, np.int32))
-    assert (flat.resized(9).images == 200).all()
+    results = in_order(work, range(100))
+    assert [next(results) for _ in range(10)] == list(range(10))
+    assert len(started) <= 14
+    results.close()
+    assert len(started) <= 14

@@ -275,7 +275,7 @@ def test_images_that_do_not_fit_are_refused_and_not_remembered(workdir, make_ima
         ({"train/class a": 90, "val/class a": 5}, "leaves 81 training images after the split; at least 100"),
         ({"train/class a": 60, "train/cat": 60}, "'cat', which is none of the network's classes"),
         ({"val/class a": 3}, "no folder `train`"),
-        ({"train/class a": 120, "val/cat": 3, "val/class b": 3}, "val has the folder 'cat'"),
+        ({"train/class a": 120, "val/cat": 3, "val/class b": 3}, "has in `val` the class 'cat'"),
     ):
         with pytest.raises(DataError, match=message):
             open_existing(workdir, data=str(make_images(counts)))

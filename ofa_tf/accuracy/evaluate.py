@@ -1,11 +1,12 @@
 """The true accuracy of a subnet: its batch norm statistics recomputed, then real images through the supernet."""
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from ofa_tf.data import ImageSet, Preprocessing
+from ofa_tf.data import Images, ImageSet, Preprocessing
 from ofa_tf.space import Arch
 from ofa_tf.supernet import Supernet
 
@@ -26,12 +27,12 @@ class SubnetEvaluator:
         calibration: training images for batch norm statistics; the first 2,000 are used.
     """
 
-    def __init__(self, supernet: Supernet, preprocessing: Preprocessing, calibration: ImageSet):
+    def __init__(self, supernet: Supernet, preprocessing: Preprocessing, calibration: Images):
         self.supernet = supernet
         self.preprocessing = preprocessing
         self.calibration = calibration.take(_spread(len(calibration), CALIBRATION_IMAGES))
         self.traces: Counter[str] = Counter()
-        self._resized: OrderedDict[tuple[int, int], tuple[ImageSet, ImageSet]] = OrderedDict()
+        self._resized: OrderedDict[tuple[int, int], tuple[Images, ImageSet]] = OrderedDict()
         images = tf.TensorSpec((None, None, None, 3), tf.uint8)
         code = tf.TensorSpec((supernet.space.n_genes,), tf.int32)
         momentum = tf.TensorSpec((), tf.float32)
@@ -52,29 +53,32 @@ class SubnetEvaluator:
         A last batch that is smaller counts for as many images as it has.
         """
         code, seen = self.supernet.space.encode(arch), 0
-        for images, _ in self._at(self.calibration, arch.resolution).batches(BATCH):
+        for images, _ in self._batches(self.calibration, arch.resolution):
             self._observe(images, code, seen / (seen + len(images)))
             seen += len(images)
 
-    def logits(self, arch: Arch, images: ImageSet) -> np.ndarray:
+    def logits(self, arch: Arch, images: Images) -> np.ndarray:
         """Logits of a calibrated arch: float32 of shape (images, classes)."""
         code = self.supernet.space.encode(arch)
-        batches = self._at(images, arch.resolution).batches(BATCH)
+        batches = self._batches(images, arch.resolution)
         return np.concatenate([self._predict(pixels, code).numpy() for pixels, _ in batches])
 
-    def accuracy(self, arch: Arch, images: ImageSet) -> float:
+    def accuracy(self, arch: Arch, images: Images) -> float:
         """Top-1 accuracy (0 to 1) after calibration at this arch."""
         self.calibrate(arch)
         return float((self.logits(arch, images).argmax(1) == images.labels).mean())
 
-    def _at(self, images: ImageSet, resolution: int) -> ImageSet:
+    def _batches(self, images: Images, resolution: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Batches of centre squares; those of the sets used last are kept in memory."""
+        if len(images) * resolution * resolution * 3 > CACHE_BYTES:
+            return images.batches(BATCH, resolution)
         key = (id(images), resolution)  # the entry keeps `images` alive, so that its id stays its own
         if key not in self._resized:
             self._resized[key] = images, images.resized(resolution)
         self._resized.move_to_end(key)
-        while len(self._resized) > 1 and sum(kept.images.nbytes for _, kept in self._resized.values()) > CACHE_BYTES:
+        while sum(kept.images.nbytes for _, kept in self._resized.values()) > CACHE_BYTES:
             self._resized.popitem(last=False)
-        return self._resized[key][1]
+        return self._resized[key][1].batches(BATCH, resolution)
 
 
 def _spread(n: int, most: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ofa_tf.accuracy.evaluate import SubnetEvaluator
 from ofa_tf.accuracy.predictor import Predictor, features
-from ofa_tf.data import ImageSet
+from ofa_tf.data import Images
 from ofa_tf.errors import FormatError
 from ofa_tf.jsonio import write_bytes
 from ofa_tf.progress import SILENT, Progress
@@ -49,7 +49,7 @@ def read_journal(path: Path, space: SearchSpace) -> Pairs:
 
 
 def collect_pairs(
-    evaluator: SubnetEvaluator, images: ImageSet, n: int, seed: int, folder: Path, progress: Progress = SILENT
+    evaluator: SubnetEvaluator, images: Images, n: int, seed: int, folder: Path, progress: Progress = SILENT
 ) -> Pairs:
     """Evaluates `n` archs, the smallest and the largest of each resolution among them; each result is kept at once.
 

@@ -1,7 +1,19 @@
 """Data: sources, splits, preprocessing and training batches."""
 
 from ofa_tf.data.batches import training_batches
-from ofa_tf.data.images import Data, ImageSet, Preprocessing
-from ofa_tf.data.source import SOURCES, load_data, load_images
+from ofa_tf.data.encoded import EncodedImageSet
+from ofa_tf.data.images import Data, Images, ImageSet, Preprocessing
+from ofa_tf.data.source import SOURCES, load_data, load_images, pack
 
-__all__ = ["SOURCES", "Data", "ImageSet", "Preprocessing", "load_data", "load_images", "training_batches"]
+__all__ = [
+    "SOURCES",
+    "Data",
+    "EncodedImageSet",
+    "ImageSet",
+    "Images",
+    "Preprocessing",
+    "load_data",
+    "load_images",
+    "pack",
+    "training_batches",
+]

@@ -1,13 +1,18 @@
 """Training batches as a pure function of (seed, step): a run that goes on where it was sees the same images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from typing import Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from ofa_tf.data.augment import Augment, crop_boxes
-from ofa_tf.data.images import ImageSet, Preprocessing
+from ofa_tf.data.augment import Augment, draw_colours, draw_crops
+from ofa_tf.data.images import Images, Preprocessing, crop_and_resize
+from ofa_tf.errors import DataError
+
+GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 @lru_cache(maxsize=4)
@@ -24,27 +29,21 @@ def batch_indices(n_images: int, batch: int, seed: tuple[int, ...], step: int) -
     )
 
 
-def crop_and_resize(images: tf.Tensor, boxes: tf.Tensor, resolution: tf.Tensor) -> tf.Tensor:
-    """Cuts one box out of each image and resizes it, bilinearly, pixel centres at half integers.
+def change_colours(pixels: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
+    """Brightness, then saturation, each clipped to 0..255.
 
     Args:
-        images: (batch, size, size, 3).
-        boxes: (batch, 4), as from `crop_boxes`; what lies beyond the edge is black.
-        resolution: scalar int32.
-
-    Returns:
-        float32 of shape (batch, resolution, resolution, 3).
+        pixels: float32 of shape (batch, height, width, 3), from 0 to 255.
+        factors: float32 of shape (batch, 2); 1 changes nothing.
     """
-    size = tf.cast(tf.shape(images)[1], tf.float32)
-    start, stop = boxes[:, :2], boxes[:, 2:]
-    half = (stop - start) * 0.5 / tf.cast(resolution, tf.float32)
-    corners = (tf.concat([start + half, stop - half], axis=1) * size - 0.5) / (size - 1)
-    count = tf.shape(images)[0]
-    return tf.image.crop_and_resize(images, corners, tf.range(count), tf.stack([resolution, resolution]))
+    shape, (brightness, saturation) = tf.shape(pixels), tf.unstack(factors[:, :, None, None], axis=1)
+    flat = tf.clip_by_value(tf.reshape(pixels, (shape[0], -1, 3)) * brightness, 0, 255)
+    mixing = saturation * tf.eye(3) + (1 - saturation) * tf.constant(GREY)[:, None]
+    return tf.reshape(tf.clip_by_value(flat @ mixing, 0, 255), shape)
 
 
 def training_batches(
-    images: ImageSet,
+    images: Images,
     preprocessing: Preprocessing,
     augment: Augment,
     batch: int,
@@ -52,38 +51,64 @@ def training_batches(
     steps: range,
     resolution_of: Callable[[int], int],
     rows: range | None = None,
-) -> tf.data.Dataset:
+    distribute: Callable[[tf.data.Dataset], Iterable[tuple[Any, Any]]] = lambda dataset: dataset,
+) -> Iterator[tuple[Any, Any]]:
     """Augmented batches for consecutive steps, prepared in parallel with their use.
 
     Args:
         images: what to draw from.
         preprocessing: applied last.
         augment: random changes.
-        batch: images per step.
+        batch: images per step, of all workers together.
         seed: of order and augmentation.
         steps: the steps to make batches for.
         resolution_of: resolution of the batch of a step, in pixels.
+        rows: which rows of each batch this worker prepares; None for all.
+        distribute: shares the dataset of these rows out over the replicas of this worker.
 
-    Returns:
-        A dataset of float32 images (batch, resolution, resolution, 3) and int32 labels (batch,).
+    Yields:
+        float32 images (rows, resolution, resolution, 3) and int32 labels (rows,), or what `distribute` makes of them.
+
+    Raises:
+        DataError: an image can no longer be read; names it.
     """
+    mine = slice(0, batch) if rows is None else slice(rows.start, rows.stop)
+    coloured = augment.brightness > 0 or augment.saturation > 0
+    errors: list[DataError] = []
 
     def draw(number: np.ndarray):
         step = int(number)
-        indices = batch_indices(len(images), batch, seed, step)
-        boxes = crop_boxes(augment, batch, np.random.default_rng([*seed, 2, step]))
-        if rows is not None:
-            indices, boxes = indices[rows], boxes[rows]
-        return images.images[indices], images.labels[indices], boxes, np.int32(resolution_of(step))
+        indices = batch_indices(len(images), batch, seed, step)[mine]
+        crops = draw_crops(augment, batch, np.random.default_rng([*seed, 2, step])).take(mine)
+        colours = draw_colours(augment, batch, np.random.default_rng([*seed, 3, step]))[mine] if coloured else ()
+        try:
+            pixels, boxes = images.crops(indices, crops, resolution := resolution_of(step))
+        except DataError as error:
+            errors.append(error)
+            raise
+        return pixels, boxes, np.int32(resolution), images.labels[indices], np.asarray(colours, np.float32)
 
     def prepare(step: tf.Tensor):
-        kinds = [tf.uint8, tf.int32, tf.float32, tf.int32]
-        pixels, labels, boxes, resolution = tf.numpy_function(draw, [step], kinds)
+        kinds = [tf.uint8, tf.float32, tf.int32, tf.int32, tf.float32]
+        pixels, boxes, resolution, labels, colours = tf.numpy_function(draw, [step], kinds)
         pixels.set_shape((None, None, None, 3))
-        labels.set_shape((None,))
         boxes.set_shape((None, 4))
         resolution.set_shape(())
-        return preprocessing(crop_and_resize(pixels, boxes, resolution)), labels
+        labels.set_shape((None,))
+        pixels = tf.cond(
+            tf.shape(boxes)[0] > 0,
+            lambda: crop_and_resize(pixels, boxes, resolution),
+            lambda: tf.cast(pixels, tf.float32),
+        )
+        if coloured:
+            colours.set_shape((None, 2))
+            pixels = change_colours(pixels, colours)
+        return preprocessing(pixels), labels
 
     dataset = tf.data.Dataset.range(steps.start, steps.stop).map(prepare, num_parallel_calls=2, deterministic=True)
-    return dataset.prefetch(2)
+    try:
+        yield from distribute(dataset.prefetch(2))
+    except tf.errors.OpError:
+        if errors:
+            raise errors[0] from None
+        raise

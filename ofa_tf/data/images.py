@@ -1,5 +1,6 @@
-"""Labelled images in memory, and what is done to their pixels before a network sees them."""
+"""Labelled images, and what is done to their pixels before a network sees them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ofa_tf.data.augment import Crops
 from ofa_tf.errors import FormatError
+
+CHUNK = 512  # images that are resized at a time
 
 
 @dataclass(frozen=True)
@@ -35,17 +39,14 @@ class Preprocessing:
         return (tf.cast(pixels, tf.float32) - mean) / std
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Square images of one size with their labels.
+class Images(ABC):
+    """Labelled images, wherever their pixels are.
 
-    Args:
-        images: uint8 of shape (images, size, size, 3); may be a memory map.
+    Attributes:
         labels: int32 of shape (images,); all -1 where the classes are not known.
     """
 
-    images: np.ndarray = field(repr=False)
-    labels: np.ndarray = field(repr=False)
+    labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,31 +56,96 @@ class ImageSet:
         """Whether the classes of the images are known."""
         return bool((self.labels >= 0).all())
 
-    def take(self, indices: np.ndarray) -> "ImageSet":
+    @abstractmethod
+    def take(self, indices: np.ndarray) -> "Images":
         """The images at these indices."""
-        return ImageSet(self.images[indices], self.labels[indices])
 
-    def head(self, n: int) -> "ImageSet":
+    def head(self, n: int) -> "Images":
         """The first n images."""
-        return ImageSet(self.images[:n], self.labels[:n])
+        return self.take(np.arange(min(n, len(self))))
+
+    @abstractmethod
+    def batches(self, size: int, resolution: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Centre squares and labels in order, `size` at a time, the rest last.
+
+        Args:
+            size: images in a batch.
+            resolution: height and width in pixels.
+
+        Yields:
+            uint8 of shape (size, resolution, resolution, 3), and int32 labels (size,).
+        """
+
+    @abstractmethod
+    def crops(self, indices: np.ndarray, crops: Crops, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+        """One crop of each of these images, or what is needed to make it with `crop_and_resize`.
+
+        Returns:
+            Either squares, uint8 of shape (indices, size, size, 3), and the boxes to cut out, float32 of shape
+            (indices, 4); or the crops, uint8 of shape (indices, resolution, resolution, 3), and no boxes.
+        """
 
     def resized(self, resolution: int) -> "ImageSet":
-        """The images at another size, rounded to whole pixel values (bilinear, anti-aliased)."""
-        if resolution == self.images.shape[1]:
-            return self
-        parts = [resize(images, resolution) for images, _ in self.batches(512)]
+        """The centre squares in memory, at this height and width."""
+        parts = [pixels for pixels, _ in self.batches(CHUNK, resolution)]
         return ImageSet(np.concatenate(parts), self.labels)
 
-    def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Images and labels in order, `size` at a time, the rest last."""
-        for start in range(0, len(self), size):
-            yield self.images[start : start + size], self.labels[start : start + size]
+
+@dataclass(frozen=True)
+class ImageSet(Images):
+    """Square images of one size in memory.
+
+    Args:
+        images: uint8 of shape (images, size, size, 3); may be a memory map.
+        labels: int32 of shape (images,); all -1 where the classes are not known.
+    """
+
+    images: np.ndarray = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+
+    def take(self, indices: np.ndarray) -> "ImageSet":
+        return ImageSet(self.images[indices], self.labels[indices])
+
+    def batches(self, size: int, resolution: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        chunk = max(1, CHUNK // size) * size
+        for start in range(0, len(self), chunk):
+            pixels, labels = self.images[start : start + chunk], self.labels[start : start + chunk]
+            if resolution != pixels.shape[1]:
+                pixels = resize(pixels, resolution)
+            for low in range(0, len(labels), size):
+                yield pixels[low : low + size], labels[low : low + size]
+
+    def crops(self, indices: np.ndarray, crops: Crops, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.images[indices], crops.boxes()
+
+    def resized(self, resolution: int) -> "ImageSet":
+        return self if resolution == self.images.shape[1] else super().resized(resolution)
 
 
 def resize(images: np.ndarray, resolution: int) -> np.ndarray:
-    """uint8 images of shape (n, resolution, resolution, 3)."""
-    resized = tf.image.resize(images, (resolution, resolution), antialias=True)
-    return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8).numpy()
+    """uint8 images of shape (n, resolution, resolution, 3), bilinear and anti-aliased."""
+    with tf.device("CPU"):
+        resized = tf.image.resize(images, (resolution, resolution), antialias=True)
+        return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8).numpy()
+
+
+def crop_and_resize(images: Any, boxes: Any, resolution: Any) -> tf.Tensor:
+    """Cuts one box out of each image and resizes it, bilinearly, pixel centres at half integers.
+
+    Args:
+        images: (batch, size, size, 3).
+        boxes: (batch, 4), as from `Crops.boxes`; what lies beyond the edge is black.
+        resolution: height and width of the result, in pixels.
+
+    Returns:
+        float32 of shape (batch, resolution, resolution, 3).
+    """
+    size = tf.cast(tf.shape(images)[1], tf.float32)
+    start, stop = boxes[:, :2], boxes[:, 2:]
+    half = (stop - start) * 0.5 / tf.cast(resolution, tf.float32)
+    corners = (tf.concat([start + half, stop - half], axis=1) * size - 0.5) / (size - 1)
+    count = tf.shape(images)[0]
+    return tf.image.crop_and_resize(images, corners, tf.range(count), tf.stack([resolution, resolution]))
 
 
 @dataclass(frozen=True)
@@ -96,6 +162,6 @@ class Data:
 
     spec: str
     classes: tuple[str, ...]
-    train: ImageSet
-    tune: ImageSet
-    val: ImageSet
+    train: Images
+    tune: Images
+    val: Images

@@ -1,43 +1,52 @@
 """From a data spec, such as `digits` or a folder, to the split data set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ofa_tf.data.folder import decode_all, list_images
-from ofa_tf.data.images import Data, ImageSet, resize
+from ofa_tf.data.arrays import KERAS, load_digits, load_keras
+from ofa_tf.data.encoded import EncodedImageSet, Records
+from ofa_tf.data.folder import list_images
+from ofa_tf.data.held import hold
+from ofa_tf.data.images import Data, Images, ImageSet
+from ofa_tf.data.pack import DOCUMENT, SHARDS, Pack, check_out, open_pack, write_pack
+from ofa_tf.data.shards import find_shards, open_shards, open_tfds
 from ofa_tf.errors import DataError
 from ofa_tf.progress import SILENT, Progress
 
-SOURCES = ("digits",)
+SOURCES = ("digits", *KERAS)
+TFDS = "tfds:"
+FOLDER = "a folder with train/<class>/*.jpg or TFRecord shards"
 TUNE_SHARE, TUNE_MOST = 0.1, 10_000
 SMALLEST_SPLIT = 2
-# For a network that is trained already: batch norm statistics and int8 ranges need this many, and memory that few.
+# For a network that is trained already: batch norm statistics and int8 ranges need this many, and accuracies that few.
 LEAST_IMAGES, GOOD_IMAGES, MOST_IMAGES = 100, 2000, 10_000
+Parts = Mapping[str, tuple[tuple[str, ...], EncodedImageSet]]
 
 
 def load_data(spec: str, size: int, seed: int = 0, cache: Path | None = None, progress: Progress = SILENT) -> Data:
     """Loads and splits a data set.
 
     Args:
-        spec: "digits" (1,797 handwritten digits that come with scikit-learn), or a folder with `train/<class>/` and,
-            optionally, `val/<class>/`; without the latter a tenth of the training images takes its place.
-        size: height and width to hold the images at, in pixels: the largest resolution of the space.
+        spec: one of `SOURCES`, `tfds:NAME`, or a folder: with `train/<class>/` and, optionally, `val/<class>/`, or with
+            TFRecord shards. Without images for validation a tenth of the training images takes their place; of
+            `digits`, a fifth.
+        size: height and width to hold images in memory at, in pixels: the largest resolution of the space.
         seed: of the split. A tenth of the training images (10,000 at most) is held out for the predictor.
-        cache: folder for decoded pixels, or None.
+        cache: folder for decoded pixels and positions in shards, or None.
         progress: told about the work.
 
     Raises:
-        DataError: an unknown spec, or a folder that does not hold usable images.
+        DataError: an unknown spec, or one that does not hold usable images.
+        MissingDependencyError: the spec needs a package that is not installed.
     """
     rng = np.random.default_rng([seed, 0x5117])
-    if spec == "digits":
-        classes, images = _digits(size)
-        train, val = _split(images, len(images) // 5, rng)
-    else:
-        classes, train, held_out = _folder(Path(spec), spec, size, cache, progress)
-        train, val = _split(train, len(train) // 10, rng) if held_out is None else (train, held_out)
+    classes, parts = open_source(spec, cache, progress)
+    images = _hold(spec, parts, size, cache, progress)
+    train = images["train"]
+    n_val = len(train) // (5 if spec == "digits" else 10)
+    train, val = (train, images["val"]) if "val" in images else _split(train, n_val, rng)
     return _finish(spec, classes, train, val, rng)
 
 
@@ -56,36 +65,36 @@ def load_images(
     Where no folder is named after a class, the images have no labels: they do for statistics, not for accuracies.
 
     Args:
-        spec: a folder with `train/<class>/` and, optionally, `val/<class>/`, as for `load_data`.
+        spec: a folder, as for `load_data`.
         classes: names, in the order of the network's outputs.
-        size: height and width to hold the images at, in pixels.
+        size: height and width to hold images in memory at, in pixels.
         seed: of the split.
-        cache: folder for decoded pixels, or None.
-        progress: told about the work, and about images left out: more than 10,000 each are not held in memory.
+        cache: folder for decoded pixels and positions in shards, or None.
+        progress: told about the work, and about images left out: more than 10,000 each are not used.
         aliases: other names of the classes, in the same order; empty for none.
 
     Raises:
         DataError: not such a folder, too few images, or folders of which only some are named after classes.
     """
-    folder, rng = Path(spec), np.random.default_rng([seed, 0x5117])
-    _check_folder(folder, f"There is no folder {spec!r}: name one with train/<class>/*.jpg.")
+    rng = np.random.default_rng([seed, 0x5117])
     labels_of = {_plain(name): label for names in (aliases, classes) for label, name in enumerate(names)}
-    sets = {}
-    for part in ("train", "val") if (folder / "val").is_dir() else ("train",):
-        names, paths, labels = list_images(folder / part, least=1)
+    parts = {}
+    absent = f"There is no folder {spec!r}: name {FOLDER}."
+    for part, (names, encoded) in _require(spec, _open_folder(spec, absent, cache, progress)).items():
         found = [labels_of.get(_plain(name), -1) for name in names]
         if -1 in found and max(found) >= 0:
             raise DataError(
-                f"{folder / part} has the folder {names[found.index(-1)]!r}, which is none of the network's classes, "
+                f"{spec} has in `{part}` the class {names[found.index(-1)]!r}, which is none of the network's classes, "
                 "beside others that are: rename it or take it out."
             )
-        chosen = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), MOST_IMAGES)).astype(np.int64))
-        if len(chosen) < len(paths):
-            progress.note(f"{len(chosen)} of the {len(paths)} images in {folder / part} are used, evenly spread.")
-        images, good = decode_all([paths[index] for index in chosen], size, cache, progress)
-        sets[part] = ImageSet(images, np.array(found, np.int32)[labels[chosen][good]])
-    train = sets["train"]
-    train, val = (train, sets["val"]) if "val" in sets else _split(train, len(train) // 10, rng)
+        chosen = np.unique(np.linspace(0, len(encoded) - 1, min(len(encoded), MOST_IMAGES)).astype(np.int64))
+        if len(chosen) < len(encoded):
+            progress.note(f"{len(chosen)} of the {len(encoded)} images in `{part}` of {spec} are used, evenly spread.")
+        labels = np.array(found, np.int32)[encoded.labels]
+        parts[part] = EncodedImageSet(encoded.records, labels).take(chosen)
+    images = _hold(spec, parts, size, cache, progress)
+    train = images["train"]
+    train, val = (train, images["val"]) if "val" in images else _split(train, len(train) // 10, rng)
     data = _finish(spec, tuple(classes), train, val, rng)
     if len(data.train) < LEAST_IMAGES:
         raise DataError(
@@ -93,17 +102,104 @@ def load_images(
             f"and {GOOD_IMAGES} are better."
         )
     if not train.labelled:
-        progress.note(f"No folder in {folder / 'train'} is named after a class: its images are used without labels.")
+        progress.note(f"No training class in {spec} has the name of a class: its images are used without labels.")
     if len(data.train) < GOOD_IMAGES * 0.8:
         progress.note(f"{spec} has {len(data.train)} training images; {GOOD_IMAGES} give better batch norm statistics.")
     return data
+
+
+def pack(
+    spec: str,
+    out: str | Path,
+    shards: int = SHARDS,
+    size: int | None = None,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Pack:
+    """Packs a data set into TFRecord shards, from which it opens at once.
+
+    Args:
+        spec: as for `load_data`.
+        out: the folder to write.
+        shards: files of each part.
+        size: larger images become JPEGs whose shorter side is this long, in pixels; None keeps every file as it is.
+        force: whether a packed data set that is already there may be replaced.
+        progress: told about the work, and about images left out.
+
+    Raises:
+        DataError: the data set cannot be read, the folder exists, or the disk is full.
+    """
+    check_out(Path(out), force)
+    classes, parts = open_source(spec, None, progress)
+    return write_pack(classes, parts, Path(out), shards, size, progress)
+
+
+def open_source(spec: str, cache: Path | None, progress: Progress) -> tuple[tuple[str, ...], dict[str, Images]]:
+    """Classes of a data set and the images of its parts: `train` and, if it has such, `val`.
+
+    Raises:
+        DataError: an unknown spec, or one that does not hold usable images.
+        MissingDependencyError: the spec needs a package that is not installed.
+    """
+    if spec == "digits":
+        classes, images = load_digits()
+        return classes, {"train": images}
+    if spec in KERAS:
+        classes, train, test = load_keras(spec)
+        return classes, {"train": train, "val": test}
+    absent = f"There is no data set {spec!r}: give one of {list(SOURCES)}, {TFDS}NAME, or {FOLDER}."
+    parts = (
+        open_tfds(spec.removeprefix(TFDS), cache, progress)
+        if spec.startswith(TFDS)
+        else _open_folder(spec, absent, cache, progress)
+    )
+    classes = _require(spec, parts)["train"][0]
+    if len(classes) < 2:
+        raise DataError(f"{spec} has only the class {classes[0]!r}; a classifier needs at least two.")
+    merged: dict[str, Images] = {}
+    for part, (names, encoded) in parts.items():
+        unknown = sorted(set(names) - set(classes))
+        if unknown:
+            raise DataError(f"{spec} has in `{part}` the class {unknown[0]!r}, which `train` does not have.")
+        lookup = np.array([classes.index(name) for name in names], np.int32)
+        merged[part] = EncodedImageSet(encoded.records, lookup[encoded.labels])
+    return classes, merged
+
+
+def _open_folder(spec: str, absent: str, cache: Path | None, progress: Progress) -> Parts:
+    folder = Path(spec)
+    if not folder.is_dir():
+        raise DataError(absent)
+    if (folder / DOCUMENT).exists():
+        return open_pack(folder)
+    if find_shards(folder):
+        return open_shards(folder, cache, progress)
+    if not (folder / "train").is_dir():
+        raise DataError(f"{folder} has no folder `train`: it must hold train/<class>/*.jpg and, optionally, val/.")
+    parts = {}
+    for part in ("train", "val") if (folder / "val").is_dir() else ("train",):
+        names, paths, labels = list_images(folder / part)
+        parts[part] = names, EncodedImageSet(Records.of_files(paths), labels)
+    return parts
+
+
+def _hold(
+    spec: str, parts: Mapping[str, Images], size: int, cache: Path | None, progress: Progress
+) -> dict[str, Images]:
+    encoded = {part: images for part, images in parts.items() if isinstance(images, EncodedImageSet)}
+    held: dict[str, Images] = dict(zip(encoded, hold(list(encoded.values()), size, cache, progress), strict=True))
+    for part, images in parts.items():
+        if isinstance(images, ImageSet):
+            # Arrays are small enough as they are; digits were enlarged from the first version on, and trainings go on.
+            held[part] = images.resized(size if spec == "digits" else min(size, images.images.shape[1]))
+    return held
 
 
 def _plain(name: str) -> str:
     return name.replace("_", " ").casefold()
 
 
-def _finish(spec: str, classes: tuple[str, ...], train: ImageSet, val: ImageSet, rng: np.random.Generator) -> Data:
+def _finish(spec: str, classes: tuple[str, ...], train: Images, val: Images, rng: np.random.Generator) -> Data:
     train, tune = _split(train, min(TUNE_MOST, int(len(train) * TUNE_SHARE)), rng)
     for name, part in (("training", train), ("validation", val), ("held-out", tune)):
         if len(part) < SMALLEST_SPLIT:
@@ -111,43 +207,13 @@ def _finish(spec: str, classes: tuple[str, ...], train: ImageSet, val: ImageSet,
     return Data(spec, classes, train, tune, val)
 
 
-def _split(images: ImageSet, n_second: int, rng: np.random.Generator) -> tuple[ImageSet, ImageSet]:
+def _split(images: Images, n_second: int, rng: np.random.Generator) -> tuple[Images, Images]:
     order = rng.permutation(len(images))
     return images.take(np.sort(order[n_second:])), images.take(np.sort(order[:n_second]))
 
 
-def _digits(size: int) -> tuple[tuple[str, ...], ImageSet]:
-    from sklearn.datasets import load_digits  # 1 s to import, and needed for this data set alone
-
-    digits = load_digits()
-    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    images = resize(np.repeat(pixels[..., None], 3, axis=3), size)
-    return tuple(str(name) for name in digits.target_names), ImageSet(images, digits.target.astype(np.int32))
-
-
-def _folder(
-    folder: Path, spec: str, size: int, cache: Path | None, progress: Progress
-) -> tuple[tuple[str, ...], ImageSet, ImageSet | None]:
-    absent = f"There is no data set {spec!r}: give one of {list(SOURCES)} or a folder with train/<class>/*.jpg."
-    _check_folder(folder, absent)
-    classes, paths, labels = list_images(folder / "train")
-    parts = [(paths, labels)]
-    if (folder / "val").is_dir():
-        val_classes, val_paths, val_labels = list_images(folder / "val")
-        unknown = sorted(set(val_classes) - set(classes))
-        if unknown:
-            raise DataError(f"{folder / 'val'} has the class {unknown[0]!r}, which `train` does not have.")
-        lookup = np.array([classes.index(name) for name in val_classes], np.int32)
-        parts.append((val_paths, lookup[val_labels]))
-    sets = []
-    for part_paths, part_labels in parts:
-        images, good = decode_all(part_paths, size, cache, progress)
-        sets.append(ImageSet(images, part_labels[good]))
-    return classes, sets[0], sets[1] if len(sets) > 1 else None
-
-
-def _check_folder(folder: Path, absent: str) -> None:
-    if not folder.is_dir():
-        raise DataError(absent)
-    if not (folder / "train").is_dir():
-        raise DataError(f"{folder} has no folder `train`: it must hold train/<class>/*.jpg and, optionally, val/.")
+def _require(spec: str, parts: Parts) -> Parts:
+    for part, (_, images) in parts.items():
+        if len(images) < SMALLEST_SPLIT:
+            raise DataError(f"{spec} has {len(images)} images in `{part}`; at least {SMALLEST_SPLIT} are needed.")
+    return parts

@@ -1,9 +1,7 @@
 """An export: a folder with the file, its labels, its arch and the truth about it; whole or not there at all."""
 
 import hashlib
-import os
 import platform
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,7 +10,7 @@ from typing import Any
 
 from ofa_tf._version import VERSION
 from ofa_tf.errors import ExportError
-from ofa_tf.jsonio import temporary_path, write_bytes, write_json
+from ofa_tf.jsonio import replacing_folder, restore_folder, write_bytes, write_json
 from ofa_tf.space import Arch
 
 
@@ -93,28 +91,13 @@ def write_export(
     Raises:
         ExportError: the folder exists and `force` is not given, or it is not an export.
     """
-    temporary, old = temporary_path(folder), folder.with_name(f".{folder.name}.old")
-    if old.exists():  # a process was killed while it replaced the folder
-        shutil.rmtree(old) if folder.exists() else os.rename(old, folder)
+    restore_folder(folder)
     check_folder(folder, force)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        temporary.mkdir()
+    with replacing_folder(folder) as temporary:
         write_bytes(temporary / "model.tflite", content)
         write_bytes(temporary / "labels.txt", "".join(f"{name}\n" for name in classes).encode())
         write_json(temporary / "arch.json", arch.to_document())
         write_json(temporary / "manifest.json", {**manifest.__dict__, "versions": versions()})
-        if folder.exists():
-            os.rename(folder, old)
-        os.rename(temporary, folder)
-    except BaseException as error:
-        if old.exists() and not folder.exists():
-            os.rename(old, folder)
-        shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, OSError):
-            error.filename = str(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def check_folder(folder: Path, force: bool) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ofa_tf.data import ImageSet, Preprocessing
+from ofa_tf.data import Images, Preprocessing
 from ofa_tf.errors import ExportError
 
 
@@ -78,10 +78,10 @@ class ModelFile:
         scale, zero_point = self._input["quantization"]
         return {"scale": float(scale), "zero_point": int(zero_point)} if scale else None
 
-    def logits(self, images: ImageSet, preprocessing: Preprocessing) -> np.ndarray:
+    def logits(self, images: Images, preprocessing: Preprocessing) -> np.ndarray:
         """Outputs for images, as floats: shape (images, classes). Quantisation parameters are honoured."""
         outputs = []
-        for pixels, _ in images.resized(self.resolution).batches(1):
+        for pixels, _ in images.batches(1, self.resolution):
             self._interpreter.set_tensor(self._input["index"], self._quantise(preprocessing(pixels).numpy()))
             self._interpreter.invoke()
             outputs.append(self._dequantise(self._interpreter.get_tensor(self._output["index"])))

@@ -61,8 +61,8 @@ class Cluster:
         if rest or not share or share % micro_batch:
             unit = (recipe.micro_batch or 1) * self.n_replicas
             raise FormatError(
-                f"Recipe: `batch` (={recipe.batch}) must be a multiple of {unit}: there are {self.n_replicas} replicas, "
-                f"and each computes {recipe.micro_batch or 'a part of the'} images at a time."
+                f"Recipe: `batch` (={recipe.batch}) must be a multiple of {unit}, for {self.n_replicas} replicas"
+                + (f" that compute {recipe.micro_batch} images at a time." if recipe.micro_batch else ".")
             )
         return share, micro_batch
 

@@ -166,10 +166,10 @@ class Trainer:
         self.cluster.require_same(step, "the step to go on with")
         return step
 
-    def _batches(self, recipe: Recipe, layout: list[Span], seed: tuple[int, ...], steps: range) -> Any:
+    def _batches(self, recipe: Recipe, layout: list[Span], seed: tuple[int, ...], steps: range) -> Iterator:
         """The images and labels of the steps, shared out over the replicas."""
         space = self.config.space
-        dataset = training_batches(
+        return training_batches(
             self.data.train,
             self.config.preprocessing,
             recipe.augment,
@@ -178,8 +178,8 @@ class Trainer:
             steps,
             lambda number: plan_step(space, span_of(layout, number), seed, number).resolution,
             self.cluster.rows(recipe),
+            self.cluster.distribute,
         )
-        return self.cluster.distribute(dataset)
 
     @contextlib.contextmanager
     def _watch(self, stage: str, recipe: Recipe) -> Iterator[Watch | None]:

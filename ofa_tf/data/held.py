@@ -1,0 +1,176 @@
+"""Which images are held in memory, decoded once and cached, and which stay encoded."""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ofa_tf.data.decode import check, decode_square
+from ofa_tf.data.encoded import EncodedImageSet, in_order
+from ofa_tf.data.images import Images, ImageSet
+from ofa_tf.errors import DataError, FormatError
+from ofa_tf.jsonio import replacing
+from ofa_tf.progress import SILENT, Progress
+from ofa_tf.quiet import quiet
+
+MEMORY_BYTES = 1 << 30  # of decoded pixels, at most
+MAX_BROKEN_SHARE = 0.01
+
+
+def hold(
+    parts: Sequence[EncodedImageSet], size: int, cache: Path | None, progress: Progress = SILENT
+) -> Sequence[Images]:
+    """Decodes all parts of a data set into memory, or none of them if that takes more than 1 GiB.
+
+    Args:
+        parts: the encoded images.
+        size: height and width to hold images at, in pixels.
+        cache: folder for what was found out, or None.
+        progress: told about the work, and about images left out.
+
+    Raises:
+        DataError: more than 1 % of a part's images cannot be read; names the first.
+    """
+    n_bytes = sum(map(len, parts)) * size * size * 3
+    if n_bytes <= MEMORY_BYTES:
+        return [decode_all(part, size, cache, progress) for part in parts]
+    progress.note(
+        f"The images are decoded at each use: at {size} px they would take {n_bytes / (1 << 30):.1f} GiB of memory."
+    )
+    return [check_all(part, cache, progress) for part in parts]
+
+
+def decode_all(images: EncodedImageSet, size: int, cache: Path | None = None, progress: Progress = SILENT) -> ImageSet:
+    """Decodes images in parallel; those that cannot be read are named and left out.
+
+    Args:
+        images: the encoded images.
+        size: height and width of the result, in pixels.
+        cache: folder to keep the decoded pixels in, or None; a later call with the same files reads them from there.
+        progress: told about the work, and about files left out.
+
+    Raises:
+        DataError: more than 1 % of the files cannot be read; names the first.
+    """
+    cached = _cached(images, str(size), cache)
+    n = len(images)
+    if cached is not None and cached.exists():
+        with contextlib.suppress(FormatError):
+            kept = read_arrays(cached, {"images": (np.uint8, (None, size, size, 3)), "good": (np.bool_, (n,))})
+            if len(kept["images"]) == kept["good"].sum():
+                note_skipped(int((~kept["good"]).sum()), n, progress)
+                return ImageSet(kept["images"], images.labels[kept["good"]])
+    pixels = np.empty((n, size, size, 3), np.uint8)
+
+    def work(index: int) -> None:
+        pixels[index] = decode_square(images.records.read(index), size, images.records.name(index))
+
+    good = _find_good(work, n, "reading images", progress)
+    pixels = pixels if good.all() else pixels[good]
+    if cached is not None:
+        write_arrays(cached, {"images": pixels, "good": good})
+    return ImageSet(pixels, images.labels[good])
+
+
+def check_all(images: EncodedImageSet, cache: Path | None = None, progress: Progress = SILENT) -> EncodedImageSet:
+    """Leaves out the images that cannot be decoded; arguments and errors as for `decode_all`."""
+    if images.records.checked:
+        return images
+    cached = _cached(images, "check", cache)
+    n = len(images)
+    if cached is not None and cached.exists():
+        with contextlib.suppress(FormatError):
+            good = read_arrays(cached, {"good": (np.bool_, (n,))})["good"]
+            note_skipped(int((~good).sum()), n, progress)
+            return images.take(np.flatnonzero(good))
+
+    def work(index: int) -> None:
+        check(images.records.read(index), images.records.name(index))
+
+    good = _find_good(work, n, "checking images", progress)
+    if cached is not None:
+        write_arrays(cached, {"good": good})
+    return images.take(np.flatnonzero(good))
+
+
+def _find_good(work: Callable[[int], None], n: int, title: str, progress: Progress) -> np.ndarray:
+    """Which numbers below n the work does not raise a DataError for: bool of shape (n,)."""
+    broken: list[str] = []
+    good = np.ones(n, bool)
+
+    def attempt(index: int) -> str | None:
+        try:
+            work(index)
+        except DataError as error:
+            return str(error)
+        return None
+
+    with quiet(), progress.task(title, n, "images") as advance:
+        for index, message in enumerate(in_order(attempt, range(n))):
+            if message is not None:
+                good[index] = False
+                broken.append(message)
+            advance(1)
+    refuse_many(broken, n)
+    for message in broken[:5]:
+        progress.note(f"Skipped: {message}")
+    note_skipped(len(broken), n, progress)
+    return good
+
+
+def refuse_many(broken: Sequence[str], n: int) -> None:
+    """Refuses a set of n images of which more than 1 % are broken.
+
+    Raises:
+        DataError: says how many, and what is wrong with the first.
+    """
+    if len(broken) > MAX_BROKEN_SHARE * n:
+        share = len(broken) / n
+        raise DataError(f"{len(broken)} of {n} images ({share:.1%}) cannot be read, the first: {broken[0]}")
+
+
+def note_skipped(n_broken: int, n: int, progress: Progress) -> None:
+    """Says how many images were left out, if any."""
+    if n_broken:
+        progress.note(f"{n_broken} of {n} images cannot be read and were skipped.")
+
+
+def _cached(images: EncodedImageSet, what: str, cache: Path | None) -> Path | None:
+    if cache is None:
+        return None
+    stamp = hashlib.sha256(f"{what}\n".encode() + images.records.stamp())
+    return cache / f"{stamp.hexdigest()[:32]}.npz"
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays to a file, whole or not at all; makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def read_arrays(path: Path, wanted: Mapping[str, tuple[type, tuple[int | None, ...]]]) -> dict[str, np.ndarray]:
+    """Reads arrays from a file.
+
+    Args:
+        path: the file.
+        wanted: element type and shape of each; None is any length.
+
+    Raises:
+        FormatError: the file is absent or damaged, or its arrays are others.
+    """
+    arrays = {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for name in wanted:
+                arrays[name] = file[name]
+    except Exception as error:  # NumPy and zipfile raise some ten kinds for broken files
+        raise FormatError(f"{path} is damaged: {error}.") from error
+    for name, (kind, shape) in wanted.items():
+        array = arrays[name]
+        fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
+        if array.dtype != kind or not fits:
+            raise FormatError(f"{path} is damaged: `{name}` is {array.dtype} of shape {array.shape}.")
+    return arrays

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
-from typing import Any
 
 import numpy as np
 import tensorflow as tf

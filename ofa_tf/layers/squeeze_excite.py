@@ -15,8 +15,8 @@ class ElasticSqueezeExcite(keras.layers.Layer):
         squeeze: the most channels of the squeeze.
 
     Input and output shape: `(batch, height, width, n)` with n at most `channels`; `active_squeeze` of the call says how
-    many of the squeeze's channels are used, `squeeze_mask`, of shape `(squeeze,)`, says it without changing a shape; `n`
-    is read off the input where the graph knows it.
+    many of the squeeze's channels are used, `squeeze_mask`, of shape `(squeeze,)`, says it without changing a shape;
+    `n` is read off the input where the graph knows it.
     """
 
     def __init__(self, channels: int, squeeze: int, **kwargs):

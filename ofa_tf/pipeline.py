@@ -31,9 +31,10 @@ from ofa_tf.search import Budget, search
 from ofa_tf.space import Arch
 from ofa_tf.subnet import extract
 from ofa_tf.supernet import Supernet
+from ofa_tf.training import checkpoint
 from ofa_tf.training.cluster import Cluster, make_cluster
 from ofa_tf.training.estimate import Estimate, estimate
-from ofa_tf.training.ledger import StageRecord
+from ofa_tf.training.ledger import Ledger, StageRecord
 from ofa_tf.training.recipe import STAGES
 from ofa_tf.training.trainer import Trainer, load_stage
 from ofa_tf.workdir import Config
@@ -116,6 +117,8 @@ def _prepare(
             shutil.rmtree(workdir.checkpoints(name), ignore_errors=True)
             shutil.rmtree(workdir.logs / name, ignore_errors=True)
             ledger.forget((name,))
+    if cluster.chief:
+        _reopen_damaged(project, ledger, wanted)
     missing = [name for name in wanted if not ledger.done(name)]
     for name in set(named) & set(missing):
         begun = ledger.stages.get(name)
@@ -132,6 +135,20 @@ def _prepare(
         project.progress.note("The accuracies and the predictor of the weights so far are removed.")
         shutil.rmtree(workdir.accuracy)
     return missing
+
+
+def _reopen_damaged(project: Project, ledger: Ledger, wanted: Sequence[str]) -> None:
+    """Lets stages whose last checkpoint is damaged, and is needed, go on from the one before."""
+    missing = [name for name in wanted if not ledger.done(name)]
+    needed = {STAGES[0], STAGES[STAGES.index(missing[0]) - 1]} if missing else {wanted[-1]}
+    for name in STAGES:
+        if name in needed and ledger.done(name):
+            record = ledger.stages[name]
+            try:
+                checkpoint.read(checkpoint.checkpoint_path(project.workdir.checkpoints(name), record.steps))
+            except FormatError as error:
+                project.progress.note(f"{error} Stage `{name}` goes on from the checkpoint before.")
+                ledger.record(name, dataclasses.replace(record, state="running", metrics={}))
 
 
 def estimate_training(

@@ -216,7 +216,7 @@ def test_a_damaged_predictor_or_checkpoint_is_named(ofa, workdir, damage):
     assert_refused(ofa(*SEARCH), "predictor.npz", "`ofa-tf predictor fit`")
     (checkpoint,) = (workdir / "checkpoints" / "width").iterdir()
     damage(checkpoint)
-    assert_refused(ofa("predictor", "fit", "--workdir", workdir), str(checkpoint), "--stage width --restart")
+    assert_refused(ofa("predictor", "fit", "--workdir", workdir), str(checkpoint), "`ofa-tf train --stage width`")
 
 
 @pytest.mark.parametrize("line", ["[1]", '{"accuracy": 2.0}', "{}", "null", '{"accuracy": "x"}', "\udcff"])

@@ -45,17 +45,26 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(path.stem[5:]) for path in folder.glob("step-*.npz") if path.stem[5:].isdigit())
 
 
+def read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint, by name.
+
+    Raises:
+        FormatError: the file is damaged, or not there.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # NumPy and zipfile raise some ten kinds for broken files
+        raise FormatError(f"{path} is damaged: {error}.") from error
+
+
 def load(path: Path, variables: Mapping[str, Any]) -> None:
     """Reads a checkpoint into variables; all of them or none.
 
     Raises:
         FormatError: the file is damaged, or of another network; names the variable.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in variables if name in file.files}
-    except Exception as error:  # NumPy and zipfile raise some ten kinds for broken files
-        raise FormatError(f"{path} is damaged: {error}.") from error
+    arrays = read(path)
     for name, variable in variables.items():
         if name not in arrays:
             raise FormatError(f"{path} is of another network: it lacks {name}.")

@@ -220,8 +220,8 @@ class Trainer:
             first = ", ".join(map(str, batch_indices(len(self.data.train), recipe.batch, seed, step)[:3]))
             raise TrainingError(
                 f"The loss of stage `{stage}` is not a number at step {step}, arch {arch}, the batch of {recipe.batch} "
-                f"training images with the numbers {first}, …: lower the learning rate (--lr); the last checkpoint is "
-                "kept."
+                f"training images with the numbers {first}, …: train the stage again at a lower learning rate "
+                "(--restart --lr X); the last checkpoint is kept."
             )
         if watch is not None:
             watch.step(step, plan.codes, losses, learning_rate)
@@ -278,4 +278,4 @@ def load_stage(workdir: Workdir, stage: str, supernet: Supernet) -> None:
     try:
         checkpoint.load(checkpoint.checkpoint_path(folder, final), weights_of(supernet))
     except ValueError as error:
-        raise WorkdirError(f"{error} Train the stage again: `ofa-tf train --stage {stage} --restart`.") from None
+        raise WorkdirError(f"{error} Train its last steps again: `ofa-tf train --stage {stage}`.") from None

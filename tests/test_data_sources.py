@@ -1,6 +1,7 @@
 """Data sets by name: keras.datasets, Debian's Fashion-MNIST, tensorflow-datasets, and shards of other programs."""
 
 import gzip
+import os
 import struct
 import sys
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from image_files import identities, pixels
 
 from ofa_tf.data import EncodedImageSet, load_data, load_images, pack
-from ofa_tf.data.arrays import KERAS, read_idx
+from ofa_tf.data.arrays import DEBIAN_FASHION_MNIST, KERAS, read_idx
 from ofa_tf.data.decode import encode
 from ofa_tf.data.encoded import Records
 from ofa_tf.data.shards import open_shards, open_tfds
@@ -92,6 +93,16 @@ def test_debians_files_are_taken_first(debian):
     (debian / "t10k-labels-idx1-ubyte.gz").write_bytes(idx(np.zeros(29, np.uint8)))
     with pytest.raises(DataError, match="do not belong together"):
         load_data("fashion_mnist", 32)
+
+
+@pytest.mark.skipif(
+    not DEBIAN_FASHION_MNIST.is_dir() and "CI" not in os.environ, reason="needs Debian's package dataset-fashion-mnist"
+)
+def test_the_real_fashion_mnist_is_found():
+    data = load_data("fashion_mnist", 32)
+    assert [len(part) for part in (data.train, data.tune, data.val)] == [54_000, 6_000, 10_000]
+    assert np.bincount(data.val.labels).tolist() == [1000] * 10
+    assert 70 < data.train.images.mean() < 76
 
 
 @pytest.mark.parametrize(

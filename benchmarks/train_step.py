@@ -6,10 +6,12 @@ Figures, all of the 20-block `mobilenet_v3` space with 1,000 classes unless anot
 `elastic_over_static_median`, `elastic_over_static_max`: time of one subnet's forward and backward pass with its
 gradients accumulated, in the graph of all archs over that of a plain Keras model of the same arch in a `tf.function`
 of its own; largest, smallest and two random archs at 32 px, batch 128 and at 128 px, batch 32; medians of interleaved
-rounds. `first_step_s`: the first step with teacher, subnet and update at 128 px, batch 32, in a fresh process, all
-three functions traced and optimised. `traces` over the steps of several archs and resolutions. `memory_over_static`:
-peak memory of steps (128 px, batch 32, largest arch among them) over that of the plain largest network's, each in a
-process of its own and without what TensorFlow takes by itself. `images_per_s_32px` (`tiny` space, batch 128) and
+rounds. `elastic_over_fixed_median`, `elastic_over_fixed_max`: the same over the supernet's own layers with the arch
+fixed in the graph, a fairer measure of what elasticity costs: Keras's batch norm is slower than a fused one.
+`first_step_s`: the first step with teacher, subnet and update at 128 px, batch 32, in a fresh process, all three
+functions traced and optimised. `traces` over the steps of several archs and resolutions. `memory_over_static`: peak
+memory of steps (128 px, batch 32, largest arch among them) over that of the plain largest network's, each in a process
+of its own and without what TensorFlow takes by itself. `images_per_s_32px` (`tiny` space, batch 128) and
 `images_per_s_128px` (batch 32): images a second of the stage `kernel`. `input_over_training_…`: images a second of the
 input pipeline alone, 45,000 images of 32 px in memory and 256 px JPEGs decoded on demand, over those of training.
 """
@@ -60,64 +62,85 @@ def make_batch(size: int, batch: int, n_classes: int):
     return images, tf.random.stateless_uniform((batch,), (1, size), 0, n_classes, tf.int32)
 
 
-def make_static(space, arch, size: int, batch: int, n_classes: int) -> Callable:
-    """Forward and backward pass of a plain Keras model of one arch, gradients accumulated."""
+def compiled(model: Callable, weights: list, size: int, batch: int, n_classes: int) -> Callable:
+    """Forward and backward pass of one network, gradients accumulated, in a function of its own."""
     import tensorflow as tf
 
-    from ofa_tf.subnet import build_subnet
     from ofa_tf.training.losses import distillation_loss
 
-    model = build_subnet(space, replace(arch, resolution=size), n_classes)
-    weights = [weight.value for weight in model.trainable_weights]
     totals = [tf.Variable(tf.zeros_like(weight), trainable=False) for weight in weights]
-    soft = tf.zeros((batch, n_classes))
+    soft, one, zero = tf.zeros((batch, n_classes)), tf.constant(1.0), tf.constant(0.0)
+    signature = [tf.TensorSpec((batch, size, size, 3)), tf.TensorSpec((batch,), tf.int32)]
 
-    @tf.function(
-        input_signature=[tf.TensorSpec((batch, size, size, 3)), tf.TensorSpec((batch,), tf.int32)], autograph=False
-    )
+    @tf.function(input_signature=signature, autograph=False)
     def accumulate(images, labels):
         with tf.GradientTape() as tape:
-            loss = distillation_loss(
-                model(images, training=True), labels, soft, tf.constant(1.0), tf.constant(0.0), 0.1
-            )
+            loss = distillation_loss(model(images), labels, soft, one, zero, 0.1)
         for total, gradient in zip(totals, tape.gradient(loss, weights), strict=True):
-            total.assign_add(gradient)
+            if gradient is not None:
+                total.assign_add(gradient)
         return loss
 
     return accumulate
 
 
+def make_static(space, arch, size: int, batch: int, n_classes: int) -> Callable:
+    """A plain Keras model of one arch."""
+    from ofa_tf.subnet import build_subnet
+
+    model = build_subnet(space, replace(arch, resolution=size), n_classes)
+    weights = [weight.value for weight in model.trainable_weights]
+    return compiled(lambda images: model(images, training=True), weights, size, batch, n_classes)
+
+
+def make_fixed(supernet, arch, size: int, batch: int, n_classes: int) -> Callable:
+    """The supernet's layers with one arch for good."""
+    code = tuple(int(gene) for gene in supernet.space.encode(arch))
+    weights = [weight.value for weight in supernet.trainable_weights]
+    return compiled(lambda images: supernet(images, code=code, training=True), weights, size, batch, n_classes)
+
+
 def elastic_over_static(rounds: int) -> dict[str, float]:
-    """The same archs in both graphs, in turns."""
+    """The same archs in all three graphs, in turns."""
     import numpy as np
 
     space, step = make_step("mobilenet_v3", CLASSES)
     random = space.decode(space.sample(np.random.default_rng(0), 4))
-    ratios = []
+    ratios: dict[str, list[float]] = {"static": [], "fixed": []}
     for (size, batch), others in zip(SIZES, (random[:2], random[2:]), strict=True):
         images, labels = make_batch(size, batch, CLASSES)
-        pairs = []
-        for arch in (space.largest(), space.smallest(), *others):
-            static, code = make_static(space, arch, size, batch, CLASSES), space.encode(arch)
+        archs = {"largest": space.largest(), "smallest": space.smallest(), "random 1": others[0], "random 2": others[1]}
+        functions = {}
+        for name, arch in archs.items():
+            code = space.encode(arch)
+            static = make_static(space, arch, size, batch, CLASSES)
+            fixed = make_fixed(step.supernet, arch, size, batch, CLASSES)
 
             def elastic(code=code, images=images, labels=labels, batch=batch):
                 step.accumulate(images, labels, 0, batch, code, 1.0, 0.0, 1.0, False, 0, 0)
                 return step.losses.numpy()
 
-            def plain(static=static, images=images, labels=labels):
-                return static(images, labels).numpy()
-
-            pairs.append((elastic, plain, [], []))
-        for number in range(rounds + 1):
-            for elastic, plain, elastic_s, static_s in pairs:
-                found = seconds(elastic), seconds(plain)
-                if number:  # the first traces and warms up
-                    elastic_s.append(found[0])
-                    static_s.append(found[1])
-        for (_, _, elastic_s, static_s), name in zip(pairs, ("largest", "smallest", "random", "random"), strict=True):
-            ratios.append(statistics.median(elastic_s) / statistics.median(static_s))
-            print(f"  {size} px, {name}: {ratios[-1]:.3f} of {statistics.median(static_s):.3f} s", file=sys.stderr)
-    return {"elastic_over_static_median": statistics.median(ratios), "elastic_over_static_max": max(ratios)}
+            functions[name, "elastic"] = elastic
+            functions[name, "static"] = lambda f=static, x=images, y=labels: f(x, y).numpy()
+            functions[name, "fixed"] = lambda f=fixed, x=images, y=labels: f(x, y).numpy()
+        for function in functions.values():  # traces and warms up
+            function()
+        times = {key: [] for key in functions}
+        for _ in range(rounds):
+            for key, function in functions.items():
+                times[key].append(seconds(function))
+        medians = {key: statistics.median(values) for key, values in times.items()}
+        for name in archs:
+            for kind, found in ratios.items():
+                found.append(medians[name, "elastic"] / medians[name, kind])
+            plain, own = ratios["static"][-1], ratios["fixed"][-1]
+            said = f"{plain:.3f} of a plain network's, {own:.3f} of the same layers with the arch fixed"
+            print(f"  {size} px, {name}: {medians[name, 'elastic']:.3f} s, {said}", file=sys.stderr)
+    return {
+        f"elastic_over_{kind}_{name}": function(found)
+        for kind, found in ratios.items()
+        for name, function in (("median", statistics.median), ("max", max))
+    }
 
 
 def first_step() -> dict[str, float]:

@@ -20,9 +20,7 @@ ENDS = ("smallest", "random1", "random2", "random3", "random4", "largest")
 @click.option(
     "--stage",
     type=click.Choice(["full", "kernel", "depth", "width", "all"]),
-    default="all",
-    show_default=True,
-    help="Stage of progressive shrinking; missing earlier ones are trained first.",
+    help="Stage of progressive shrinking; missing earlier ones are trained first.  [default: all]",
 )
 @workdir_option()
 @click.option("--data", metavar="SPEC", help="A data set by name, `tfds:NAME`, or a folder.  [default: digits]")
@@ -44,17 +42,22 @@ ENDS = ("smallest", "random1", "random2", "random3", "random4", "largest")
 @json_option
 def command(stage, workdir, data, space, recipe, seed, epochs, batch, lr, strategy, dry_run, restart, as_json):
     """Train the supernet by progressive shrinking."""
+    if restart and stage is None:
+        raise click.UsageError("--restart needs --stage: name the stage to train anew, or `--stage all`.")
+    stage = stage or "all"
     given = {"epochs": epochs, "batch": batch, "base_lr": lr}
     overrides = {name: value for name, value in given.items() if value is not None}
     with library() as progress:
-        from ofa_tf.pipeline import estimate_training, train
         from ofa_tf.project import open_project
+        from ofa_tf.stages import estimate_training, train
         from ofa_tf.training.cluster import make_cluster
 
-        cluster = make_cluster(strategy)
+        cluster = make_cluster(strategy, progress)
         choices = {"space": space, "data": data, "recipe": recipe, "seed": seed}
         if dry_run:
-            _print_estimate(estimate_training(workdir, stage, overrides, cluster, progress, **choices), as_json)
+            _print_estimate(
+                estimate_training(workdir, stage, restart, overrides, cluster, progress, **choices), as_json
+            )
             return
         project = cluster.chief_first(lambda: open_project(workdir, **choices, progress=progress))
         training = train(project, stage, restart, overrides, cluster)

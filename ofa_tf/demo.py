@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from ofa_tf.accuracy.fit import JOURNAL, read_journal
-from ofa_tf.pipeline import Export, export, find_with, fit, make_evaluator, measure_table, train
+from ofa_tf.pipeline import Export, export, find_with, fit, make_evaluator, measure_table
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project import open_project
 from ofa_tf.report.plot import Points, plot_front
 from ofa_tf.search import pareto
+from ofa_tf.stages import train
 
 # Where between the fastest subnet and the slowest the three budgets lie, on a logarithmic scale.
 BUDGETS = (0.25, 0.55, 0.9)

@@ -13,6 +13,10 @@ class FormatError(OfaError, ValueError):
     """A file that is not what its format says: wrong schema, unknown or missing keys, wrong types."""
 
 
+class DamagedError(FormatError):
+    """A file that is cut short or altered."""
+
+
 class DataError(OfaError):
     """Images or labels that cannot be used."""
 

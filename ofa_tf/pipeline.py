@@ -1,12 +1,9 @@
-"""The main job, step by step: train, measure, predict, search, export. Each command is one of these functions."""
+"""The main job after training: predict, measure, search, export. Each command is one of these functions."""
 
 import dataclasses
-import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,158 +22,17 @@ from ofa_tf.latency.device import Workload
 from ofa_tf.latency.measure import STATISTIC, build_table
 from ofa_tf.latency.store import find_table, table_name
 from ofa_tf.latency.table import LatencyTable
-from ofa_tf.progress import SILENT, Progress
-from ofa_tf.project import Project, open_project
+from ofa_tf.project import Project
 from ofa_tf.search import Budget, search
 from ofa_tf.space import Arch
 from ofa_tf.subnet import extract
 from ofa_tf.supernet import Supernet
-from ofa_tf.training import checkpoint
-from ofa_tf.training.cluster import Cluster, make_cluster
-from ofa_tf.training.estimate import Estimate, estimate
-from ofa_tf.training.ledger import Ledger, StageRecord
 from ofa_tf.training.recipe import STAGES
-from ofa_tf.training.trainer import Trainer, load_stage
+from ofa_tf.training.trainer import load_stage
 from ofa_tf.workdir import Config
 
 REPRESENTATIVE_IMAGES = 200
 EXPORT_SECONDS = 3.0  # that an exported file is measured for
-
-
-# --- training ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Training:
-    """What `train` did.
-
-    Args:
-        stages: the record of each stage asked for, earlier ones included.
-        traces: how often each function of the training step was traced in this process.
-    """
-
-    stages: Mapping[str, StageRecord]
-    traces: Mapping[str, int]
-
-
-def train(
-    project: Project,
-    stage: str,
-    restart: bool = False,
-    overrides: Mapping[str, Any] | None = None,
-    cluster: Cluster | None = None,
-) -> Training:
-    """Trains a stage, and the earlier ones that are missing.
-
-    Args:
-        project: the workdir.
-        stage: "full", "kernel", "depth", "width", or "all".
-        restart: whether to train this stage anew although it is done or begun; others are not touched.
-        overrides: `epochs`, `batch` or `base_lr` of this stage (of every stage for "all"), instead of the recipe's;
-            they are remembered until the stage is done.
-        cluster: the devices to train on; by default one.
-
-    Raises:
-        OfaError: the data, the workdir or the training itself has a fault that the message names.
-    """
-    wanted = STAGES if stage == "all" else STAGES[: STAGES.index(stage) + 1]
-    named = wanted if stage == "all" else (stage,)
-    workdir, cluster = project.workdir, cluster or make_cluster("none")
-    if workdir.ledger().imported:
-        raise WorkdirError(
-            f"{workdir} holds an imported network, which is trained already: use it with `ofa-tf search` and `ofa-tf "
-            "export`, or train another one in another --workdir."
-        )
-    with workdir.lock() if cluster.chief else nullcontext(), cluster.noticing_losses():
-        missing = cluster.chief_first(lambda: _prepare(project, wanted, named, restart, overrides or {}, cluster))
-        traces: Mapping[str, int] = {}
-        if missing:
-            earlier = [name for name in missing if name != wanted[-1]]
-            if earlier and stage != "all":
-                project.progress.note(f"Stage `{stage}` needs {', '.join(earlier)} first: training them now.")
-            trainer = Trainer(workdir, project.config, project.data, project.progress, cluster)
-            for name in missing:
-                trainer.train(name)
-            traces = trainer.traces
-    stages = workdir.ledger().stages
-    return Training({name: stages[name] for name in wanted}, traces)
-
-
-def _prepare(
-    project: Project,
-    wanted: Sequence[str],
-    named: Sequence[str],
-    restart: bool,
-    overrides: Mapping[str, Any],
-    cluster: Cluster,
-) -> list[str]:
-    """Clears what is trained anew and notes what the user overrides; returns the stages to train."""
-    workdir, ledger = project.workdir, project.workdir.ledger()
-    if cluster.chief and restart:
-        for name in named:
-            shutil.rmtree(workdir.checkpoints(name), ignore_errors=True)
-            shutil.rmtree(workdir.logs / name, ignore_errors=True)
-            ledger.forget((name,))
-    if cluster.chief:
-        _reopen_damaged(project, ledger, wanted)
-    missing = [name for name in wanted if not ledger.done(name)]
-    for name in set(named) & set(missing):
-        begun = ledger.stages.get(name)
-        if begun is None:
-            cluster.shares(project.config.recipe.overridden(name, **overrides))
-            if overrides and cluster.chief:
-                ledger.record(name, StageRecord("running", 0, 0, overrides=overrides))
-        elif overrides and dict(begun.overrides) != dict(overrides):
-            raise WorkdirError(
-                f"Stage `{name}` of {workdir} was begun with {dict(begun.overrides) or 'the values of its recipe'}: "
-                "leave --epochs, --batch and --lr out to go on, or add --restart."
-            )
-    if missing and cluster.chief and workdir.accuracy.exists():
-        project.progress.note("The accuracies and the predictor of the weights so far are removed.")
-        shutil.rmtree(workdir.accuracy)
-    return missing
-
-
-def _reopen_damaged(project: Project, ledger: Ledger, wanted: Sequence[str]) -> None:
-    """Lets stages whose last checkpoint is damaged, and is needed, go on from the one before."""
-    missing = [name for name in wanted if not ledger.done(name)]
-    needed = {STAGES[0], STAGES[STAGES.index(missing[0]) - 1]} if missing else {wanted[-1]}
-    for name in STAGES:
-        if name in needed and ledger.done(name):
-            record = ledger.stages[name]
-            try:
-                checkpoint.read(checkpoint.checkpoint_path(project.workdir.checkpoints(name), record.steps))
-            except FormatError as error:
-                project.progress.note(f"{error} Stage `{name}` goes on from the checkpoint before.")
-                ledger.record(name, dataclasses.replace(record, state="running", metrics={}))
-
-
-def estimate_training(
-    path: str | Path,
-    stage: str,
-    overrides: Mapping[str, Any] | None = None,
-    cluster: Cluster | None = None,
-    progress: Progress = SILENT,
-    **choices: Any,
-) -> Estimate:
-    """Estimates time and memory of what `train` would do, and changes nothing.
-
-    Args:
-        path: the workdir; it need not exist.
-        stage: as for `train`.
-        overrides: as for `train`.
-        cluster: as for `train`.
-        progress: told about the work.
-        choices: `space`, `data`, `recipe` and `seed`, as for `open_project`.
-    """
-    project = open_project(path, **choices, progress=progress, create=False)
-    wanted = STAGES if stage == "all" else STAGES[: STAGES.index(stage) + 1]
-    trainer = Trainer(project.workdir, project.config, project.data, progress, cluster)
-    missing = [name for name in wanted if not trainer.ledger.done(name)] or list(wanted)
-    for name in wanted if stage == "all" else (stage,):
-        if overrides:
-            trainer.ledger.stages[name] = StageRecord("running", 0, 0, overrides=overrides)
-    return estimate(trainer, missing)
 
 
 def load_supernet(project: Project) -> Supernet:

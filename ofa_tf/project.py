@@ -23,11 +23,12 @@ DEFAULTS: dict[str, Any] = {"space": "tiny", "data": "digits", "recipe": "demo",
 
 @dataclass(frozen=True)
 class Project:
-    """A workdir with its config; the images are loaded when they are first needed."""
+    """A workdir with its config; the images are loaded when they are first needed, and kept in its cache with `keep`."""
 
     workdir: Workdir
     config: Config
     progress: Progress = SILENT
+    keep: bool = True
 
     @cached_property
     def data(self) -> Data:
@@ -36,7 +37,7 @@ class Project:
         Raises:
             DataError: they are not those that the workdir was made with, or it was imported and has none.
         """
-        data = _load(self.require_data(), self.config, self.workdir, self.progress)
+        data = _load(self.require_data(), self.config, self.workdir, self.progress, self.keep)
         if data.classes != self.config.classes:
             raise DataError(f"{self.config.data} has other classes than when {self.workdir} was made.")
         return data
@@ -92,7 +93,7 @@ def open_project(
         for name, value in given.items():
             if value is not None:
                 _refuse_other(workdir, config, name, value)
-        return Project(workdir, config, progress)
+        return Project(workdir, config, progress, keep=create)
     chosen: dict[str, Any] = {name: DEFAULTS[name] if value is None else value for name, value in given.items()}
     if Path(chosen["data"]).is_dir():
         chosen["data"] = str(Path(chosen["data"]).resolve())
@@ -105,7 +106,7 @@ def open_project(
         seed=chosen["seed"],
     )
     project = Project(workdir, config, progress)
-    images = _load(chosen["data"], config, workdir, progress, keep=create)
+    images = _load(chosen["data"], config, workdir, progress, create)
     project = dataclasses.replace(project, config=dataclasses.replace(config, classes=images.classes))
     project.__dict__["data"] = images
     if not create:
@@ -168,7 +169,7 @@ def _recipe(name: str) -> Recipe:
     return Recipe.from_document(read_json(name), name)
 
 
-def _load(spec: str, config: Config, workdir: Workdir, progress: Progress, keep: bool = True) -> Data:
+def _load(spec: str, config: Config, workdir: Workdir, progress: Progress, keep: bool) -> Data:
     size, cache = config.space.resolutions[-1], workdir.cache if keep else None
     if not workdir.ledger().imported:
         return load_data(spec, size, config.seed, cache, progress)

@@ -80,6 +80,8 @@ class Workdir:
     """
 
     def __init__(self, path: str | Path):
+        if not str(path):
+            raise WorkdirError("--workdir is empty: name a folder, or leave it out for the current one.")
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise WorkdirError(f"The workdir {self.path} is not a folder.")

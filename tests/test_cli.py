@@ -296,9 +296,7 @@ def test_one_corrupt_image_in_a_hundred_is_named_counted_and_skipped(ofa, tmp_pa
     shutil.copytree(image_folder, "images")
     break_images(0.01)(Path("images"))
     monkeypatch.setattr("ofa_tf.cli.train.percent", lambda _: "-")
-    monkeypatch.setattr(
-        "ofa_tf.pipeline.train", lambda project, *_: pytest.fail("trained") if not project.data else DONE
-    )
+    monkeypatch.setattr("ofa_tf.stages.train", lambda project, *_: pytest.fail("trained") if not project.data else DONE)
     run = ofa("train", "--workdir", "new", "--data", "images")
     assert run.code == 0
     assert "cat/00.png cannot be read as an image" in run.err

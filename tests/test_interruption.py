@@ -310,7 +310,7 @@ def files_up_to(size: int):
 FULL = {
     "config": (["train", "--workdir", "new"], 500, [], "new/config.json", ()),
     "cache": (FIT, 100_000, ["cache/*"], "work/cache/", ()),
-    "checkpoint": (WIDTH, 100_000, ["width", "accuracy/*"], "step-00000002.npz", ("ledger.json",)),
+    "checkpoint": (WIDTH, 100_000, ["width", "accuracy/*", "logs/width/*"], "step-00000002.npz", ("ledger.json",)),
     "journal": (FIT, 700, ["accuracy/*"], "", ("accuracy/pairs.jsonl",)),
     "predictor": (FIT, 20_000, ["accuracy/*"], "accuracy/predictor.npz", ("accuracy/pairs.jsonl",)),
     "table": (BUILD, 4_000, [HOST_TABLE], "work/lut/host__", ()),
@@ -330,7 +330,8 @@ def test_a_full_disk_at_every_step(ofa, workdir, finished, monkeypatch, command,
     with files_up_to(size):
         run = ofa(*command)
     assert_refused(run, "file size limit is full", named, "make room and run the command again")
-    assert_untouched(Path("."), before, tuple(f"work/{name}" for name in grown))
+    scalars = {str(path.relative_to("work")) for path in Path("work/logs").rglob("events*")}
+    assert_untouched(Path("."), before, tuple(f"work/{name}" for name in {*grown, *scalars}))
     run = ofa(*command)
     assert run.code == 0 or command == AGAIN, run.err
 
@@ -415,7 +416,7 @@ def test_weights_trained_anew_take_their_accuracies_along(ofa, workdir, monkeypa
             checkpoint.save(self.workdir.checkpoints(stage), 2, {})
             self.ledger.record(stage, StageRecord("done", 2, 2))
 
-    monkeypatch.setattr("ofa_tf.pipeline.Trainer", Trainer)
+    monkeypatch.setattr("ofa_tf.stages.Trainer", Trainer)
     assert ofa(*WIDTH).code == 0
     assert (workdir / "accuracy" / "predictor.npz").exists()
     run = ofa(*WIDTH, "--restart")

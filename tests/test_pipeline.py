@@ -96,7 +96,7 @@ def no_training(monkeypatch):
             checkpoint.save(self.workdir.checkpoints(stage), 1, {})
             self.ledger.record(stage, StageRecord("done", 1, 1, {"smallest_accuracy": 0.5, "largest_accuracy": 0.6}))
 
-    monkeypatch.setattr("ofa_tf.pipeline.Trainer", Trainer)
+    monkeypatch.setattr("ofa_tf.stages.Trainer", Trainer)
     return trained
 
 

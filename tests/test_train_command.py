@@ -75,7 +75,7 @@ def test_a_stage_that_was_begun_keeps_what_it_was_begun_with(ofa, untrained):
     write_json(untrained / "ledger.json", ledger)
     before = contents(untrained)
     for options in (["--batch", 4], ["--batch", 8, "--lr", 0.1]):
-        assert_refused(ofa(*WIDTH, *options), "Stage `width`", "begun with {'batch': 8}", "--restart")
+        assert_refused(ofa(*WIDTH, *options), "Stage `width`", "was begun with --batch 8:", "--stage width --restart")
     assert contents(untrained) == before
     assert ofa(*WIDTH).code == 0
     assert stage_of(untrained)["overrides"] == {"batch": 8}
@@ -105,7 +105,9 @@ def test_a_loss_that_is_not_a_number_names_arch_and_batch_and_can_be_mended(ofa,
     with monkeypatch.context() as patch:
         patch.setattr("ofa_tf.training.recipe.Span.learning_rate", lambda *_: 1e30)
         run = ofa(*WIDTH, "--lr", 999, "--epochs", 3)
-    assert_refused(run, "The loss of stage `width` is not a number at step", ", arch ", "numbers", "--restart --lr X")
+    assert_refused(
+        run, "The loss of stage `width` is not a number at step", ", arch ", "numbers", "--stage width --restart --lr X"
+    )
     assert stage_of(untrained)["state"] == "running"
     for name, array in final_arrays(untrained, "depth").items():
         np.testing.assert_array_equal(array, full[name])
@@ -170,8 +172,8 @@ def test_a_stage_whose_last_checkpoint_is_damaged_is_finished_again(ofa, workdir
     path.write_bytes(path.read_bytes()[:-99])
     run = ofa(*WIDTH)
     assert run.code == 0, run.err
-    assert f"{path} is damaged" in run.err
-    assert "Stage `width` goes on from the checkpoint before." in run.err
+    assert f"{path} is damaged or lost" in run.err
+    assert "stage `width` has no other checkpoint and starts again" in run.err
     again = final_arrays(workdir)
     assert again.keys() == expected.keys()
     for name, array in again.items():

@@ -48,6 +48,8 @@ def check_out(folder: Path, force: bool) -> None:
     Raises:
         DataError: it exists and `force` is not given, or it is not a packed data set.
     """
+    if not folder.name:
+        raise DataError(f"--out (={str(folder)!r}) must be a folder of its own.")
     restore_folder(folder)
     sweep(folder.parent, folders=True, name=glob.escape(folder.name))
     if folder.exists() and not (folder / DOCUMENT).exists():

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tf.errors import FormatError
+from ofa_tf.errors import DamagedError, FormatError
 from ofa_tf.jsonio import write_bytes
 from ofa_tf.progress import SILENT, Progress
 
@@ -49,13 +49,13 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a checkpoint, by name.
 
     Raises:
-        FormatError: the file is damaged, or not there.
+        DamagedError: the file is cut short or altered, or not there.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except Exception as error:  # NumPy and zipfile raise some ten kinds for broken files
-        raise FormatError(f"{path} is damaged: {error}.") from error
+        raise DamagedError(f"{path} is damaged: {error}.") from error
 
 
 def load(path: Path, variables: Mapping[str, Any]) -> None:

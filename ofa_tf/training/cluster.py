@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from typing import TypeVar
 import tensorflow as tf
 
 from ofa_tf.errors import DeviceError, FormatError, TrainingError
+from ofa_tf.progress import SILENT, Progress
 from ofa_tf.training.recipe import Recipe
 
 STRATEGIES = ("none", "mirrored", "multiworker", "tpu")
@@ -141,12 +144,13 @@ class Cluster:
             ) from error
 
 
-def make_cluster(name: str) -> Cluster:
+def make_cluster(name: str, progress: Progress = SILENT) -> Cluster:
     """Finds the devices; for several workers, before TensorFlow has been used for anything else.
 
     Args:
         name: "none" (one device), "mirrored" (all GPUs of this machine), "multiworker" (the machines in `TF_CONFIG`) or
             "tpu".
+        progress: told about waiting for other workers.
 
     Raises:
         DeviceError: there are no such devices, or `TF_CONFIG` is not valid.
@@ -158,8 +162,11 @@ def make_cluster(name: str) -> Cluster:
         return Cluster(tf.distribute.MirroredStrategy([device.name for device in devices]))
     if name == "multiworker":
         worker, n_workers = _read_tf_config(os.environ.get("TF_CONFIG"))
+        if n_workers > 1:
+            progress.note(f"Worker {worker} of {n_workers} waits for the others; Ctrl-C ends it.")
         try:
-            return Cluster(tf.distribute.MultiWorkerMirroredStrategy(), worker, n_workers)
+            with _heard_at_once():
+                return Cluster(tf.distribute.MultiWorkerMirroredStrategy(), worker, n_workers)
         except (tf.errors.OpError, RuntimeError) as error:
             raise DeviceError(f"The cluster of TF_CONFIG cannot be joined: {str(error).splitlines()[0]}") from error
     if name == "tpu":
@@ -173,6 +180,19 @@ def make_cluster(name: str) -> Cluster:
     raise DeviceError(f"There is no strategy {name!r}: give one of {list(STRATEGIES)}.")
 
 
+@contextmanager
+def _heard_at_once() -> Iterator[None]:
+    """Lets Ctrl-C end the process while TensorFlow waits in C++, where Python would not hear of it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
 def _read_tf_config(text: str | None) -> tuple[int, int]:
     """Number of this worker, and of all."""
     if not text:
@@ -182,6 +202,7 @@ def _read_tf_config(text: str | None) -> tuple[int, int]:
         workers, task = config["cluster"]["worker"], config["task"]
         good = set(config["cluster"]) == {"worker"} and task["type"] == "worker"
         good = good and isinstance(workers, list) and all(isinstance(w, str) and ":" in w for w in workers)
+        good = good and len(set(workers)) == len(workers)
         good = good and type(task["index"]) is int and 0 <= task["index"] < len(workers)
     except (ValueError, KeyError, TypeError):
         good = False

@@ -22,7 +22,7 @@ class PhaseEstimate:
 
     Args:
         stage: its stage.
-        steps: steps of the phase, warm-up included.
+        steps: steps of the phase that are left, warm-up included.
         batch: images per step, over all replicas.
         subnets: archs per step.
         step_seconds: median of the measured steps; estimated, for it leaves evaluations and checkpoints out.
@@ -97,12 +97,13 @@ def estimate(trainer: Trainer, stages: Sequence[str]) -> Estimate:
         first_step_seconds = time.monotonic() - start
         phases = []
         for stage in stages:
-            recipe = trainer.recipe_of(stage)
+            recipe, record = trainer.recipe_of(stage), trainer.ledger.stages.get(stage)
+            done = record.step if record else 0
             for span in spans(recipe, stage, len(trainer.data.train)):
-                measured = [run(stage, step) for step in range(span.start, min(span.stop, span.start + MEASURED_STEPS))]
-                seconds = statistics.median(measured)
-                phase = PhaseEstimate(stage, span.stop - span.start, recipe.batch, span.phase.subnets, seconds)
-                phases.append(phase)
+                left = range(max(span.start, done), span.stop)
+                if left:
+                    seconds = statistics.median(run(stage, step) for step in left[:MEASURED_STEPS])
+                    phases.append(PhaseEstimate(stage, len(left), recipe.batch, span.phase.subnets, seconds))
     return Estimate(phases, first_step_seconds, peak_mb())
 
 

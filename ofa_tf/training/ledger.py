@@ -20,7 +20,8 @@ class StageRecord:
     Args:
         state: "running" or "done".
         step: steps done.
-        steps: steps in all.
+        steps: steps in all; 0 before the first.
+        images: training images that the steps were laid out for; 0 where that is not known.
         metrics: what was measured at its end, by name.
         overrides: what the user has chosen other than the recipe: `epochs`, `batch` or `base_lr`.
         source: of an imported stage, the `address` that its weights come from and the `sha256` of the file.
@@ -29,19 +30,22 @@ class StageRecord:
     state: str
     step: int
     steps: int
+    images: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, str] | None = None
 
     def __post_init__(self):
-        whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in (self.step, self.steps))
+        whole = all(
+            isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in (self.step, self.steps, self.images)
+        )
         numbers = (self.metrics, self.overrides)
         if self.state not in STATES or not whole or not all(isinstance(group, Mapping) for group in numbers):
-            raise FormatError(f"A stage of the ledger is broken: {self}.")
-        check_keys(self.overrides, set(), set(OVERRIDES), "A stage's `overrides`")
+            raise FormatError("its values are not those of a stage.")
+        check_keys(self.overrides, set(), set(OVERRIDES), "its `overrides`")
         for name, value in [item for group in numbers for item in group.items()]:
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise FormatError(f"A stage of the ledger is broken: `{name}` (={value!r}) must be a number.")
+                raise FormatError(f"`{name}` (={value!r}) must be a number.")
         if self.source is not None:
             check_keys(self.source, {"address", "sha256"}, set(), "A stage's `source`")
 
@@ -61,7 +65,10 @@ class Ledger:
             check_keys(document, {"stages"}, set(), str(path))
             check_keys(document["stages"], set(), set(STAGES), f"{path}, `stages`,")
             for stage, record in document["stages"].items():
-                self.stages[stage] = from_document(StageRecord, record, f"{path}, stage {stage!r},")
+                try:
+                    self.stages[stage] = from_document(StageRecord, record, "it")
+                except FormatError as error:
+                    raise FormatError(f"{path}, stage {stage!r}: {error}") from None
 
     def done(self, stage: str) -> bool:
         """Whether a stage is finished."""

@@ -108,6 +108,8 @@ class Recipe:
     epoch_images: int = 0
 
     def __post_init__(self):
+        if not isinstance(self.name, str) or not self.name.isprintable() or not 0 < len(self.name) <= 100:
+            raise FormatError(f"Recipe: `name` (={self.name!r}) must be a word or a few.")
         require_integer("batch", self.batch, 1, 1 << 20)
         require_integer("micro_batch", self.micro_batch, 0, 1 << 20)
         require_integer("evaluations", self.evaluations, 1, 10_000)

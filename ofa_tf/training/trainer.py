@@ -12,7 +12,7 @@ import tensorflow as tf
 from ofa_tf.accuracy.evaluate import SubnetEvaluator
 from ofa_tf.data import Data, training_batches
 from ofa_tf.data.batches import batch_indices
-from ofa_tf.errors import TrainingError, WorkdirError
+from ofa_tf.errors import DamagedError, FormatError, TrainingError, WorkdirError
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.supernet import Supernet
 from ofa_tf.training import checkpoint
@@ -119,6 +119,7 @@ class Trainer:
         layout = spans(recipe, stage, len(self.data.train))
         n_steps = layout[-1].stop
         seed = (self.config.seed, STAGES.index(stage))
+        self._refuse_other_images(stage, n_steps)
         step = self._restore(stage, layout)
         batches = self._batches(recipe, layout, seed, range(step, n_steps))
         self._record(stage, "running", step, n_steps)
@@ -140,6 +141,7 @@ class Trainer:
                         saved = time.monotonic()
                     if step in evaluations and watch is not None:
                         watch.write(step, self._metrics())
+                self._save(stage, step, n_steps)  # before the accuracies, which take a while
                 metrics = self._metrics() if watch is not None else {}
                 if watch is not None:
                     watch.write(step, metrics)
@@ -149,9 +151,17 @@ class Trainer:
             if step < n_steps and all(step != span.start for span in layout):
                 self._save(stage, step, n_steps)
             raise
-        if self.cluster.chief:
-            checkpoint.save(self.workdir.checkpoints(stage), step, self.state)
         return self._record(stage, "done", step, n_steps, metrics)
+
+    def _refuse_other_images(self, stage: str, n_steps: int) -> None:
+        """Refuses to go on with a stage whose steps were laid out for other images."""
+        record, n_images = self.ledger.stages.get(stage), len(self.data.train)
+        if record and record.steps and ((record.steps, record.images or n_images) != (n_steps, n_images)):
+            raise WorkdirError(
+                f"Stage `{stage}` of {self.workdir} was begun with {record.images} training images and {record.steps} "
+                f"steps, and now there are {n_images} and {n_steps}: put the images back, or train it anew with "
+                f"--stage {stage} --restart."
+            )
 
     def _restore(self, stage: str, layout: list[Span]) -> int:
         """Loads the weights, momenta and teacher to go on with; returns the step they are of."""
@@ -187,7 +197,7 @@ class Trainer:
         if not self.cluster.chief:
             yield None
             return
-        watch = Watch(self.workdir.logs / stage, self.config.space, recipe.batch)
+        watch = Watch(self.workdir.logs / stage, self.config.space, recipe.batch, self.progress)
         try:
             yield watch
         finally:
@@ -220,14 +230,19 @@ class Trainer:
             first = ", ".join(map(str, batch_indices(len(self.data.train), recipe.batch, seed, step)[:3]))
             raise TrainingError(
                 f"The loss of stage `{stage}` is not a number at step {step}, arch {arch}, the batch of {recipe.batch} "
-                f"training images with the numbers {first}, …: train the stage again at a lower learning rate "
-                "(--restart --lr X); the last checkpoint is kept."
+                f"training images with the numbers {first}, …: train it again at a lower learning rate "
+                f"(--stage {stage} --restart --lr X); the last checkpoint is kept."
             )
         if watch is not None:
             watch.step(step, plan.codes, losses, learning_rate)
 
     def _save(self, stage: str, step: int, n_steps: int) -> None:
         if self.cluster.chief:
+            if not all(np.isfinite(variable.numpy()).all() for variable in self.state.values()):
+                raise TrainingError(
+                    f"The weights of stage `{stage}` are not finite after step {step}: train it again at a lower "
+                    f"learning rate (--stage {stage} --restart --lr X); the last checkpoint is kept."
+                )
             checkpoint.save(self.workdir.checkpoints(stage), step, self.state)
         self._record(stage, "running", step, n_steps)
 
@@ -235,7 +250,7 @@ class Trainer:
         self, stage: str, state: str, step: int, n_steps: int, metrics: Mapping[str, float] | None = None
     ) -> StageRecord:
         overrides = self.ledger.stages[stage].overrides if stage in self.ledger.stages else {}
-        record = StageRecord(state, step, n_steps, metrics or {}, overrides)
+        record = StageRecord(state, step, n_steps, len(self.data.train), metrics or {}, overrides)
         if self.cluster.chief:
             self.ledger.record(stage, record)
         return record
@@ -277,5 +292,7 @@ def load_stage(workdir: Workdir, stage: str, supernet: Supernet) -> None:
     final = workdir.ledger().stages[stage].steps
     try:
         checkpoint.load(checkpoint.checkpoint_path(folder, final), weights_of(supernet))
-    except ValueError as error:
+    except DamagedError as error:
         raise WorkdirError(f"{error} Train its last steps again: `ofa-tf train --stage {stage}`.") from None
+    except FormatError as error:
+        raise WorkdirError(f"{error} Train the stage anew: `ofa-tf train --stage {stage} --restart`.") from None

@@ -1,13 +1,15 @@
 """What a training shows of itself: TensorBoard scalars, written as it runs."""
 
+import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from ofa_tf.progress import SILENT, Progress
 from ofa_tf.space import SearchSpace
 
 SECONDS_BETWEEN_SCALARS = 5
@@ -22,13 +24,26 @@ class Watch:
         folder: for the event files.
         space: the space of the archs.
         batch: images per step.
+        progress: told once if the files cannot be written; then there are no more scalars.
     """
 
-    def __init__(self, folder: Path, space: SearchSpace, batch: int):
+    def __init__(self, folder: Path, space: SearchSpace, batch: int, progress: Progress = SILENT):
         self.space = space
         self.batch = batch
-        self.writer = tf.summary.create_file_writer(str(folder))
+        self.progress = progress
+        self.writer: tf.summary.SummaryWriter | None = None
+        with self._giving_up():
+            self.writer = tf.summary.create_file_writer(str(folder))
         self._forget()
+
+    @contextlib.contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        try:
+            yield
+        except tf.errors.OpError as error:
+            self.writer = None
+            reason = error.message.splitlines()[0]
+            self.progress.note(f"There are no more scalars for TensorBoard, but the training goes on: {reason}")
 
     def _forget(self) -> None:
         self.losses: defaultdict[str, list[float]] = defaultdict(list)
@@ -53,11 +68,15 @@ class Watch:
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes scalars now."""
-        with self.writer.as_default(step=step):
-            for name, value in scalars.items():
-                tf.summary.write(name, tf.constant(value, tf.float32), metadata=SCALAR)
-        self.writer.flush()
+        if self.writer is not None:
+            with self._giving_up():
+                with self.writer.as_default(step=step):
+                    for name, value in scalars.items():
+                        tf.summary.write(name, tf.constant(value, tf.float32), metadata=SCALAR)
+                self.writer.flush()
 
     def close(self) -> None:
-        """Writes what is left and closes the file."""
-        self.writer.close()
+        """Closes the file."""
+        if self.writer is not None:
+            with self._giving_up():
+                self.writer.close()

@@ -23,7 +23,7 @@ DEFAULTS: dict[str, Any] = {"space": "tiny", "data": "digits", "recipe": "demo",
 
 @dataclass(frozen=True)
 class Project:
-    """A workdir with its config; the images are loaded when they are first needed, and kept in its cache with `keep`."""
+    """A workdir with its config; images are loaded when they are first needed, and kept in its cache with `keep`."""
 
     workdir: Workdir
     config: Config

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,6 +114,25 @@ def test_two_devices_end_as_one_does(alone, tmp_path):
     assert_same(tmp_path, alone)
 
 
+def test_ctrl_c_ends_a_worker_that_waits_for_others(tmp_path):
+    ours, absent = addresses(2)
+    config = {"cluster": {"worker": [ours, absent]}, "task": {"type": "worker", "index": 0}}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ofa_tf.cli", "train", "--workdir", tmp_path / "work", "--strategy", "multiworker"],
+        env={**os.environ, "TF_CONFIG": json.dumps(config)}, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    try:
+        assert process.stderr.readline() == "Worker 0 of 2 waits for the others; Ctrl-C ends it.\n"
+        time.sleep(3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) in (-signal.SIGINT, 130)
+    finally:
+        process.kill()
+    assert not (tmp_path / "work").exists()
+
+
 # --- what cannot work -------------------------------------------------------------------------------------------------
 
 
@@ -127,6 +147,7 @@ def test_two_devices_end_as_one_does(alone, tmp_path):
         {"cluster": {"worker": []}, "task": {"type": "worker", "index": 0}},
         {"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}},
         {"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": True}},
+        {"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}},
         {"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": 0}},
         {"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}},
         {"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}},

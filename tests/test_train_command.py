@@ -12,6 +12,7 @@ from test_cli import assert_refused, contents
 from test_interruption import forget
 
 from ofa_tf.jsonio import read_json, write_json
+from ofa_tf.training.step import TrainingStep
 
 WIDTH = ["train", "--workdir", "work", "--stage", "width"]
 
@@ -178,3 +179,129 @@ def test_a_stage_whose_last_checkpoint_is_damaged_is_finished_again(ofa, workdir
     assert again.keys() == expected.keys()
     for name, array in again.items():
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
+
+
+def test_stages_without_any_checkpoint_start_again(ofa, workdir):
+    expected = final_arrays(workdir)
+    shutil.rmtree(workdir / "checkpoints")
+    run = ofa(*WIDTH)
+    assert run.code == 0, run.err
+    for stage in ("full", "kernel", "depth", "width"):
+        assert f"stage `{stage}` has no other checkpoint and starts again" in run.err
+    again = final_arrays(workdir)
+    for name, array in again.items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+
+
+def test_a_checkpoint_of_another_network_is_named_with_what_helps(ofa, untrained):
+    (path,) = (untrained / "checkpoints" / "depth").iterdir()
+    np.savez(path, **{"stem/conv/kernel": np.zeros(3, np.float32)})
+    assert_refused(ofa(*WIDTH), f"{path} is of another network", "`ofa-tf train --stage depth --restart`")
+
+
+# --- nothing is lost by a refusal -------------------------------------------------------------------------------------
+
+
+def test_a_restart_that_is_refused_removes_nothing(ofa, workdir):
+    before = contents(workdir)
+    assert_refused(ofa("train", "--workdir", workdir, "--restart"), "--restart needs --stage")
+    assert_refused(ofa(*WIDTH, "--restart", "--epochs", 1e9), "`epochs`")
+    assert_refused(ofa(*WIDTH, "--restart", "--lr", 1e9), "`base_lr`")
+    shutil.rmtree(workdir / "cache")
+    config = read_json(workdir / "config.json")
+    write_json(workdir / "config.json", {**config, "data": str(workdir / "gone")})
+    assert_refused(ofa(*WIDTH, "--restart"), "There is no data set")
+    write_json(workdir / "config.json", config)
+    after = contents(workdir)
+    assert {name for name in before if not name.startswith("cache")} <= after.keys()
+    assert all(after[name] == before[name] for name in after if name != "config.json")
+
+
+def test_overrides_that_are_refused_leave_no_trace(ofa, workdir):
+    ledger = read_json(workdir / "ledger.json")
+    for name in ("kernel", "depth", "width"):
+        del ledger["stages"][name]
+    ledger["stages"]["full"].update(state="running", step=0)
+    write_json(workdir / "ledger.json", ledger)
+    before = contents(workdir)
+    run = ofa("train", "--workdir", workdir, "--epochs", 2)
+    assert_refused(run, "Stage `full`", "was begun with the values of its recipe", "--stage full --restart")
+    assert contents(workdir) == before
+
+
+@pytest.mark.parametrize("options", [["--stage", "full"], ["--stage", "all"]])
+def test_overrides_of_what_is_done_are_refused(ofa, workdir, options):
+    before = contents(workdir)
+    assert_refused(ofa("train", "--workdir", workdir, *options, "--epochs", 3), "is done", "--restart")
+    assert contents(workdir) == before
+
+
+def test_images_that_have_changed_since_a_stage_was_begun_are_refused(ofa, untrained):
+    ledger = read_json(untrained / "ledger.json")
+    images = ledger["stages"]["depth"]["images"]
+    assert images > 50
+    begun = {"state": "running", "step": 1, "steps": 2, "metrics": {}, "overrides": {}, "images": images + 1}
+    ledger["stages"]["width"] = begun
+    write_json(untrained / "ledger.json", ledger)
+    run = ofa(*WIDTH)
+    assert_refused(
+        run, f"begun with {images + 1} training images", f"now there are {images}", "--stage width --restart"
+    )
+    assert ofa(*WIDTH, "--restart").code == 0
+
+
+def test_ctrl_c_in_the_last_evaluation_loses_no_step(ofa, untrained, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ofa_tf.accuracy.evaluate.SubnetEvaluator.accuracy", interrupt)
+        assert ofa(*WIDTH).code == 130
+    record = stage_of(untrained)
+    assert (record["state"], record["step"], record["steps"]) == ("running", 2, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr("ofa_tf.training.step.TrainingStep.run", lambda *_: pytest.fail("a step was done twice"))
+        run = ofa(*WIDTH)
+    assert run.code == 0, run.err
+    assert stage_of(untrained)["state"] == "done"
+
+
+def test_weights_that_are_not_finite_are_not_kept(ofa, untrained, monkeypatch):
+    run_step = TrainingStep.run
+
+    def diverge_at_the_end(step, *arguments):
+        losses = run_step(step, *arguments)
+        if int(step.iterations.numpy()) == 2:
+            step.variables[0].assign(step.variables[0] * np.inf)
+        return losses
+
+    monkeypatch.setattr(TrainingStep, "run", diverge_at_the_end)
+    assert_refused(
+        ofa(*WIDTH), "weights of stage `width` are not finite after step 2", "--stage width --restart --lr X"
+    )
+    assert stage_of(untrained)["state"] == "running"
+    assert not list((untrained / "checkpoints").glob("width/*"))
+
+
+@pytest.mark.parametrize("place", ["logs", "logs/width"])
+def test_scalars_that_cannot_be_written_do_not_stop_the_training(ofa, untrained, place):
+    path = untrained / place
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.write_text("not a folder")
+    run = ofa(*WIDTH)
+    assert run.code == 0, run.err
+    assert run.err.count("There are no more scalars for TensorBoard, but the training goes on") == 1
+
+
+def test_a_dry_run_counts_what_is_left(ofa, untrained):
+    ledger = read_json(untrained / "ledger.json")
+    images = ledger["stages"]["depth"]["images"]
+    begun = {"state": "running", "step": 1, "steps": 2, "metrics": {}, "overrides": {}, "images": images}
+    ledger["stages"]["width"] = begun
+    write_json(untrained / "ledger.json", ledger)
+    run = ofa(*WIDTH, "--dry-run", "--json")
+    assert [(phase["stage"], phase["steps"]) for phase in json.loads(run.out)["phases"]] == [("width", 1)]
+    assert_refused(ofa(*WIDTH, "--dry-run", "--batch", 8), "was begun with the values of its recipe")
+    run = ofa(*WIDTH, "--dry-run", "--restart", "--batch", 8, "--json")
+    assert [phase["steps"] for phase in json.loads(run.out)["phases"]] == [4]

@@ -21,18 +21,18 @@ class StageRecord:
         state: "running" or "done".
         step: steps done.
         steps: steps in all; 0 before the first.
-        images: training images that the steps were laid out for; 0 where that is not known.
         metrics: what was measured at its end, by name.
         overrides: what the user has chosen other than the recipe: `epochs`, `batch` or `base_lr`.
+        images: training images that the steps were laid out for; 0 where that is not known.
         source: of an imported stage, the `address` that its weights come from and the `sha256` of the file.
     """
 
     state: str
     step: int
     steps: int
-    images: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    images: int = 0
     source: Mapping[str, str] | None = None
 
     def __post_init__(self):

@@ -250,7 +250,7 @@ class Trainer:
         self, stage: str, state: str, step: int, n_steps: int, metrics: Mapping[str, float] | None = None
     ) -> StageRecord:
         overrides = self.ledger.stages[stage].overrides if stage in self.ledger.stages else {}
-        record = StageRecord(state, step, n_steps, len(self.data.train), metrics or {}, overrides)
+        record = StageRecord(state, step, n_steps, metrics or {}, overrides, len(self.data.train))
         if self.cluster.chief:
             self.ledger.record(stage, record)
         return record

@@ -167,7 +167,15 @@ def test_a_folder_that_is_there_is_replaced_only_on_request(ofa, folder, tmp_pat
     assert_refused(ofa("data", "pack", "--data", folder, "--out", "mine", "--force"), "mine exists and is not a packed")
     assert_refused(ofa("data", "pack", "--data", "none", "--out", "x"), "'none'", "fashion_mnist", "tfds:NAME")
     assert_refused(ofa("data", "pack", "--data", folder, "--out", "x", "--shards", "0"), "'--shards'", "'0'")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "new"]
+    for nameless in (".", "", "/"):
+        run = ofa("data", "pack", "--data", folder, "--out", nameless, "--force")
+        assert_refused(run, "must be a folder of its own")
+    (tmp_path / "link").symlink_to("new")
+    for _ in range(2):
+        assert ofa(*command[:-3], "link", "--shards", "3", "--force").code == 0
+    assert len(list((tmp_path / "new").glob("train-*-of-00003.tfrecord"))) == 3
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "mine", "new"]
 
 
 # --- interruptions ----------------------------------------------------------------------------------------------------

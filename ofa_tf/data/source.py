@@ -129,9 +129,12 @@ def pack(
     Raises:
         DataError: the data set cannot be read, the folder exists, or the disk is full.
     """
-    check_out(Path(out), force)
+    folder = Path(out)
+    if folder.is_symlink():
+        folder = folder.resolve()
+    check_out(folder, force)
     classes, parts = open_source(spec, None, progress)
-    return write_pack(classes, parts, Path(out), shards, size, progress)
+    return write_pack(classes, parts, folder, shards, size, progress)
 
 
 def open_source(spec: str, cache: Path | None, progress: Progress) -> tuple[tuple[str, ...], dict[str, Images]]:

@@ -161,6 +161,7 @@ def test_micro_batches_have_their_own_statistics_and_add_up_to_the_mean(step):
     losses, gradients = [], []
     for part in (slice(0, 4), slice(4, 8)):
         step.reset_optimizer()
+        step.make_room(4)
         for index, code in enumerate(codes):
             step.accumulate(x[part], labels[part], 0, 4, code, 1.0, 0.0, 1.0, False, index, 0)
         losses.append(step.losses.numpy()[:3])
@@ -252,6 +253,7 @@ def test_dropout_follows_its_seed_and_the_place_of_an_image():
         step.accumulate(x, twice, start, 4, codes[0], 1.0, 0.0, 1.0, False, index, seed)
         return float(step.losses[index])
 
+    step.make_room(4)
     twice = tf.concat([labels[:4], labels[:4]], 0)
     x = tf.concat([x[:4], x[:4]], 0)
     first = loss(x, 0, 0, 1)

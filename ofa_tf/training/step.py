@@ -56,6 +56,7 @@ class TrainingStep:
         self.losses = tf.Variable(tf.zeros((MAX_SUBNETS,)), **own)
         n_classes = supernet.n_classes
         self.soft_targets = tf.Variable(tf.zeros((1, n_classes)), shape=(None, n_classes), **own)
+        self.soft_targets_of = 1
 
         images, labels = element_spec or (IMAGES, LABELS)
         code = tf.TensorSpec((supernet.space.n_genes,), tf.int32)
@@ -77,6 +78,12 @@ class TrainingStep:
         """Forgets momentum and accumulated gradients, as at the start of a phase."""
         for variable in (*self.momentums, *self.gradients, self.losses):
             variable.assign(tf.zeros(variable.shape))
+
+    def make_room(self, micro_batch: int) -> None:
+        """Sizes the teacher's answers for so many images at once; a compiled function may not change a shape."""
+        with self.strategy.scope():
+            self.soft_targets.assign(tf.zeros((micro_batch, self.supernet.n_classes)))
+        self.soft_targets_of = micro_batch
 
     def run(
         self,
@@ -110,6 +117,8 @@ class TrainingStep:
         recipe = self.recipe
         share = micro_batch / (n_images * self.strategy.num_replicas_in_sync)
         in_place = distil and recipe.sandwich
+        if self.soft_targets_of != micro_batch:
+            self.make_room(micro_batch)
         for start in range(0, n_images, micro_batch):
             if distil and not in_place:
                 self.teach(images, start, micro_batch)
@@ -134,7 +143,7 @@ class TrainingStep:
         place = (replica * tf.shape(images)[0] + start) * MAX_SUBNETS + index
         images, labels = images[start : start + micro], labels[start : start + micro]
         known = self.soft_targets.read_value()
-        soft_targets = tf.cond(tf.equal(kd_ratio, 0.0), lambda: tf.zeros((micro, known.shape[1])), lambda: known)
+        soft_targets = tf.where(kd_ratio > 0, known, 0.0)
         with tf.GradientTape() as tape:
             logits = self.supernet(
                 images, code=code, training=True, dropout=self.recipe.dropout, dropout_seed=tf.stack([seed, place])
@@ -147,7 +156,7 @@ class TrainingStep:
         for total, gradient in zip(self.gradients, new, strict=True):
             total.assign_add(gradient)
         self.losses.assign_add(tf.one_hot(index, MAX_SUBNETS) * loss)
-        self.soft_targets.assign(tf.cond(leads, lambda: tf.nn.softmax(logits), lambda: known))
+        self.soft_targets.assign(tf.where(leads, tf.nn.softmax(logits), known))
 
     def _apply(self, learning_rate):
         recipe, context = self.recipe, tf.distribute.get_replica_context()

@@ -151,6 +151,8 @@ def test_a_box_is_cut_out_at_pixel_centres():
     halved = crop_and_resize(images, np.array([[0, 0, 1, 1]] * 2, np.float32), 8).numpy()
     means = images.reshape(2, 8, 2, 8, 2, 3).mean((2, 4))
     np.testing.assert_allclose(halved, means, atol=1e-3)
+    white = crop_and_resize(np.full((1, 13, 13, 3), 255, np.uint8), np.array([[0, 0, 1, 1]], np.float32), 31)
+    np.testing.assert_allclose(white, 255, rtol=1e-5)
     beyond = crop_and_resize(images, np.array([[-1, -1, 0, 0]] * 2, np.float32), 8).numpy()
     assert not beyond.any()
 

@@ -141,9 +141,11 @@ def crop_and_resize(images: Any, boxes: Any, resolution: Any) -> tf.Tensor:
         float32 of shape (batch, resolution, resolution, 3).
     """
     size = tf.cast(tf.shape(images)[1], tf.float32)
+    # The outermost pixels once more: TensorFlow takes what lies beyond the centre of the last one for black.
+    images = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
     start, stop = boxes[:, :2], boxes[:, 2:]
     half = (stop - start) * 0.5 / tf.cast(resolution, tf.float32)
-    corners = (tf.concat([start + half, stop - half], axis=1) * size - 0.5) / (size - 1)
+    corners = (tf.concat([start + half, stop - half], axis=1) * size + 0.5) / (size + 1)
     count = tf.shape(images)[0]
     return tf.image.crop_and_resize(images, corners, tf.range(count), tf.stack([resolution, resolution]))
 

@@ -37,6 +37,22 @@ def build_command(workdir, device, precision, resolutions, as_json):
     _print(path, table, as_json)
 
 
+@command.command("validate")
+@workdir_option()
+@device_option
+@precision_option
+@click.option("--subnets", type=Whole(3, 1000), default=40, show_default=True, help="How many to measure.")
+@json_option
+def validate_command(workdir, device, precision, subnets, as_json):
+    """Measure how wrong a table is on random subnets that it has not seen, and note it in the table."""
+    with library() as progress:
+        from ofa_tf.pipeline import validate
+        from ofa_tf.project import open_existing
+
+        path, table = validate(open_existing(workdir, progress), device, precision, subnets)
+    _print(path, table, as_json)
+
+
 @command.command("list")
 @workdir_option()
 @json_option
@@ -85,8 +101,11 @@ def _print(path, table, as_json: bool) -> None:
     click.echo(f"{path}: {table.label}, {len(table.entries)} blocks, runtime: {runtime}.")
     if table.validation is not None:
         errors = table.validation
+        how = "measured for this alone" if "worst_arch" in errors else "each left out of the calibration"
         click.echo(
-            f"Error on {errors['subnets']} whole subnets, each left out of the calibration: "
+            f"Error on {errors['subnets']} whole subnets, {how}: "
             f"{percent(errors['mape'])} on average, {percent(errors['within_10pct'])} of them within 10 %, "
-            f"rank correlation {errors['spearman']:.3f}."
+            f"rank correlation {errors['spearman']:.3f}"
+            + (f", bias {errors['bias'] * 100:+.1f} %" if "bias" in errors else "")
+            + (f", worst {errors['worst_error'] * 100:+.1f} %." if "worst_error" in errors else ".")
         )

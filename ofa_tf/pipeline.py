@@ -19,7 +19,7 @@ from ofa_tf.export.folder import Manifest, check_folder, sha256_of, write_export
 from ofa_tf.export.model_file import ModelFile, inspect_file
 from ofa_tf.jsonio import read_json
 from ofa_tf.latency.device import Workload
-from ofa_tf.latency.measure import STATISTIC, build_table
+from ofa_tf.latency.measure import STATISTIC, build_table, validate_table
 from ofa_tf.latency.store import find_table, table_name
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.project import Project
@@ -131,6 +131,39 @@ def measure_table(
         )
         path = project.workdir.tables / table_name("host", host.runtime(), precision)
         path.parent.mkdir(exist_ok=True)
+        table.save(path)
+    return path, table
+
+
+def validate(
+    project: Project, device: str = "host", precision: str = "int8", subnets: int = 40
+) -> tuple[Path, LatencyTable]:
+    """Measures how wrong a table is on whole subnets that it has not seen, and writes that into it.
+
+    Raises:
+        DeviceError: the device is not at hand.
+        WorkdirError: it has no table yet.
+    """
+    if device != "host":
+        raise DeviceError(f"The device {device!r} cannot be measured from here; `host` can.")
+    config, host = project.config, project.host
+    path = project.workdir.tables / table_name("host", host.runtime(), precision)
+    if not path.exists():
+        raise WorkdirError(
+            f"There is no {precision} table of this machine in {project.workdir}: run `ofa-tf lut build`."
+        )
+    converter = BlockConverter(config.space, len(config.classes), precision)
+    with project.workdir.lock():
+        table = validate_table(
+            LatencyTable.load(path),
+            config.space,
+            len(config.classes),
+            host,
+            converter,
+            subnets,
+            config.seed,
+            project.progress,
+        )
         table.save(path)
     return path, table
 

@@ -10,7 +10,7 @@ from ofa_tf.blocks import Block, walk
 from ofa_tf.errors import DeviceError
 from ofa_tf.export.convert import BlockConverter
 from ofa_tf.latency.device import HostDevice, Timing, Workload
-from ofa_tf.latency.measure import build_table, entry, fit_calibration, leave_one_out
+from ofa_tf.latency.measure import build_table, entry, fit_calibration, leave_one_out, validate_table
 from ofa_tf.latency.store import find_table, list_tables, table_name
 from ofa_tf.latency.table import LatencyTable, distinct_blocks
 from ofa_tf.progress import Progress
@@ -168,6 +168,30 @@ def test_a_table_is_calibrated_on_whole_subnets():
     plain = build_table(TINY, 10, "int8", device, device, calibration_subnets=0)
     assert plain.calibration is None
     assert plain.validation is None
+
+
+def test_a_table_is_validated_on_subnets_that_it_has_not_seen():
+    device = FakeDevice(TINY, 0.9, 0.01, 0.05)
+    table = build_table(TINY, 10, "int8", device, device, (24, 32), seed=1)
+    calibrating = {what for what in device.made if isinstance(what, Arch)}
+    slower = FakeDevice(TINY, 0.9 * 1.25, 0.01 * 1.25, 0.05 * 1.25)
+    found = validate_table(table, TINY, 10, slower, slower, 30, seed=1)
+    assert dataclasses.replace(found, validation=None) == dataclasses.replace(table, validation=None)
+    assert len(calibrating) == 8
+    assert len(set(slower.made)) > 25
+    assert not calibrating & set(slower.made)
+    assert {arch.resolution for arch in slower.made} == {24, 32}
+    errors = dict(found.validation)
+    assert TINY.arch_from_document(errors.pop("worst_arch")) in slower.made
+    assert errors == pytest.approx(
+        {"subnets": 30, "mape": 0.2, "within_10pct": 0, "spearman": 1, "bias": -0.2, "worst_error": -0.2}
+    )
+    one = slower.made[7]
+    slower.run = lambda what, _: FakeDevice.run(device, what, None) * (1.5 if what == one else 1)
+    errors = validate_table(table, TINY, 10, slower, slower, 30, seed=1).validation
+    assert TINY.arch_from_document(errors["worst_arch"]) == one
+    assert errors["worst_error"] == pytest.approx(-1 / 3)
+    assert errors["mape"] == pytest.approx(1 / 90)
 
 
 def test_real_blocks_of_this_host():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import CLASSES, N_TRAIN, N_VAL
 from PIL import Image
-from test_cli import HOST_TABLE
+from test_cli import HOST_TABLE, assert_refused
 
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.blocks import count_macs, count_params, walk
@@ -147,6 +147,22 @@ def test_predictor_and_table_are_there_and_fit_the_workdir(finished):
     assert table.resolutions(space, len(CLASSES)) == list(space.resolutions)
     assert table.calibration is not None
     assert table.validation["subnets"] == 8
+
+
+def test_a_table_is_validated_and_shows_it(ofa, workdir):
+    (path,) = workdir.glob(HOST_TABLE)
+    before = LatencyTable.load(path)
+    run = ofa("lut", "validate", "--workdir", workdir, "--subnets", 3)
+    assert run.code == 0, run.err
+    assert "Error on 3 whole subnets, measured for this alone: " in run.out
+    assert ", bias " in run.out
+    after = LatencyTable.load(path)
+    assert (after.entries, after.calibration) == (before.entries, before.calibration)
+    assert after.validation["subnets"] == 3
+    space_of(workdir).arch_from_document(after.validation["worst_arch"])
+    assert "measured for this alone" in ofa("lut", "show", path).out
+    path.unlink()
+    assert_refused(ofa("lut", "validate", "--workdir", workdir), "no int8 table", "`ofa-tf lut build`")
 
 
 def test_a_search_answers_with_what_the_table_says(ofa, workdir):

@@ -58,9 +58,7 @@ def build_table(
     """
     resolutions = space.resolutions if resolutions is None else resolutions
     blocks = distinct_blocks(space, resolutions, n_classes)
-    rng = np.random.default_rng([seed, 5])
-    codes = space.sample(rng, calibration_subnets)
-    codes[:, 0] = [space.resolutions.index(resolution) for resolution in rng.choice(resolutions, calibration_subnets)]
+    codes = sample_subnets(space, resolutions, calibration_subnets, np.random.default_rng([seed, 5]))
     archs = space.decode(codes)
 
     # A block at another resolution is the same file with a resized input.
@@ -92,6 +90,60 @@ def build_table(
     sums_ms, n_blocks = table.costs(space, n_classes)(codes), space.active(codes).sum(1)
     calibration = fit_calibration(sums_ms, n_blocks, whole_ms)
     return dataclasses.replace(table, calibration=calibration, validation=leave_one_out(sums_ms, n_blocks, whole_ms))
+
+
+def sample_subnets(space: SearchSpace, resolutions: Sequence[int], n: int, rng: np.random.Generator) -> np.ndarray:
+    """Codes of random subnets at some of the resolutions, shape (n, genes)."""
+    codes = space.sample(rng, n)
+    codes[:, 0] = [space.resolutions.index(resolution) for resolution in rng.choice(resolutions, n)]
+    return codes
+
+
+def validate_table(
+    table: LatencyTable,
+    space: SearchSpace,
+    n_classes: int,
+    device: Device,
+    converter: Converter,
+    subnets: int = 40,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> LatencyTable:
+    """Measures random whole subnets that neither the entries nor the calibration come from, and notes the error.
+
+    Args:
+        table: of this device and runtime.
+        space: the space.
+        n_classes: outputs of the classifier.
+        device: where to run.
+        converter: makes the files.
+        subnets: how many, at the resolutions that the table covers.
+        seed: of the table; the subnets that calibrated it are left out.
+        progress: told about the work.
+
+    Returns:
+        The table with another `validation`.
+
+    Raises:
+        TableError: the table covers no resolution of the space.
+    """
+    costs, resolutions = table.costs(space, n_classes), table.resolutions(space, n_classes)
+    seen = table.calibration.subnets if table.calibration else 0
+    calibrating = sample_subnets(space, resolutions, seen, np.random.default_rng([seed, 5]))
+    drawn = sample_subnets(space, resolutions, subnets + seen, np.random.default_rng([seed, 8]))
+    known = {code.tobytes() for code in calibrating}
+    codes = np.array([code for code in drawn if code.tobytes() not in known][:subnets])
+    archs, files = space.decode(codes), []
+    with progress.task("converting subnets", len(archs), "files") as advance:
+        for arch in archs:
+            files.append(Workload(converter.network(arch)))
+            advance(1)
+    measured_ms = np.array([t.percentile_ms(10) for t in device.measure(files, seed=seed, progress=progress)])
+    predicted_ms = costs(codes)
+    errors = predicted_ms / measured_ms - 1
+    worst = int(np.abs(errors).argmax())
+    found = {"worst_error": float(errors[worst]), "worst_arch": archs[worst].to_document()}
+    return dataclasses.replace(table, validation={**latency_errors(predicted_ms, measured_ms), **found})
 
 
 def entry(timing: Timing) -> Mapping[str, float]:

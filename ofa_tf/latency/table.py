@@ -18,12 +18,24 @@ PRECISIONS = ("int8", "fp16", "fp32")
 SOURCES = ("measured", "modelled", "imported")
 STATISTICS = ("p10_ms", "median_ms", "mean_ms")
 VALIDATION = ("subnets", "mape", "within_10pct", "spearman")
+HELD_OUT = ("bias", "worst_error", "worst_arch")
 
 
 def _check_numbers(numbers: Mapping[str, Any], where: str) -> None:
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e12:
             raise FormatError(f"{where}: `{name}` (={value!r}) must be a number from 0 to 1e12.")
+
+
+def _check_validation(validation: Mapping[str, Any], where: str) -> None:
+    check_keys(validation, set(VALIDATION), set(HELD_OUT), f"{where},")
+    _check_numbers({key: value for key, value in validation.items() if key in VALIDATION[:3]}, where)
+    for name, low, high in (("spearman", -1, 1), ("bias", -1, 1e12), ("worst_error", -1, 1e12)):
+        value = validation.get(name, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise FormatError(f"{where}: `{name}` (={value!r}) must be a number from {low} to {high:g}.")
+    if not isinstance(validation.get("worst_arch", {}), Mapping):
+        raise FormatError(f"{where}: `worst_arch` must be an arch.")
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,8 @@ class LatencyTable:
         entries: block key -> statistics in milliseconds and the number of `runs`.
         statistic: which of the entries' numbers is added up.
         calibration: correction from block sums to whole networks, or None.
-        validation: error on whole subnets that were not used before, or None.
+        validation: error on whole subnets that the prediction had not seen, or None: `subnets`, `mape`, `within_10pct`,
+            `spearman`, `bias`; with `worst_error` and `worst_arch` if they were measured for this alone.
     """
 
     device: Mapping[str, Any]
@@ -61,7 +74,7 @@ class LatencyTable:
     entries: Mapping[str, Mapping[str, float]] = field(repr=False)
     statistic: str = "median_ms"
     calibration: Calibration | None = None
-    validation: Mapping[str, float] | None = None
+    validation: Mapping[str, Any] | None = None
 
     def __post_init__(self):
         where = "The table"
@@ -83,11 +96,7 @@ class LatencyTable:
         if self.calibration is not None:
             _check_numbers(self.calibration.__dict__, f"{where}, `calibration`")
         if self.validation is not None:
-            check_keys(self.validation, set(VALIDATION), set(), f"{where}, `validation`,")
-            spearman = self.validation["spearman"]
-            if isinstance(spearman, bool) or not isinstance(spearman, int | float) or not -1 <= spearman <= 1:
-                raise FormatError(f"{where}, `validation`: `spearman` (={spearman!r}) must be a number from -1 to 1.")
-            _check_numbers({**self.validation, "spearman": 0}, f"{where}, `validation`")
+            _check_validation(self.validation, f"{where}, `validation`")
 
     @property
     def label(self) -> str:

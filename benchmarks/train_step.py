@@ -109,6 +109,7 @@ def elastic_over_static(rounds: int) -> dict[str, float]:
     ratios: dict[str, list[float]] = {"static": [], "fixed": []}
     for (size, batch), others in zip(SIZES, (random[:2], random[2:]), strict=True):
         images, labels = make_batch(size, batch, CLASSES)
+        step.make_room(batch)
         archs = {"largest": space.largest(), "smallest": space.smallest(), "random 1": others[0], "random 2": others[1]}
         functions = {}
         for name, arch in archs.items():

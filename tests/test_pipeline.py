@@ -165,6 +165,46 @@ def test_a_table_is_validated_and_shows_it(ofa, workdir):
     assert_refused(ofa("lut", "validate", "--workdir", workdir), "no int8 table", "`ofa-tf lut build`")
 
 
+def test_a_search_keeps_to_every_budget(ofa, workdir):
+    def best(*more):
+        run = ofa("search", "--workdir", workdir, "--latency", 1000, *more, "--json")
+        assert run.code == 0, run.err
+        (choice,) = json.loads(run.out)["choices"]
+        return choice
+
+    free = best()
+    for option, name, unit in (("--macs", "n_macs", 1e6), ("--params", "n_params", 1e3)):
+        limit = free[name] * 0.9 / unit
+        choice = best(option, limit)
+        assert choice[name] <= limit * unit
+        assert choice["predicted_accuracy"] <= free["predicted_accuracy"]
+        nothing = ofa("search", "--workdir", workdir, "--latency", 1000, option, limit / 100)
+        assert_refused(nothing, "budget")
+
+
+def test_a_front_has_more_accuracy_for_more_milliseconds(ofa, workdir):
+    run = ofa("search", "--workdir", workdir, "--pareto", "--json")
+    assert run.code == 0, run.err
+    front = json.loads(run.out)["choices"]
+    assert len(front) > 3
+    space, costs = (
+        space_of(workdir),
+        LatencyTable.load(*workdir.glob(HOST_TABLE)).costs(space_of(workdir), len(CLASSES)),
+    )
+    times = [choice["predicted_ms"] for choice in front]
+    accuracies = [choice["predicted_accuracy"] for choice in front]
+    assert times == sorted(set(times))
+    assert accuracies == sorted(accuracies)
+    codes = space.encode([space.arch_from_document(choice["arch"]) for choice in front])
+    np.testing.assert_allclose(costs(codes), times, rtol=1e-6)
+    for choice in (front[1], front[-1]):
+        run = ofa("search", "--workdir", workdir, "--latency", choice["predicted_ms"] * 1.000001, "--json")
+        (alone,) = json.loads(run.out)["choices"]
+        assert choice["predicted_accuracy"] >= alone["predicted_accuracy"] - 5e-4
+    assert "budget" not in ofa("search", "--workdir", workdir, "--pareto").out
+    assert_refused(ofa("search", "--workdir", workdir, "--pareto", "--macs", 1), "--pareto takes no budget")
+
+
 def test_a_search_answers_with_what_the_table_says(ofa, workdir):
     space, table = space_of(workdir), LatencyTable.load(*workdir.glob(HOST_TABLE))
     costs = table.costs(space, len(CLASSES))

@@ -31,10 +31,10 @@ from ofa_tf.pipeline import (
     load_predictor,
     load_supernet,
     make_evaluator,
-    train,
 )
 from ofa_tf.project import open_existing, open_project
 from ofa_tf.spaces import MOBILENET_V3
+from ofa_tf.stages import train
 from ofa_tf.subnet import build_subnet, extract
 from ofa_tf.training.recipe import RECIPES, STAGES
 from ofa_tf.workdir import Config, Workdir

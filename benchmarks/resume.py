@@ -96,11 +96,11 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         recipe = Path(folder) / "recipe.json"
-        write_recipe(recipe, 2 if options.quick else 5)
+        write_recipe(recipe, 2 if options.quick else 8)
         began = time.monotonic()
         if start(Path(folder) / "alone", recipe).wait() != 0:
             raise RuntimeError("the training that was left alone failed")
-        longest_s = (time.monotonic() - began) * 0.7
+        longest_s = (time.monotonic() - began) / (2 if options.quick else 4)
         kills = kill_until_done(
             Path(folder) / "killed", recipe, 3 if options.quick else 20, longest_s, random.Random(0)
         )

@@ -233,10 +233,11 @@ def test_a_loss_that_is_not_a_number_stops_the_stage_and_keeps_the_checkpoint(ru
             saves.append(step)
             Trainer._save(run.trainer, stage, step, n_steps)
 
-    monkeypatch.setattr(run.trainer, "_save", save_up_to_3)
     plan = plan_step(TINY, spans(RECIPE, "depth", N_TRAIN)[1], (0, STAGES.index("depth")), 4)
-    with pytest.raises(TrainingError) as error:
-        run.trainer.train("depth")
+    with monkeypatch.context() as patch:
+        patch.setattr(run.trainer, "_save", save_up_to_3)
+        with pytest.raises(TrainingError) as error:
+            run.trainer.train("depth")
     for word in ("stage `depth`", "step 4", str(TINY.decode_one(plan.codes[0])), "checkpoint is kept"):
         assert word in str(error.value)
     assert saves == [1, 2, 3]

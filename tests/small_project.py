@@ -49,7 +49,7 @@ def make_data() -> Data:
 
 
 class Hook(Progress):
-    """Calls a function with the number of steps done after each step; keeps the notes.
+    """Calls a function with the number of training steps done after each step; keeps the notes.
 
     Args:
         after_step: the function, or None.
@@ -61,13 +61,13 @@ class Hook(Progress):
 
     @contextmanager
     def task(self, title, total, unit="steps", done=0):
-        del title, total, unit
+        del total, unit
         count = done // BATCH
 
         def advance(n):
             nonlocal count
             count += n // BATCH
-            if self.after_step is not None:
+            if self.after_step is not None and title.startswith("training"):
                 self.after_step(count)
 
         yield advance

@@ -126,23 +126,20 @@ class Trainer:
         evaluations = {n_steps * part // recipe.evaluations for part in range(1, recipe.evaluations)} - {0}
         saved = time.monotonic()
         try:
-            with (
-                self._watch(stage, recipe) as watch,
-                self.progress.task(
-                    f"training `{stage}`", n_steps * recipe.batch, "images", step * recipe.batch
-                ) as done,
-            ):
-                for images, labels in batches:
-                    self._train_step(stage, recipe, span_of(layout, step), seed, step, images, labels, watch)
-                    step += 1
-                    done(recipe.batch)
-                    if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS and step < n_steps:
-                        self._save(stage, step, n_steps)
-                        saved = time.monotonic()
-                    if step in evaluations and watch is not None:
-                        watch.write(step, self._metrics())
+            with self._watch(stage, recipe) as watch:
+                total, before = n_steps * recipe.batch, step * recipe.batch
+                with self.progress.task(f"training `{stage}`", total, "images", before) as advance:
+                    for images, labels in batches:
+                        self._train_step(stage, recipe, span_of(layout, step), seed, step, images, labels, watch)
+                        step += 1
+                        advance(recipe.batch)
+                        if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS and step < n_steps:
+                            self._save(stage, step, n_steps)
+                            saved = time.monotonic()
+                        if step in evaluations and watch is not None:
+                            watch.write(step, self._metrics())
                 self._save(stage, step, n_steps)  # before the accuracies, which take a while
-                metrics = self._metrics() if watch is not None else {}
+                metrics = self._metrics(f"evaluating `{stage}`") if watch is not None else {}
                 if watch is not None:
                     watch.write(step, metrics)
         except KeyboardInterrupt:
@@ -255,17 +252,18 @@ class Trainer:
             self.ledger.record(stage, record)
         return record
 
-    def _metrics(self) -> dict[str, float]:
-        """Accuracies of some subnets on the held-out training images, by name."""
+    def _metrics(self, title: str | None = None) -> dict[str, float]:
+        """Accuracies of some subnets on the held-out training images, by name; with a title the progress shows it."""
         copy = weights_of(self.evaluator.supernet)
         for name, variable in self.weights.items():
             copy[name].assign(variable.numpy())
         space = self.config.space
-        probes = probe_archs(space, self.config.seed)
-        return {
-            f"{name}_accuracy": self.evaluator.accuracy(space.decode_one(code), self.data.tune)
-            for name, code in probes.items()
-        }
+        probes, metrics = probe_archs(space, self.config.seed), {}
+        with (self.progress if title else SILENT).task(title or "", len(probes), "subnets") as advance:
+            for name, code in probes.items():
+                metrics[f"{name}_accuracy"] = self.evaluator.accuracy(space.decode_one(code), self.data.tune)
+                advance(1)
+        return metrics
 
 
 def span_of(layout: list[Span], step: int) -> Span:

@@ -112,7 +112,7 @@ def finished(tmp_path_factory, image_folder, small_space, recipe_file) -> Path:
     options = ["--data", image_folder, "--space", small_space, "--recipe", recipe_file]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ofa_tf.project.HostDevice", partial(HostDevice, seconds=0.5, least_rounds=3))
-        patch.setattr("ofa_tf.pipeline.EXPORT_SECONDS", 0.1)
+        patch.setattr("ofa_tf.pipeline.exporting.EXPORT_SECONDS", 0.1)
         assert run_command("train", "--workdir", folder, *options) == 0
         assert run_command("predictor", "fit", "--workdir", folder, "--archs", 12) == 0
         assert run_command("lut", "build", "--workdir", folder) == 0
@@ -126,7 +126,7 @@ def workdir(finished, tmp_path, monkeypatch) -> Path:
     from ofa_tf.latency.device import HostDevice
 
     monkeypatch.setattr("ofa_tf.project.HostDevice", partial(HostDevice, seconds=0.1, least_rounds=2))
-    monkeypatch.setattr("ofa_tf.pipeline.EXPORT_SECONDS", 0.1)
+    monkeypatch.setattr("ofa_tf.pipeline.exporting.EXPORT_SECONDS", 0.1)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(finished, "work")
     return Path("work")

@@ -20,7 +20,6 @@ from test_cli import EXPORT, HOST_TABLE, SEARCH, assert_refused, contents
 
 from ofa_tf.export.folder import Manifest, write_export
 from ofa_tf.jsonio import read_json, sweep, write_json
-from ofa_tf.latency.device import HostDevice
 from ofa_tf.quiet import quiet
 from ofa_tf.space import Arch
 from ofa_tf.training import checkpoint
@@ -116,11 +115,14 @@ def test_ctrl_c_in_a_long_step(ofa, workdir, press_in_task, monkeypatch, command
 
 @pytest.mark.parametrize(
     ("place", "command"),
-    [("pipeline.search", SEARCH), ("pipeline.to_tflite", AGAIN), ("pipeline.HostDevice.measure", AGAIN)],
+    [
+        ("pipeline.searching.search", SEARCH),
+        ("pipeline.exporting.to_tflite", AGAIN),
+        ("latency.device.HostDevice.measure", AGAIN),
+    ],
 )
 def test_ctrl_c_in_search_and_export(ofa, workdir, monkeypatch, place, command):
     before = contents(workdir)
-    monkeypatch.setattr("ofa_tf.pipeline.HostDevice", HostDevice, raising=False)
     monkeypatch.setattr(f"ofa_tf.{place}", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     assert_stopped(ofa(*command))
     assert_untouched(workdir, before)
@@ -325,7 +327,9 @@ def test_a_full_disk_at_every_step(ofa, workdir, finished, monkeypatch, command,
     from ofa_tf.latency.table import LatencyTable
 
     forget(workdir, *missing)
-    monkeypatch.setattr("ofa_tf.pipeline.build_table", lambda *_, **__: LatencyTable.load(*finished.glob(HOST_TABLE)))
+    monkeypatch.setattr(
+        "ofa_tf.pipeline.measuring.build_table", lambda *_, **__: LatencyTable.load(*finished.glob(HOST_TABLE))
+    )
     before = contents(".")
     with files_up_to(size):
         run = ofa(*command)

@@ -18,7 +18,8 @@ from ofa_tf.errors import ExportError
 from ofa_tf.export.model_file import ModelFile
 from ofa_tf.jsonio import read_json, write_json
 from ofa_tf.latency.table import LatencyTable
-from ofa_tf.pipeline import REPRESENTATIVE_IMAGES, export, make_evaluator, representative_inputs
+from ofa_tf.pipeline import export, make_evaluator
+from ofa_tf.pipeline.exporting import REPRESENTATIVE_IMAGES, representative_inputs
 from ofa_tf.project import open_existing
 from ofa_tf.training import checkpoint
 from ofa_tf.training.ledger import StageRecord
@@ -230,8 +231,8 @@ def test_a_search_makes_what_is_missing_and_says_so(ofa, workdir, finished, monk
     shutil.rmtree(workdir / "accuracy")
     table = LatencyTable.load(*finished.glob(HOST_TABLE))
     fitted = FittedPredictor.load(finished / "accuracy", space_of(workdir))
-    monkeypatch.setattr("ofa_tf.pipeline.build_table", lambda *_, **__: table)
-    monkeypatch.setattr("ofa_tf.pipeline.fit", lambda _: fitted)
+    monkeypatch.setattr("ofa_tf.pipeline.measuring.build_table", lambda *_, **__: table)
+    monkeypatch.setattr("ofa_tf.pipeline.searching.fit", lambda _: fitted)
     run = ofa("search", "--workdir", workdir, "--latency", 1000)
     assert run.code == 0
     assert "There is no int8 table of this machine yet: measuring one." in run.err
@@ -252,7 +253,7 @@ def exported(finished, tmp_path_factory) -> Path:
     arch = project.config.space.arch(32, [2, 1], [5, 3, 3, 3], [4, 3, 4, 3])
     write_arch(folder / "arch.json", arch)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ofa_tf.pipeline.EXPORT_SECONDS", 0.1)
+        patch.setattr("ofa_tf.pipeline.exporting.EXPORT_SECONDS", 0.1)
         export(project, arch, "int8", name="alone")
         for name, precision in (("int8", "int8"), ("fp16", "fp16"), ("fp32", "fp32"), ("twin", "int8")):
             evaluator.calibrate(
@@ -339,7 +340,9 @@ def test_a_searched_export_says_what_was_asked_for(finished):
 
 
 def test_a_file_with_floats_left_is_no_integer_export(ofa, workdir, exported, monkeypatch):
-    monkeypatch.setattr("ofa_tf.pipeline.to_tflite", lambda *_: (exported / "fp32" / "model.tflite").read_bytes())
+    monkeypatch.setattr(
+        "ofa_tf.pipeline.exporting.to_tflite", lambda *_: (exported / "fp32" / "model.tflite").read_bytes()
+    )
     arch = write_arch("arch.json", space_of(workdir).largest())
     run = ofa("export", "--workdir", workdir, "--arch", arch, "--name", "bad")
     assert run.code == 2
@@ -373,7 +376,7 @@ def test_representative_images_are_spread_over_the_classes(finished):
 def test_the_demo_ends_with_three_files_and_one_object(ofa, workdir, finished, monkeypatch):
     """On a workdir that is trained: the story goes on from there."""
     table = LatencyTable.load(*finished.glob(HOST_TABLE))
-    monkeypatch.setattr("ofa_tf.pipeline.build_table", lambda *_, **__: table)
+    monkeypatch.setattr("ofa_tf.pipeline.measuring.build_table", lambda *_, **__: table)
     monkeypatch.setattr("ofa_tf.demo.ARCHS", 12)
     run = ofa("demo", "--workdir", workdir, "--json")
     assert (run.code, len(run.out.splitlines())) == (0, 1), run.err

@@ -1,0 +1,24 @@
+"""The main job after training: predict, measure, search, export. Each command calls one of these functions."""
+
+from ofa_tf.pipeline.exporting import Export, export, export_arch_file, export_budget
+from ofa_tf.pipeline.measuring import get_table, measure_table, validate
+from ofa_tf.pipeline.predicting import fit, load_predictor, load_supernet, make_evaluator
+from ofa_tf.pipeline.searching import Choice, find, find_front, find_with
+
+__all__ = [
+    "Choice",
+    "Export",
+    "export",
+    "export_arch_file",
+    "export_budget",
+    "find",
+    "find_front",
+    "find_with",
+    "fit",
+    "get_table",
+    "load_predictor",
+    "load_supernet",
+    "make_evaluator",
+    "measure_table",
+    "validate",
+]

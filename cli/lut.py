@@ -18,7 +18,32 @@ from ofa_tf.cli.common import (
 
 @click.group("lut")
 def command():
-    """Measure, list and show latency tables."""
+    """Measure, check, list, show, import and merge latency tables."""
+
+
+def runtime_options(function):
+    """How a device runs files."""
+    for option in (
+        click.option("--benchmark-model", metavar="FILE", help="TFLite's benchmark_model for a phone's processor."),
+        click.option("--cores", metavar="N,N", callback=_cores, help="Of the host: use only these processor cores."),
+        click.option("--delegate", type=click.Choice(["none", "xnnpack"]), help="[default: none; on phones xnnpack]"),
+        click.option("--threads", type=Whole(1, 64), help="Of the interpreter.  [default: 1]"),
+    ):
+        function = option(function)
+    return function
+
+
+def _cores(_, option: click.Parameter, value: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(core) for core in value.split(",")) if value is not None else ()
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of core numbers such as 0,1.", param=option) from None
+
+
+def _picture(_, option: click.Parameter, value: str | None) -> Path | None:
+    if value is not None and Path(value).suffix not in (".png", ".svg"):
+        raise click.BadParameter(f"{value!r} must end with .png or .svg.", param=option)
+    return None if value is None else Path(value)
 
 
 @command.command("build")
@@ -26,14 +51,34 @@ def command():
 @device_option
 @precision_option
 @click.option("--resolution", "resolutions", type=Whole(1, 4096), multiple=True, help="Only this one; may be repeated.")
+@runtime_options
+@click.option(
+    "--runtime",
+    type=click.Choice(["default", "auto"]),
+    default="default",
+    show_default=True,
+    help="auto: try threads and delegates on whole subnets, keep the fastest.",
+)
+@click.option("--validate", "held_out", type=Whole(3, 1000), help="Measure so many held-out subnets along.")
 @json_option
-def build_command(workdir, device, precision, resolutions, as_json):
+def build_command(
+    workdir, device, precision, resolutions, threads, delegate, cores, benchmark_model, runtime, held_out, as_json
+):
     """Measure every block of the workdir's space on a device."""
     with library() as progress:
+        from ofa_tf.latency.devices import Settings
         from ofa_tf.pipeline import measure_table
         from ofa_tf.project import open_existing
 
-        path, table = measure_table(open_existing(workdir, progress), device, precision, resolutions or None)
+        path, table = measure_table(
+            open_existing(workdir, progress),
+            device,
+            precision,
+            resolutions or None,
+            Settings(threads, delegate, cores, benchmark_model),
+            runtime == "auto",
+            held_out or 0,
+        )
     _print(path, table, as_json)
 
 
@@ -42,14 +87,17 @@ def build_command(workdir, device, precision, resolutions, as_json):
 @device_option
 @precision_option
 @click.option("--subnets", type=Whole(3, 1000), default=40, show_default=True, help="How many to measure.")
+@click.option("--benchmark-model", metavar="FILE", help="TFLite's benchmark_model for a phone's processor.")
 @json_option
-def validate_command(workdir, device, precision, subnets, as_json):
+def validate_command(workdir, device, precision, subnets, benchmark_model, as_json):
     """Measure how wrong a table is on random subnets that it has not seen, and note it in the table."""
     with library() as progress:
+        from ofa_tf.latency.devices import Settings
         from ofa_tf.pipeline import validate
         from ofa_tf.project import open_existing
 
-        path, table = validate(open_existing(workdir, progress), device, precision, subnets)
+        settings = Settings(benchmark_model=benchmark_model)
+        path, table = validate(open_existing(workdir, progress), device, precision, subnets, settings)
     _print(path, table, as_json)
 
 
@@ -73,12 +121,69 @@ def list_command(workdir, as_json):
 
 @command.command("show")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@workdir_option()
+@click.option("--plot", metavar="FILE", callback=_picture, help="Draw where the time goes, as .png or .svg.")
 @json_option
-def show_command(file, as_json):
-    """Show what a table says of its device and of its own error."""
+def show_command(file, workdir, plot, as_json):
+    """Show what a table says of its device, of its own error, and where the time goes."""
     from ofa_tf.latency.table import LatencyTable
 
-    _print(file, LatencyTable.load(file), as_json)
+    table = LatencyTable.load(file)
+    with library():
+        from ofa_tf.pipeline.measuring import table_shares
+        from ofa_tf.workdir import Workdir
+
+        shares = table_shares(table, Workdir(workdir))
+        if plot and shares is None:
+            raise click.ClickException(f"--plot: {file} covers no space in full, so there is nothing to draw.")
+        if plot:
+            from ofa_tf.report.shares_plot import plot_shares
+
+            plot_shares(plot, table.label, shares)
+    if as_json:
+        print_json({**_facts(file, table), "shares_ms": shares})
+        return
+    _print(file, table, False)
+    if shares is not None:
+        parts = list(next(iter(shares.values())))
+        rows = [
+            (name, f"{sum(of.values()):.3g} ms", *(percent(of[part] / sum(of.values())) for part in parts))
+            for name, of in shares.items()
+        ]
+        print_table(["subnet", "latency", *parts], rows, "Where the time goes, at the largest resolution covered:")
+
+
+@command.command("import")
+@click.argument("source")
+@workdir_option()
+@click.option("--force", is_flag=True, help="Replace a table of the same device, runtime and precision.")
+@json_option
+def import_command(source, workdir, force, as_json):
+    """Take a table over into the workdir: a JSON file, or the published YAML tables (a file or a folder of them)."""
+    with library() as progress:
+        from ofa_tf.pipeline.measuring import import_table
+        from ofa_tf.workdir import Workdir
+        from ofa_tf.zoo.importing import import_note10
+
+        if Path(source).is_dir() or Path(source).suffix in (".yaml", ".yml"):
+            path, table = import_note10(source, workdir, None, force, progress)
+        else:
+            path, table = import_table(source, Workdir(workdir), force)
+    _print(path, table, as_json)
+
+
+@command.command("merge")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option("--out", required=True, metavar="FILE", help="Where to write the merged table.")
+@json_option
+def merge_command(files, out, as_json):
+    """Merge tables of one device and runtime, of several resolutions or spaces."""
+    from ofa_tf.latency.merge import merge_tables
+    from ofa_tf.latency.table import LatencyTable
+
+    table = merge_tables([LatencyTable.load(file) for file in files])
+    table.save(out)
+    _print(out, table, as_json)
 
 
 def _facts(path, table) -> dict:

@@ -11,7 +11,7 @@ from ofa_tf.data import Data, Preprocessing, load_data, load_images
 from ofa_tf.data.source import GOOD_IMAGES, LEAST_IMAGES
 from ofa_tf.errors import DataError, FormatError, WorkdirError
 from ofa_tf.jsonio import read_json
-from ofa_tf.latency.device import HostDevice
+from ofa_tf.latency.host import HostDevice
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.spaces import get_space
 from ofa_tf.training.recipe import RECIPES, Recipe

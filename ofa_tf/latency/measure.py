@@ -1,7 +1,8 @@
-"""Building a table: every block converted, run on the device, and a few whole subnets to calibrate the sum with."""
+"""Building a table: every block run on the device, and a few whole subnets to calibrate the sums with."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -9,23 +10,24 @@ from scipy.optimize import nnls
 
 from ofa_tf.blocks import Block
 from ofa_tf.latency.device import Device, Timing, Workload
+from ofa_tf.latency.passes import measure_in_passes
 from ofa_tf.latency.table import Calibration, LatencyTable, distinct_blocks
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.space import Arch, SearchSpace
 from ofa_tf.statistics import latency_errors
 
-STATISTIC = "p10_ms"
+PERCENTILES = {"p10_ms": 10, "median_ms": 50}  # the statistics that a table may add up
+STATISTIC = "p10_ms"  # of a file that is measured for itself
+CONVERTED_SIZE = 32  # height and width of a block's input as it is converted; it is resized to be measured
+CALIBRATION_SUBNETS = 24
+PASSES = 4
 
 
 class Converter(Protocol):
     """Makes files for the device; implemented where models are exported."""
 
-    def block(self, block: Block) -> bytes:
-        """A file of one block, whose input may be resized."""
-        ...
-
-    def network(self, arch: Arch) -> bytes:
-        """A file of a whole subnet; its weights do not matter."""
+    def convert(self, wanted: Sequence[Block | Arch], progress: Progress = SILENT) -> list[bytes]:
+        """Files of blocks, whose inputs may be resized, and of whole subnets, whose weights do not matter."""
         ...
 
 
@@ -36,14 +38,19 @@ def build_table(
     device: Device,
     converter: Converter,
     resolutions: Sequence[int] | None = None,
-    calibration_subnets: int = 8,
+    calibration_subnets: int = CALIBRATION_SUBNETS,
+    validation_subnets: int = 0,
+    known: LatencyTable | None = None,
+    journal: Path | None = None,
+    passes: int = PASSES,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> LatencyTable:
     """Measures the latency table of a space on a device.
 
-    Blocks and whole subnets are run in the same shuffled rounds, so that what disturbs the machine disturbs all alike;
-    the 10th percentile of the runs is added up, since disturbances only ever add time.
+    Blocks and whole subnets are run in the same shuffled rounds, so that what disturbs the machine disturbs all alike.
+    The 10th percentile of the runs and their median are both tried as what is added up; the one whose sums come closer
+    to the whole subnets is kept.
 
     Args:
         space: the space.
@@ -53,50 +60,48 @@ def build_table(
         converter: makes the files.
         resolutions: those to measure, None for all of the space.
         calibration_subnets: random whole subnets to correct the sums with; 0 for no correction.
+        validation_subnets: others, measured in the same rounds, to tell the error with; 0 to leave each calibration
+            subnet out in turn instead.
+        known: a table of the same device and runtime; what it has besides is kept.
+        journal: file that keeps what was measured until the table is whole, so that a later call goes on there.
+        passes: over everything; each is kept when it is done.
         seed: of the random subnets and of the order.
         progress: told about the work.
+
+    Raises:
+        DeviceError: the device is lost or refuses a file; what was measured is in the journal.
     """
-    resolutions = space.resolutions if resolutions is None else resolutions
-    blocks = distinct_blocks(space, resolutions, n_classes)
-    codes = sample_subnets(space, resolutions, calibration_subnets, np.random.default_rng([seed, 5]))
-    archs = space.decode(codes)
+    blocks = distinct_blocks(space, space.resolutions if resolutions is None else resolutions, n_classes)
+    entries = dict(known.entries) if known is not None else {}
+    covered = [
+        resolution
+        for resolution in space.resolutions
+        if all(key in entries or key in blocks for key in distinct_blocks(space, [resolution], n_classes))
+    ]
+    codes = sample_subnets(space, covered, calibration_subnets, np.random.default_rng([seed, 5]))
+    held_out = held_out_subnets(space, covered, codes, validation_subnets, seed)
 
     # A block at another resolution is the same file with a resized input.
-    shapes = {key: dataclasses.replace(block, in_size=max(resolutions)) for key, block in blocks.items()}
-    files: dict[Block, bytes] = {}
-    with progress.task("converting blocks", len(set(shapes.values())) + len(archs), "files") as advance:
-        for shape in dict.fromkeys(shapes.values()):
-            files[shape] = converter.block(shape)
-            advance(1)
-        networks = []
-        for arch in archs:
-            networks.append(Workload(converter.network(arch)))
-            advance(1)
-    workloads = [
-        Workload(files[shapes[key]], None if block.kind == "linear" else block.in_size) for key, block in blocks.items()
-    ]
-    timings = device.measure(workloads + networks, seed=seed, progress=progress)
-    table = LatencyTable(
-        device=device.facts(),
-        runtime=device.runtime(),
-        precision=precision,
-        source="measured",
-        entries=dict(zip(blocks, map(entry, timings), strict=False)),
-        statistic=STATISTIC,
-    )
-    if not archs:
+    shapes = [dataclasses.replace(block, in_size=_converted_size(block)) for block in blocks.values()]
+    archs = space.decode(np.concatenate([codes, held_out]))
+    files = converter.convert([*shapes, *archs], progress)
+    sizes = [None if block.kind == "linear" else block.in_size for block in blocks.values()]
+    workloads = [Workload(*item) for item in zip(files, [*sizes, *[None] * len(archs)], strict=True)]
+    timings = measure_in_passes(device, workloads, passes, journal, seed, progress)
+
+    entries |= dict(zip(blocks, map(entry, timings), strict=False))
+    table = LatencyTable(device.facts(), device.runtime(), precision, "measured", entries, next(iter(PERCENTILES)))
+    if not len(codes):
         return table
-    whole_ms = np.array([timing.percentile_ms(10) for timing in timings[len(blocks) :]])
-    sums_ms, n_blocks = table.costs(space, n_classes)(codes), space.active(codes).sum(1)
-    calibration = fit_calibration(sums_ms, n_blocks, whole_ms)
-    return dataclasses.replace(table, calibration=calibration, validation=leave_one_out(sums_ms, n_blocks, whole_ms))
-
-
-def sample_subnets(space: SearchSpace, resolutions: Sequence[int], n: int, rng: np.random.Generator) -> np.ndarray:
-    """Codes of random subnets at some of the resolutions, shape (n, genes)."""
-    codes = space.sample(rng, n)
-    codes[:, 0] = [space.resolutions.index(resolution) for resolution in rng.choice(resolutions, n)]
-    return codes
+    whole = timings[len(blocks) :]
+    calibrated = [
+        calibrate(dataclasses.replace(table, statistic=name), space, n_classes, codes, _whole_ms(whole, name))
+        for name in PERCENTILES
+    ]
+    table = min(calibrated, key=lambda candidate: (candidate.validation or {})["mape"])
+    if not len(held_out):
+        return table
+    return judge(table, space, n_classes, held_out, _whole_ms(whole[len(codes) :], table.statistic))
 
 
 def validate_table(
@@ -127,22 +132,52 @@ def validate_table(
     Raises:
         TableError: the table covers no resolution of the space.
     """
-    costs, resolutions = table.costs(space, n_classes), table.resolutions(space, n_classes)
+    table.costs(space, n_classes)  # refuses a table of nothing here
+    resolutions = table.resolutions(space, n_classes)
     seen = table.calibration.subnets if table.calibration else 0
     calibrating = sample_subnets(space, resolutions, seen, np.random.default_rng([seed, 5]))
-    drawn = sample_subnets(space, resolutions, subnets + seen, np.random.default_rng([seed, 8]))
-    known = {code.tobytes() for code in calibrating}
-    codes = np.array([code for code in drawn if code.tobytes() not in known][:subnets])
-    archs, files = space.decode(codes), []
-    with progress.task("converting subnets", len(archs), "files") as advance:
-        for arch in archs:
-            files.append(Workload(converter.network(arch)))
-            advance(1)
-    measured_ms = np.array([t.percentile_ms(10) for t in device.measure(files, seed=seed, progress=progress)])
-    predicted_ms = costs(codes)
+    codes = held_out_subnets(space, resolutions, calibrating, subnets, seed)
+    files = converter.convert(space.decode(codes), progress)
+    timings = device.measure([Workload(content) for content in files], seed=seed, progress=progress)
+    return judge(table, space, n_classes, codes, _whole_ms(timings, table.statistic))
+
+
+def sample_subnets(space: SearchSpace, resolutions: Sequence[int], n: int, rng: np.random.Generator) -> np.ndarray:
+    """Codes of random subnets at some of the resolutions, shape (n, genes)."""
+    codes = space.sample(rng, n)
+    codes[:, 0] = [space.resolutions.index(resolution) for resolution in rng.choice(resolutions, n)]
+    return codes
+
+
+def held_out_subnets(space: SearchSpace, resolutions: Sequence[int], seen: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Codes of random subnets none of which is among the `seen`, shape (n at most, genes)."""
+    known = {code.tobytes() for code in seen}
+    drawn = sample_subnets(space, resolutions, n + len(seen), np.random.default_rng([seed, 8]))
+    return np.array([code for code in drawn if code.tobytes() not in known][:n], drawn.dtype).reshape(-1, space.n_genes)
+
+
+def calibrate(
+    table: LatencyTable, space: SearchSpace, n_classes: int, codes: np.ndarray, whole_ms: np.ndarray
+) -> LatencyTable:
+    """The table with a calibration to whole subnets, and its error with each of them left out in turn."""
+    plain = dataclasses.replace(table, calibration=None)
+    sums_ms, n_blocks = plain.costs(space, n_classes)(codes), space.active(codes).sum(1)
+    whole_ms = whole_ms[: len(codes)]
+    return dataclasses.replace(
+        table,
+        calibration=fit_calibration(sums_ms, n_blocks, whole_ms),
+        validation=leave_one_out(sums_ms, n_blocks, whole_ms),
+    )
+
+
+def judge(
+    table: LatencyTable, space: SearchSpace, n_classes: int, codes: np.ndarray, measured_ms: np.ndarray
+) -> LatencyTable:
+    """The table with its error on subnets that it has not seen."""
+    predicted_ms = table.costs(space, n_classes)(codes)
     errors = predicted_ms / measured_ms - 1
     worst = int(np.abs(errors).argmax())
-    found = {"worst_error": float(errors[worst]), "worst_arch": archs[worst].to_document()}
+    found = {"worst_error": float(errors[worst]), "worst_arch": space.decode_one(codes[worst]).to_document()}
     return dataclasses.replace(table, validation={**latency_errors(predicted_ms, measured_ms), **found})
 
 
@@ -177,3 +212,11 @@ def leave_one_out(sums_ms: np.ndarray, n_blocks: np.ndarray, whole_ms: np.ndarra
         c = fit_calibration(sums_ms[rest], n_blocks[rest], whole_ms[rest])
         predicted[left_out] = c.scale * sums_ms[left_out] + c.per_block_ms * n_blocks[left_out] + c.constant_ms
     return latency_errors(predicted, whole_ms)
+
+
+def _converted_size(block: Block) -> int:
+    return block.in_size if block.kind == "linear" else CONVERTED_SIZE
+
+
+def _whole_ms(timings: Sequence[Timing], statistic: str) -> np.ndarray:
+    return np.array([timing.percentile_ms(PERCENTILES[statistic]) for timing in timings])

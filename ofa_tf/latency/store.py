@@ -1,13 +1,14 @@
 """Where tables lie: in the workdir, and those that come with the package."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import ofa_tf.lut
 from ofa_tf.errors import DeviceError
-from ofa_tf.latency.device import HostDevice
+from ofa_tf.latency.devices import HOST, is_measurable
+from ofa_tf.latency.host import HostDevice
 from ofa_tf.latency.table import LatencyTable
 
 FOLDER = "lut"  # of a workdir
@@ -26,24 +27,30 @@ def list_tables(folder: Path) -> list[tuple[Path, LatencyTable]]:
     return [(path, LatencyTable.load(path)) for path in paths]
 
 
-def find_table(folder: Path, device: str, precision: str, host: HostDevice) -> LatencyTable | None:
-    """The table of a device, or None where it has to be measured first, which only the host can be.
+def find_table(folder: Path, device: str, precision: str, cost: Callable[[LatencyTable], float]) -> LatencyTable | None:
+    """The table of a device; None for one that has to be measured first.
+
+    A device may have been measured with several settings of its runtime: the fastest is taken. Of the host, only tables
+    of the runtime that is installed count.
 
     Args:
         folder: tables of the workdir; they win over those of the package.
         device: its name.
         precision: of the files.
-        host: this machine; its table must be of the same runtime and settings.
+        cost: how slow the networks in question are by a table.
 
     Raises:
-        DeviceError: no table has that name.
+        DeviceError: no table has that name, and the device is none that can be measured.
     """
-    if device == "host":
-        path = folder / table_name("host", host.runtime(), precision)
-        return LatencyTable.load(path) if path.exists() else None
-    tables = [table for _, table in list_tables(folder)]
-    for table in tables:
-        if table.device["name"] == device and table.precision == precision:
-            return table
-    known = sorted({"host"} | {table.device["name"] for table in tables if table.precision == precision})
+    tables = [(path, table) for path, table in list_tables(folder) if table.precision == precision]
+    named = [(path, table) for path, table in tables if table.device["name"] == device]
+    if device == HOST:
+        installed = HostDevice().runtime()
+        named = [item for item in named if all(item[1].runtime.get(k) == installed[k] for k in ("name", "version"))]
+    own = [table for path, table in named if path.parent == folder]
+    if found := own or [table for _, table in named]:
+        return min(found, key=cost)
+    if is_measurable(device):
+        return None
+    known = sorted({HOST} | {table.device["name"] for _, table in tables})
     raise DeviceError(f"There is no table of a device {device!r} in {precision}; there are: {', '.join(known)}.")

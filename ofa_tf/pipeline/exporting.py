@@ -16,7 +16,7 @@ from ofa_tf.export.model_file import ModelFile, inspect_file
 from ofa_tf.jsonio import read_json
 from ofa_tf.latency.device import Workload
 from ofa_tf.latency.measure import STATISTIC
-from ofa_tf.latency.store import find_table
+from ofa_tf.pipeline.measuring import find_device_table
 from ofa_tf.pipeline.predicting import make_evaluator
 from ofa_tf.pipeline.searching import Choice, find
 from ofa_tf.project import Project
@@ -147,7 +147,7 @@ def export_arch_file(
         SpaceError: an arch of another space.
         DeviceError: no such device.
     """
-    find_table(project.workdir.tables, device, precision, project.host)
+    find_device_table(project, device, precision)
     arch = project.config.space.arch_from_document(read_json(path), str(path))
     return export(project, arch, precision, device, None, name, force)
 

@@ -1,74 +1,124 @@
 """The latency tables of a workdir: measured, validated, looked up."""
 
+import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ofa_tf.errors import DeviceError, FormatError, WorkdirError
-from ofa_tf.export.convert import BlockConverter
-from ofa_tf.latency.measure import build_table, validate_table
+import numpy as np
+
+from ofa_tf.blocks import count_macs, walk
+from ofa_tf.errors import DeviceError, FormatError, TableError, WorkdirError
+from ofa_tf.export.block_files import BlockFiles
+from ofa_tf.latency.device import Device
+from ofa_tf.latency.devices import DEFAULT, HOST, Settings, fastest, is_measurable, open_device
+from ofa_tf.latency.host import HostDevice, available_cores
+from ofa_tf.latency.measure import CALIBRATION_SUBNETS, PASSES, build_table, sample_subnets, validate_table
+from ofa_tf.latency.shares import time_shares
 from ofa_tf.latency.store import find_table, table_name
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.project import Project
+from ofa_tf.spaces import SPACES
+from ofa_tf.workdir import Workdir
+
+TRIED_SUBNETS = 5  # that settings of a runtime are compared on
 
 
 def measure_table(
-    project: Project, device: str = "host", precision: str = "int8", resolutions: Sequence[int] | None = None
+    project: Project,
+    device: str = HOST,
+    precision: str = "int8",
+    resolutions: Sequence[int] | None = None,
+    settings: Settings = DEFAULT,
+    auto: bool = False,
+    validation_subnets: int = 0,
 ) -> tuple[Path, LatencyTable]:
     """Measures the latency table of a device for the workdir's space and keeps it.
 
+    What a table of the same device and settings has of other resolutions stays in it.
+
+    Args:
+        project: the workdir.
+        device: `host` or `adb:SERIAL`.
+        precision: "int8", "fp16" or "fp32".
+        resolutions: those to measure, None for all of the space.
+        settings: how the device runs files.
+        auto: whether to try the settings left open on whole subnets first, and keep the fastest.
+        validation_subnets: held-out subnets to measure along, for the table's error.
+
     Raises:
-        DeviceError: the device is not at hand.
+        DeviceError: the device is not at hand, or was lost; the passes measured before are kept for the next call.
     """
-    if device != "host":
-        raise DeviceError(f"The device {device!r} cannot be measured from here; `host` can.")
-    config, host = project.config, project.host
-    unknown = sorted(set(resolutions or ()) - set(config.space.resolutions))
+    space, workdir, progress = project.config.space, project.workdir, project.progress
+    unknown = sorted(set(resolutions or ()) - set(space.resolutions))
     if unknown:
-        raise DeviceError(f"`resolution` (={unknown[0]}) must be one of the space's {list(config.space.resolutions)}.")
-    n_classes = len(config.classes)
-    converter = BlockConverter(config.space, n_classes, precision)
-    with project.workdir.lock():
+        raise DeviceError(f"`resolution` (={unknown[0]}) must be one of the space's {list(space.resolutions)}.")
+    found = open_device(device, settings, project.host)
+    converter = _converter(project, precision)
+    with workdir.lock():
+        if auto:
+            codes = sample_subnets(
+                space, resolutions or space.resolutions, TRIED_SUBNETS, np.random.default_rng([project.config.seed, 9])
+            )
+            files = converter.convert(space.decode(codes), progress)
+            threads = [n for n in (1, 2, 4, 8) if device != HOST or n <= max(len(available_cores()), 1)]
+            chosen = fastest(lambda s: open_device(device, s, project.host), settings, files, threads, progress)
+            found = open_device(device, chosen, project.host)
+        path = workdir.tables / table_name(found.facts()["name"], found.runtime(), precision)
+        journal = path.with_suffix(".journal")
+        path.parent.mkdir(exist_ok=True)
+        if isinstance(found, HostDevice):  # its seconds are for the whole table
+            found = dataclasses.replace(
+                found, seconds=found.seconds / PASSES, least_rounds=-(-found.least_rounds // PASSES)
+            )
         table = build_table(
-            config.space,
-            n_classes,
+            space,
+            len(project.config.classes),
             precision,
-            host,
+            found,
             converter,
             resolutions,
-            seed=config.seed,
-            progress=project.progress,
+            CALIBRATION_SUBNETS,
+            validation_subnets=validation_subnets,
+            known=LatencyTable.load(path) if path.exists() else None,
+            journal=journal,
+            seed=project.config.seed,
+            progress=progress,
         )
-        path = project.workdir.tables / table_name("host", host.runtime(), precision)
-        path.parent.mkdir(exist_ok=True)
         table.save(path)
+        journal.unlink(missing_ok=True)
     return path, table
 
 
 def validate(
-    project: Project, device: str = "host", precision: str = "int8", subnets: int = 40
+    project: Project, device: str = HOST, precision: str = "int8", subnets: int = 40, settings: Settings = DEFAULT
 ) -> tuple[Path, LatencyTable]:
     """Measures how wrong a table is on whole subnets that it has not seen, and writes that into it.
 
     Raises:
-        DeviceError: the device is not at hand.
+        DeviceError: the device is not at hand, or has another runtime than the table.
         WorkdirError: it has no table yet.
     """
-    if device != "host":
-        raise DeviceError(f"The device {device!r} cannot be measured from here; `host` can.")
-    config, host = project.config, project.host
-    path = project.workdir.tables / table_name("host", host.runtime(), precision)
-    if not path.exists():
+    config = project.config
+    if not is_measurable(device):
+        open_device(device)  # says what can be measured
+    table = find_device_table(project, device, precision)
+    if table is None:
         raise WorkdirError(
-            f"There is no {precision} table of this machine in {project.workdir}: run `ofa-tf lut build`."
+            f"There is no {precision} table of {'this machine' if device == HOST else device} in {project.workdir}: "
+            f"run `ofa-tf lut build{'' if device == HOST else f' --device {device}'}`."
         )
-    converter = BlockConverter(config.space, len(config.classes), precision)
+    found = device_of(project, table, settings)
+    if found.runtime() != table.runtime:
+        raise DeviceError(f"The table of {table.label} is of another runtime than the device has: {found.runtime()}.")
+    path = project.workdir.tables / table_name(table.device["name"], table.runtime, precision)
     with project.workdir.lock():
         table = validate_table(
-            LatencyTable.load(path),
+            table,
             config.space,
             len(config.classes),
-            host,
-            converter,
+            found,
+            _converter(project, precision),
             subnets,
             config.seed,
             project.progress,
@@ -78,17 +128,99 @@ def validate(
 
 
 def get_table(project: Project, device: str, precision: str) -> LatencyTable:
-    """The table of a device; that of the host is measured if it is missing.
+    """The table of a device; that of a device at hand is measured if it is missing.
 
     Raises:
         DeviceError: no such device.
         FormatError: the file of a table is damaged.
     """
-    try:
-        table = find_table(project.workdir.tables, device, precision, project.host)
-    except FormatError as error:
-        raise FormatError(f"{error} Remove it, or measure it again: `ofa-tf lut build`.") from None
+    table = find_device_table(project, device, precision)
     if table is not None:
         return table
-    project.progress.note(f"There is no {precision} table of this machine yet: measuring one.")
+    shown = "this machine" if device == HOST else device
+    project.progress.note(f"There is no {precision} table of {shown} yet: measuring one.")
     return measure_table(project, device, precision)[1]
+
+
+def device_of(project: Project, table: LatencyTable, settings: Settings = DEFAULT) -> Device:
+    """The device that a measured table is of, with the settings that it was measured with.
+
+    Raises:
+        DeviceError: it is not at hand.
+    """
+    own = {"threads": table.runtime["threads"], "delegate": table.runtime["delegate"]}
+    if (name := table.device["name"]) == HOST:
+        own["cores"] = tuple(table.device.get("cores", ()))
+    return open_device(name, dataclasses.replace(settings, **own), project.host)
+
+
+def find_device_table(project: Project, device: str, precision: str) -> LatencyTable | None:
+    """The table of a device, the fastest where it has several; None if it has to be measured first.
+
+    Raises:
+        DeviceError: no such device.
+        FormatError: the file of a table is damaged.
+    """
+    space, n_classes = project.config.space, len(project.config.classes)
+
+    def ms_per_mac(table: LatencyTable) -> float:
+        """Of the largest subnet that the table knows, so that tables of other resolutions compare."""
+        try:
+            arch = space.largest(table.resolutions(space, n_classes)[-1])
+        except (IndexError, TableError):
+            return np.inf
+        return table.costs(space, n_classes)(space.encode([arch]))[0] / count_macs(walk(space, arch, n_classes))
+
+    try:
+        return find_table(project.workdir.tables, device, precision, ms_per_mac)
+    except FormatError as error:
+        raise FormatError(f"{error} Remove it, or measure it again: `ofa-tf lut build`.") from None
+
+
+def _converter(project: Project, precision: str) -> BlockFiles:
+    return BlockFiles(
+        project.config.space, len(project.config.classes), precision, project.workdir.cache / "block-files"
+    )
+
+
+def import_table(source: str | Path, workdir: Workdir, force: bool = False) -> tuple[Path, LatencyTable]:
+    """Copies a table of another workdir or machine into this one.
+
+    Args:
+        source: its file.
+        workdir: for whose space it must have something.
+        force: whether a table of the same device, runtime and precision may be replaced.
+
+    Raises:
+        FormatError: not a table.
+        TableError: it covers no resolution of the workdir's space.
+        WorkdirError: the workdir has such a table.
+    """
+    config, table = workdir.config(), LatencyTable.load(source)
+    table.costs(config.space, len(config.classes))
+    path = workdir.tables / table_name(table.device["name"], table.runtime, table.precision)
+    with workdir.lock():
+        if path.exists() and not force:
+            raise WorkdirError(f"{path} exists: replace it with --force.")
+        path.parent.mkdir(exist_ok=True)
+        table.save(path)
+    return path, table
+
+
+def table_shares(table: LatencyTable, workdir: Workdir) -> dict[str, dict[str, float]] | None:
+    """Where the time goes in networks of the workdir's space; of the first registered one that fits if there is none.
+
+    Returns:
+        As `time_shares`; None where the table covers no resolution of a space.
+    """
+    if workdir.exists:
+        config = workdir.config()
+        candidates = [(config.space, len(config.classes))]
+    else:
+        classifiers = [re.search(r"^linear .*out=1x1x(\d+) .*bias=1$", key) for key in table.entries]
+        sizes = {int(found[1]) for found in classifiers if found}
+        candidates = [(space, size) for space in SPACES.values() for size in sorted(sizes)]
+    for space, n_classes in candidates:
+        if table.resolutions(space, n_classes):
+            return time_shares(table, space, n_classes)
+    return None

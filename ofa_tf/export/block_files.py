@@ -1,0 +1,127 @@
+"""The files that a latency table is measured with, each converted once: kept by content, made in parallel."""
+
+import hashlib
+import os
+import signal
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+
+from ofa_tf.blocks import Block, walk
+from ofa_tf.errors import ExportError
+from ofa_tf.export.convert import BlockConverter
+from ofa_tf.jsonio import write_bytes
+from ofa_tf.progress import SILENT, Progress
+from ofa_tf.space import Arch, SearchSpace
+
+FORMAT = "1"  # part of every name: another one where this module makes other files of the same block
+FILES_PER_PROCESS = 30  # a process takes as long to start as these take to convert
+
+
+@dataclass(frozen=True)
+class BlockFiles:
+    """Makes the files of blocks and of whole subnets, with fresh weights and random ranges.
+
+    Args:
+        space: of the archs.
+        n_classes: outputs of their classifiers.
+        precision: "int8", "fp16" or "fp32".
+        cache: folder where files are kept from one table to the next; None for nowhere.
+    """
+
+    space: SearchSpace
+    n_classes: int
+    precision: str
+    cache: Path | None = None
+
+    def convert(self, wanted: Sequence[Block | Arch], progress: Progress = SILENT) -> list[bytes]:
+        """The files of blocks, whose inputs may be resized, and of subnets; in the order given.
+
+        Raises:
+            ExportError: the converter fails.
+        """
+        files: dict[Block | Arch, bytes] = {}
+        for item in wanted:
+            if (content := self._kept(item)) is not None:
+                files[item] = content
+        missing = [item for item in dict.fromkeys(wanted) if item not in files]
+        with progress.task("converting", len(set(wanted)), "files", done=len(files)) as advance:
+            for item, content in zip(missing, self._made(missing), strict=True):
+                files[item] = content
+                self._keep(item, content)
+                advance(1)
+        return [files[item] for item in wanted]
+
+    def _made(self, missing: Sequence[Block | Arch]) -> Iterable[bytes]:
+        """Conversion is single-threaded Python for the most part: processes share it, where there is enough of it."""
+        # A whole subnet takes as long as its blocks together would, less what they share: about a quarter.
+        effort = sum(1 if isinstance(item, Block) else self.space.n_blocks // 4 for item in missing)
+        processes = min(_cores(), 1 + effort // FILES_PER_PROCESS)
+        if processes == 1:
+            converter = BlockConverter(self.space, self.n_classes, self.precision)
+            yield from (_convert_with(converter, item) for item in missing)
+            return
+        arguments = (self.space, self.n_classes, self.precision)
+        with ProcessPoolExecutor(processes, get_context("spawn"), _start_process, arguments) as pool:
+            try:
+                yield from pool.map(_convert, missing)
+            except BrokenProcessPool as error:
+                raise ExportError("A process that converts blocks died; is there memory enough?") from error
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _path(self, item: Block | Arch) -> Path:
+        assert self.cache is not None
+        blocks = [item] if isinstance(item, Block) else walk(self.space, item, self.n_classes)
+        epsilon = f"{self.space.bn_epsilon:g}"
+        signature = "\n".join(
+            [FORMAT, version("tensorflow"), version("keras"), self.precision, epsilon, type(item).__name__]
+            + [block.key for block in blocks]
+        )
+        return self.cache / f"{hashlib.sha256(signature.encode()).hexdigest()[:32]}.tflite"
+
+    def _kept(self, item: Block | Arch) -> bytes | None:
+        """A file made before; one that is not whole is made again."""
+        if self.cache is None:
+            return None
+        try:
+            digest, content = (parts := self._path(item).read_bytes())[:32], parts[32:]
+        except OSError:
+            return None
+        return content if hashlib.sha256(content).digest() == digest else None
+
+    def _keep(self, item: Block | Arch, content: bytes) -> None:
+        if self.cache is not None:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            write_bytes(self._path(item), hashlib.sha256(content).digest() + content)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _convert_with(converter: BlockConverter, item: Block | Arch) -> bytes:
+    return converter.block(item) if isinstance(item, Block) else converter.network(item)
+
+
+_converter: BlockConverter | None = None  # of a process of the pool
+
+
+def _start_process(space: SearchSpace, n_classes: int, precision: str) -> None:
+    global _converter
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    with open(os.devnull, "w") as nowhere:  # TensorFlow's chatter; an exception reaches the parent all the same
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    _converter = BlockConverter(space, n_classes, precision)
+
+
+def _convert(item: Block | Arch) -> bytes:
+    if _converter is None:
+        raise ExportError("A process that converts was not set up.")
+    return _convert_with(_converter, item)

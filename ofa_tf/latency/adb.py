@@ -1,0 +1,271 @@
+"""Android phones over adb, timed with TFLite's own `benchmark_model`, which the user supplies.
+
+Good practice on a phone: one cluster of cores, the screen on, many models per call so that the phone has no time to
+clock down between them, and no run counted that was throttled.
+"""
+
+import hashlib
+import os
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ofa_tf.errors import DeviceError
+from ofa_tf.latency import benchmark_model
+from ofa_tf.latency.device import DELEGATES, Timing, Workload
+from ofa_tf.progress import SILENT, Progress
+
+PROGRAM_VARIABLE = "OFA_TF_BENCHMARK_MODEL"
+REMOTE = "/data/local/tmp/ofa-tf"
+CPUS = "/sys/devices/system/cpu"
+BATCH = 20  # models per shell call
+CALL_S = 900  # after which a call counts as lost
+COOLING_S = 30.0
+COOLINGS = 10
+MARK = "ofa-tf-mark"
+MODERATE = 2  # Android's ThrottlingSeverity from which on the phone slows itself down
+
+
+def phones() -> dict[str, str]:
+    """The phones that adb sees: serial number -> state, such as `device` or `unauthorized`.
+
+    Raises:
+        DeviceError: there is no adb.
+    """
+    lines = _adb(["devices"]).splitlines()
+    return dict(line.split("\t", 1) for line in lines if "\t" in line)
+
+
+def choose_phone(serial: str = "") -> str:
+    """The serial number of the phone to use.
+
+    Args:
+        serial: the one wanted; empty for the only one there is.
+
+    Raises:
+        DeviceError: no phone, several and none chosen, or one that does not let itself be used.
+    """
+    states = phones()
+    shown = ", ".join(f"{name} ({state})" for name, state in states.items()) or "none"
+    if not serial:
+        usable = [name for name, state in states.items() if state == "device"]
+        if len(usable) > 1:
+            raise DeviceError(f"Several phones are attached: choose one with --device adb:SERIAL; there are {shown}.")
+        if not usable:
+            raise DeviceError(f"No phone is ready: attach one and allow debugging over USB; adb lists {shown}.")
+        return usable[0]
+    if states.get(serial) != "device":
+        raise DeviceError(f"The phone {serial!r} is not ready; adb lists {shown}.")
+    return serial
+
+
+@dataclass(frozen=True)
+class AdbDevice:
+    """A phone, one cluster of its cores.
+
+    Args:
+        serial: as `adb devices` lists it.
+        program: `benchmark_model` for the phone's processor, on this machine.
+        threads: of the interpreter; as many cores are used, the fastest.
+        delegate: "none" or "xnnpack".
+        rounds: how often each file gets its turn.
+        runs: of a file in a turn, after a warm-up of five.
+
+    Raises:
+        DeviceError: a setting that does not exist, or no such program.
+    """
+
+    serial: str
+    program: Path
+    threads: int = 1
+    delegate: str = "xnnpack"
+    rounds: int = 5
+    runs: int = 30
+
+    def __post_init__(self):
+        if self.delegate not in DELEGATES:
+            raise DeviceError(f"`delegate` (={self.delegate!r}) must be one of {list(DELEGATES)}.")
+        if self.threads < 1:
+            raise DeviceError(f"`threads` (={self.threads}) must be at least 1.")
+        if not self.program.is_file():
+            raise DeviceError(
+                f"{str(self.program)!r} is no file: name TFLite's benchmark_model for the phone's processor with "
+                f"--benchmark-model or the variable {PROGRAM_VARIABLE}."
+            )
+
+    def facts(self) -> Mapping[str, Any]:
+        """What the phone says of itself, and the cores used."""
+        maker, model = self._property("ro.product.manufacturer"), self._property("ro.product.model")
+        return {
+            "name": f"adb:{self.serial}",
+            "model": f"{maker} {model}".strip(),
+            "soc": self._property("ro.soc.model") or self._property("ro.board.platform"),
+            "os": f"Android {self._property('ro.build.version.release')}",
+            "cores": list(self._cores),
+        }
+
+    def runtime(self) -> Mapping[str, Any]:
+        """The program by its hash, since it does not tell its version, and its settings."""
+        digest = hashlib.sha256(self.program.read_bytes()).hexdigest()[:12]
+        return {"name": "benchmark_model", "version": digest, "threads": self.threads, "delegate": self.delegate}
+
+    def measure(self, workloads: Sequence[Workload], seed: int = 0, progress: Progress = SILENT) -> list[Timing]:
+        """Times files on the phone, in shuffled rounds; a throttled call is waited out and made again.
+
+        Raises:
+            DeviceError: the phone disappears, is full, stays throttled, or its program prints no times.
+        """
+        rng = np.random.default_rng([seed, 6])
+        taken = np.empty((len(workloads), self.rounds))
+        total = len(workloads) * self.rounds
+        with self._prepared(workloads) as lines, progress.task("measuring on the phone", total, "calls") as advance:
+            for turn in range(self.rounds):
+                order = rng.permutation(len(workloads))
+                for batch in np.array_split(order, -(-len(order) // BATCH)):
+                    taken[batch, turn] = self._run_cool([lines[index] for index in batch])
+                    advance(len(batch))
+        return [Timing(runs_ms) for runs_ms in taken]
+
+    @cached_property
+    def _cores(self) -> tuple[int, ...]:
+        """The fastest cores, as many as there are threads, ascending."""
+        answer = self._shell(
+            f"for c in {CPUS}/cpu[0-9]*; do echo ${{c##*cpu}} $(cat $c/cpufreq/cpuinfo_max_freq); done"
+        )
+        speeds = {}
+        for line in answer.splitlines():
+            number, _, speed = line.strip().partition(" ")
+            if number.isdecimal():
+                speeds[int(number)] = int(speed) if speed.isdecimal() else 0
+        if not speeds:
+            raise DeviceError(f"The phone {self.serial} does not tell its cores.")
+        fastest = sorted(speeds, key=lambda core: (-speeds[core], -core))
+        return tuple(sorted(fastest[: self.threads]))
+
+    @contextmanager
+    def _prepared(self, workloads: Sequence[Workload]) -> Iterator[list[str]]:
+        """Everything on the phone, and awake; yields the command line of each workload. Cleaned up in the end."""
+        remote = f"{REMOTE}-{os.getpid()}"
+        numbers = {content: n for n, content in enumerate(dict.fromkeys(w.content for w in workloads))}
+        names = {content: _input_of(content) for content in numbers}
+        with tempfile.TemporaryDirectory(prefix="ofa-tf-") as folder:
+            for content, number in numbers.items():
+                Path(folder, f"{number}.tflite").write_bytes(content)
+            try:
+                self._shell(f"mkdir -p {remote}")
+                # Where a phone has no such mode, it is measured as it is.
+                self._shell("svc power stayon true; cmd power set-fixed-performance-mode-enabled true; true")
+                self._adb(["push", f"{folder}/.", remote])
+                self._adb(["push", str(self.program), f"{remote}/benchmark_model"])
+                self._shell(f"chmod 755 {remote}/benchmark_model")
+                mask = f"{sum(1 << core for core in self._cores):x}"
+                lines = []
+                for workload in workloads:
+                    options = benchmark_model.flags(self.threads, self.delegate, self.runs)
+                    if workload.in_size is not None:
+                        name, shape = names[workload.content]
+                        options += benchmark_model.input_flags(
+                            name, [shape[0], workload.in_size, workload.in_size, *shape[3:]]
+                        )
+                    graph = f"--graph={remote}/{numbers[workload.content]}.tflite"
+                    lines.append(shlex.join(["taskset", mask, f"{remote}/benchmark_model", graph, *options]) + " 2>&1")
+                yield lines
+            finally:
+                self._tidy(remote)
+
+    def _tidy(self, remote: str) -> None:
+        """Leaves the phone as it was; one that is gone cannot be tidied."""
+        with suppress(DeviceError):
+            self._shell(
+                f"rm -rf {remote}; svc power stayon false; cmd power set-fixed-performance-mode-enabled false; true"
+            )
+
+    def _run_cool(self, lines: Sequence[str]) -> list[float]:
+        """Milliseconds of each command line, from a call that was not throttled."""
+        for _ in range(COOLINGS):
+            outputs, throttled = self._run(lines)
+            if not throttled:
+                return [benchmark_model.parse_ms(output) for output in outputs]
+            time.sleep(COOLING_S)
+        raise DeviceError(
+            f"The phone {self.serial} stays throttled: let it cool down, unplug its charger, and run this again; "
+            "what was measured is kept."
+        )
+
+    def _run(self, lines: Sequence[str]) -> tuple[list[str], bool]:
+        """One shell call: what each line printed, and whether a core was held below its speed or the phone was hot."""
+        limits = " ".join(f"{CPUS}/cpu{core}/cpufreq" for core in self._cores)
+        watch = (
+            f"for c in {limits}; do echo {MARK} $(cat $c/scaling_max_freq) $(cat $c/cpuinfo_max_freq); done; "
+            f"echo {MARK} heat $(dumpsys thermalservice 2>/dev/null | grep 'Thermal Status')"
+        )
+        script = "\n".join([*(f"{line}; echo {MARK} end; {watch}" for line in lines)])
+        answer = self._shell(script)
+        outputs, throttled = [], False
+        said: list[str] = []
+        for line in answer.splitlines():
+            if not line.startswith(MARK):
+                said.append(line)
+                continue
+            words = line.split()[1:]
+            if words == ["end"]:
+                outputs.append("\n".join(said))
+                said = []
+            elif words[:1] == ["heat"]:
+                throttled |= words[-1].isdecimal() and int(words[-1]) >= MODERATE
+            elif len(words) == 2 and all(word.isdecimal() for word in words):
+                throttled |= int(words[0]) < int(words[1])
+        if len(outputs) != len(lines):
+            raise DeviceError(
+                f"The phone {self.serial} stopped answering in the middle: attach it and run this again; "
+                "what was measured is kept."
+            )
+        return outputs, throttled
+
+    def _property(self, name: str) -> str:
+        return self._shell(f"getprop {name}").strip()
+
+    def _shell(self, script: str) -> str:
+        return self._adb(["shell", script])
+
+    def _adb(self, arguments: Sequence[str]) -> str:
+        return _adb(["-s", self.serial, *arguments])
+
+
+def _adb(arguments: Sequence[str]) -> str:
+    """What adb prints.
+
+    Raises:
+        DeviceError: adb is not there, fails, or hangs; its own words are in the message.
+    """
+    try:
+        run = subprocess.run(["adb", *arguments], capture_output=True, timeout=CALL_S, stdin=subprocess.DEVNULL)
+    except FileNotFoundError:
+        raise DeviceError("adb is not installed: on Debian and Ubuntu, `apt install adb`.") from None
+    except subprocess.TimeoutExpired:
+        raise DeviceError(f"adb gave no answer for {CALL_S} s; is the phone still attached?") from None
+    output = run.stdout.decode(errors="replace").replace("\r\n", "\n")
+    if run.returncode:
+        said = (run.stderr.decode(errors="replace").strip() or output.strip()).splitlines()[-1:]
+        raise DeviceError(f"adb {arguments[0] if arguments[0] != '-s' else arguments[2]} failed: {''.join(said)[:300]}")
+    return output
+
+
+def _input_of(content: bytes) -> tuple[str, list[int]]:
+    """Name and shape of a file's only input."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        (details,) = Interpreter(model_content=content).get_input_details()
+    except (ValueError, RuntimeError) as error:
+        raise DeviceError(f"The interpreter refuses the file: {str(error).rstrip('.')}.") from None
+    return details["name"], [int(size) for size in details["shape"]]

@@ -1,0 +1,51 @@
+"""What TFLite's own `benchmark_model` prints, and how to ask it."""
+
+import re
+from collections.abc import Sequence
+
+from ofa_tf.errors import DeviceError
+
+NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+COUNT = re.compile(r"\bcount=(\d+)\b")
+AVERAGE = re.compile(rf"\bavg=({NUMBER})(?![\d.e])")
+SAME = re.compile(rf"\bcurr=({NUMBER})\s*\(all same\)")
+SINGLE = re.compile(rf"\bcurr=({NUMBER})(?![\d.e])")
+
+
+def flags(threads: int, delegate: str, runs: int, warmup_runs: int = 5) -> list[str]:
+    """The options for a number of runs, however long they take."""
+    return [
+        f"--num_threads={threads}",
+        f"--use_xnnpack={'true' if delegate == 'xnnpack' else 'false'}",
+        f"--warmup_runs={warmup_runs}",
+        "--warmup_min_secs=0",
+        f"--num_runs={runs}",
+        "--min_secs=0",
+    ]
+
+
+def input_flags(name: str, shape: Sequence[int]) -> list[str]:
+    """The options that resize an input."""
+    return [f"--input_layer={name}", f"--input_layer_shape={','.join(map(str, shape))}"]
+
+
+def parse_ms(output: str) -> float:
+    """Mean milliseconds of the timed runs: from the second `count=` line, the first being the warm-up.
+
+    The numbers are microseconds, in scientific notation from a million on; runs that took the same time each have no
+    average of their own.
+
+    Args:
+        output: what the program printed.
+
+    Raises:
+        DeviceError: it has no such line, or a time of 0; the end of the output is in the message.
+    """
+    lines = [line for line in output.splitlines() if COUNT.search(line)]
+    found = None
+    if len(lines) >= 2:
+        found = AVERAGE.search(lines[1]) or SAME.search(lines[1]) or SINGLE.search(lines[1])
+    if found is None or not float(found[1]) > 0:
+        said = output.strip().splitlines()[-1:] or ["nothing"]
+        raise DeviceError(f"benchmark_model printed no times; the last that it said: {said[0][:200]!r}.")
+    return float(found[1]) / 1000

@@ -1,0 +1,143 @@
+"""This machine as a device: ai-edge-litert in a process of its own."""
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ofa_tf.errors import DeviceError
+from ofa_tf.latency.device import DELEGATES, Timing, Workload
+from ofa_tf.progress import SILENT, Progress
+
+CORE_CONTROL = sys.platform == "linux"
+
+
+@dataclass(frozen=True)
+class HostDevice:
+    """This machine, with ai-edge-litert in a child process, so that a crash or a leak cannot take the run down.
+
+    Args:
+        threads: of the interpreter.
+        delegate: "none", or "xnnpack", which LiteRT uses unless told otherwise. For full-integer files with large
+            depthwise kernels it is the slower one on x86.
+        cores: numbers of the processor cores that the child may use; empty for any.
+        seconds: how long to measure in all; long enough, and quiet moments of a busy machine are among the runs.
+        least_rounds: how often each file gets its turn at least.
+        runs: timed runs per turn, after one that is not.
+
+    Raises:
+        DeviceError: a setting that does not exist.
+    """
+
+    threads: int = 1
+    delegate: str = "none"
+    cores: tuple[int, ...] = ()
+    seconds: float = 10.0
+    least_rounds: int = 12
+    runs: int = 4
+
+    def __post_init__(self):
+        if self.delegate not in DELEGATES:
+            raise DeviceError(f"`delegate` (={self.delegate!r}) must be one of {list(DELEGATES)}.")
+        if self.threads < 1:
+            raise DeviceError(f"`threads` (={self.threads}) must be at least 1.")
+        if self.cores and not CORE_CONTROL:
+            raise DeviceError("`cores`: this operating system does not let a program choose its cores.")
+        if unknown := set(self.cores) - set(available_cores()):
+            raise DeviceError(f"`cores`: core {min(unknown)} is not one of {available_cores()}.")
+
+    def facts(self) -> Mapping[str, Any]:
+        """Name, processor and operating system of this machine."""
+        facts = {"name": "host", "model": platform.machine(), "soc": _processor(), "os": platform.platform()}
+        return facts | ({"cores": list(self.cores)} if self.cores else {})
+
+    def runtime(self) -> Mapping[str, Any]:
+        """LiteRT and its settings."""
+        settings = {"threads": self.threads, "delegate": self.delegate}
+        return {"name": "ai-edge-litert", "version": version("ai-edge-litert"), **settings}
+
+    def measure(self, workloads: Sequence[Workload], seed: int = 0, progress: Progress = SILENT) -> list[Timing]:
+        """Times files on this machine.
+
+        Raises:
+            DeviceError: the interpreter refuses a file, or dies of it.
+        """
+        with tempfile.TemporaryDirectory(prefix="ofa-tf-") as folder:
+            # A file that is run at several sizes is written once.
+            paths = {content: str(Path(folder, f"{n}.tflite")) for n, content in enumerate(_contents(workloads))}
+            for content, path in paths.items():
+                Path(path).write_bytes(content)
+            results = Path(folder, "runs.npz")
+            request = {
+                "workloads": [[paths[workload.content], workload.in_size] for workload in workloads],
+                "results": str(results),
+                "seed": seed,
+                "threads": self.threads,
+                "delegate": self.delegate,
+                "cores": list(self.cores),
+                "seconds": self.seconds,
+                "least_rounds": self.least_rounds,
+                "runs": self.runs,
+            }
+            _run_child(request, progress)
+            with np.load(results) as runs:
+                return [Timing(runs[str(index)] * 1e3) for index in range(len(workloads))]
+
+
+def available_cores() -> list[int]:
+    """Numbers of the cores that this process may use; empty where the system does not tell."""
+    return sorted(os.sched_getaffinity(0)) if CORE_CONTROL else []
+
+
+def _contents(workloads: Sequence[Workload]) -> list[bytes]:
+    return list(dict.fromkeys(workload.content for workload in workloads))
+
+
+def _run_child(request: Mapping[str, Any], progress: Progress) -> None:
+    """Lets a child measure, and hands on what it tells; the child dies with this function."""
+    command = [sys.executable, "-m", "ofa_tf.latency.host_worker"]
+    with (
+        tempfile.TemporaryFile() as complaints,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True) as child,
+    ):
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            child.stdin.write(json.dumps(request))
+            child.stdin.close()
+            last: dict[str, Any] = {}
+            with progress.task("measuring", 100, "%") as advance:
+                for line in child.stdout:
+                    last = json.loads(line)
+                    advance(last.get("percent", 0))
+        except BaseException:
+            child.kill()
+            raise
+        code = child.wait()
+        if "error" in last:
+            raise DeviceError(f"The interpreter refuses the file: {last['error'].rstrip('.')}.")
+        if code:
+            complaints.seek(0)
+            said = complaints.read().decode(errors="replace").strip().splitlines()[-1:]
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+            at = f" at file {last['file'] + 1} of {len(request['workloads'])}" if "file" in last else ""
+            raise DeviceError(f"The process that measures {how}{at}{': ' if said else ''}{''.join(said)}.")
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or "unknown"

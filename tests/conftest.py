@@ -106,12 +106,14 @@ def recipe_file(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, image_folder, small_space, recipe_file) -> Path:
     """A workdir with trained stages, a measured table, a predictor and the export `first`; not to be changed."""
-    from ofa_tf.latency.device import HostDevice
+    from ofa_tf.latency.host import HostDevice
 
     folder = tmp_path_factory.mktemp("finished") / "work"
     options = ["--data", image_folder, "--space", small_space, "--recipe", recipe_file]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ofa_tf.project.HostDevice", partial(HostDevice, seconds=0.5, least_rounds=3))
+        patch.setattr("ofa_tf.pipeline.measuring.CALIBRATION_SUBNETS", 8)
+        patch.setattr("ofa_tf.export.block_files._cores", lambda: 1)
         patch.setattr("ofa_tf.pipeline.exporting.EXPORT_SECONDS", 0.1)
         assert run_command("train", "--workdir", folder, *options) == 0
         assert run_command("predictor", "fit", "--workdir", folder, "--archs", 12) == 0
@@ -123,9 +125,11 @@ def finished(tmp_path_factory, image_folder, small_space, recipe_file) -> Path:
 @pytest.fixture
 def workdir(finished, tmp_path, monkeypatch) -> Path:
     """A copy of the finished workdir, `work` in the current folder."""
-    from ofa_tf.latency.device import HostDevice
+    from ofa_tf.latency.host import HostDevice
 
     monkeypatch.setattr("ofa_tf.project.HostDevice", partial(HostDevice, seconds=0.1, least_rounds=2))
+    monkeypatch.setattr("ofa_tf.pipeline.measuring.CALIBRATION_SUBNETS", 8)
+    monkeypatch.setattr("ofa_tf.export.block_files._cores", lambda: 1)
     monkeypatch.setattr("ofa_tf.pipeline.exporting.EXPORT_SECONDS", 0.1)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(finished, "work")

@@ -92,7 +92,7 @@ def assert_stopped(run) -> None:
     [
         ([*FIT[:-1], "13"], "reading images", 50, ["cache/*"], ()),
         (FIT, "evaluating subnets", 5, ["accuracy/*"], ("accuracy/pairs.jsonl",)),
-        (BUILD, "converting blocks", 3, [HOST_TABLE], ()),
+        (BUILD, "converting", 3, ["cache/block-files/*", HOST_TABLE], ()),
         (BUILD, "measuring", 1, [HOST_TABLE], ()),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
@@ -118,7 +118,7 @@ def test_ctrl_c_in_a_long_step(ofa, workdir, press_in_task, monkeypatch, command
     [
         ("pipeline.searching.search", SEARCH),
         ("pipeline.exporting.to_tflite", AGAIN),
-        ("latency.device.HostDevice.measure", AGAIN),
+        ("latency.host.HostDevice.measure", AGAIN),
     ],
 )
 def test_ctrl_c_in_search_and_export(ofa, workdir, monkeypatch, place, command):

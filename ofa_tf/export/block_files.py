@@ -49,6 +49,8 @@ class BlockFiles:
             if (content := self._kept(item)) is not None:
                 files[item] = content
         missing = [item for item in dict.fromkeys(wanted) if item not in files]
+        if not missing:
+            return [files[item] for item in wanted]
         with progress.task("converting", len(set(wanted)), "files", done=len(files)) as advance:
             for item, content in zip(missing, self._made(missing), strict=True):
                 files[item] = content

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 from ofa_tf.errors import DeviceError
 
-NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
-COUNT = re.compile(r"\bcount=(\d+)\b")
-AVERAGE = re.compile(rf"\bavg=({NUMBER})(?![\d.e])")
-SAME = re.compile(rf"\bcurr=({NUMBER})\s*\(all same\)")
-SINGLE = re.compile(rf"\bcurr=({NUMBER})(?![\d.e])")
+NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
+COUNT = re.compile(r"\bcount=\d+\b")
+AVERAGE = re.compile(rf"\bavg={NUMBER}(?:\s|$)")
+SAME = re.compile(rf"\bcurr={NUMBER}(?:\(all same\)|$)")
 
 
 def flags(threads: int, delegate: str, runs: int, warmup_runs: int = 5) -> list[str]:
@@ -44,7 +43,7 @@ def parse_ms(output: str) -> float:
     lines = [line for line in output.splitlines() if COUNT.search(line)]
     found = None
     if len(lines) >= 2:
-        found = AVERAGE.search(lines[1]) or SAME.search(lines[1]) or SINGLE.search(lines[1])
+        found = AVERAGE.search(lines[1]) or SAME.search(lines[1].strip())
     if found is None or not float(found[1]) > 0:
         said = output.strip().splitlines()[-1:] or ["nothing"]
         raise DeviceError(f"benchmark_model printed no times; the last that it said: {said[0][:200]!r}.")

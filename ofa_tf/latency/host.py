@@ -118,8 +118,9 @@ def _run_child(request: Mapping[str, Any], progress: Progress) -> None:
             last: dict[str, Any] = {}
             with progress.task("measuring", 100, "%") as advance:
                 for line in child.stdout:
-                    last = json.loads(line)
-                    advance(last.get("percent", 0))
+                    message = json.loads(line)
+                    last |= message
+                    advance(message.get("percent", 0))
         except BaseException:
             child.kill()
             raise

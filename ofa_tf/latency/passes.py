@@ -42,7 +42,7 @@ def measure_in_passes(
         progress.note(f"{len(done)} of {passes} passes were measured before.")
     for number in range(len(done), passes):
         timings = device.measure(workloads, seed=seed + 1000 * number, progress=progress)
-        runs = [[float(f"{run:.6g}") for run in timing.runs_ms] for timing in timings]
+        runs = [timing.runs_ms.tolist() for timing in timings]
         done.append(runs)
         if journal:
             journal.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,240 @@
+"""The `lut` commands on tables at hand, and the files that tables are measured with."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from conftest import CLASSES
+from test_cli import HOST_TABLE, assert_refused, contents
+
+from ofa_tf.blocks import Block
+from ofa_tf.errors import ExportError, TableError
+from ofa_tf.export import block_files
+from ofa_tf.export.block_files import BlockFiles
+from ofa_tf.jsonio import read_json, write_json
+from ofa_tf.latency.devices import Settings, fastest
+from ofa_tf.latency.merge import merge_tables
+from ofa_tf.latency.shares import time_shares
+from ofa_tf.latency.table import LatencyTable
+from ofa_tf.progress import Progress
+from ofa_tf.spaces import TINY
+from ofa_tf.workdir import Workdir
+
+CONV = Block("conv", "conv", in_size=16, in_channels=3, out_channels=8, kernel=3, activation="relu6")
+
+
+@pytest.fixture
+def table_file(workdir) -> Path:
+    """The host's table of the finished workdir."""
+    (path,) = workdir.glob(HOST_TABLE)
+    return path
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_converted_once(tmp_path, monkeypatch):
+    files = BlockFiles(TINY, 10, "int8", tmp_path / "cache")
+    first = files.convert([CONV, CONV])
+    assert first[0] == first[1]
+    monkeypatch.setattr(block_files, "BlockConverter", None)
+    renamed = dataclasses.replace(CONV, name="other")
+    assert files.convert([renamed]) == first[:1], "the name of a block is not part of what it is"
+    for changed, precision in ((dataclasses.replace(CONV, kernel=5), "int8"), (CONV, "fp32")):
+        with pytest.raises(TypeError):
+            BlockFiles(TINY, 10, precision, tmp_path / "cache").convert([changed])
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * 100, None])
+def test_a_damaged_kept_file_is_made_again(tmp_path, damage):
+    files = BlockFiles(TINY, 10, "int8", tmp_path)
+    (content,) = files.convert([CONV])
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-1] if damage is None else damage)
+    (again,) = files.convert([CONV])
+    assert len(again) == len(content)
+    assert path.read_bytes()[32:] == again
+
+
+def test_processes_share_the_conversion_and_keep_the_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(block_files, "FILES_PER_PROCESS", 1)
+    monkeypatch.setattr(block_files, "_cores", lambda: 2)
+    wanted = [dataclasses.replace(CONV, out_channels=8 * n) for n in (1, 2, 3)]
+    started = []
+
+    class Counting(Progress):
+        def task(self, title, total, unit="steps", done=0):
+            started.append((title, total, done))
+            return super().task(title, total, unit, done)
+
+    sizes = [len(content) for content in BlockFiles(TINY, 10, "fp32", tmp_path).convert(wanted, Counting())]
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) == 3
+    assert started == [("converting", 3, 0)]
+    BlockFiles(TINY, 10, "fp32", tmp_path).convert([*wanted, dataclasses.replace(CONV, kernel=5)], Counting())
+    assert started[-1] == ("converting", 4, 3)
+
+
+def test_a_process_that_dies_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(block_files, "FILES_PER_PROCESS", 1)
+    monkeypatch.setattr(block_files, "_cores", lambda: 2)
+    monkeypatch.setattr(block_files, "_convert", _die)
+    with pytest.raises(ExportError, match="A process that converts blocks died"):
+        BlockFiles(TINY, 10, "fp32").convert([CONV, dataclasses.replace(CONV, kernel=5)])
+
+
+def _die(_) -> None:
+    import os
+
+    os.kill(os.getpid(), 9)
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_fastest_settings_are_kept():
+    from ofa_tf.latency.device import Timing
+
+    speeds = {(1, "none"): 3.0, (1, "xnnpack"): 2.0, (2, "none"): 1.5, (2, "xnnpack"): 2.5}
+    notes = []
+
+    class Fake:
+        def __init__(self, settings):
+            self.speed = speeds[settings.threads, settings.delegate]
+
+        def measure(self, workloads):
+            import numpy as np
+
+            return [Timing(np.full(3, self.speed)) for _ in workloads]
+
+    class Noting(Progress):
+        def note(self, text):
+            notes.append(text)
+
+    assert fastest(Fake, Settings(), [b"a", b"b"], (1, 2), Noting()) == Settings(2, "none")
+    assert fastest(Fake, Settings(delegate="xnnpack"), [b"a"], (1, 2)) == Settings(1, "xnnpack")
+    assert fastest(Fake, Settings(threads=1), [b"a"], (1, 2)) == Settings(1, "xnnpack")
+    assert notes[0].startswith("Mean of 2 subnets with 1 threads, delegate none: 3 ms")
+
+
+def test_auto_measures_a_table_of_the_fastest(ofa, workdir, table_file, monkeypatch):
+    monkeypatch.setattr("ofa_tf.pipeline.measuring.available_cores", lambda: [0])
+    kept = table_file.read_bytes()
+    run = ofa("lut", "build", "--workdir", workdir, "--runtime", "auto", "--resolution", 24, "--validate", 3)
+    assert run.code == 0, run.err
+    assert "Mean of 5 subnets with 1 threads, delegate none:" in run.err
+    assert "Error on 3 whole subnets, measured for this alone" in run.out
+    chosen = Path(run.out.split(": ")[0])
+    assert "1t-xnnpack" in chosen.name or "1t-none" in chosen.name
+    if chosen != table_file:
+        assert table_file.read_bytes() == kept
+    assert not list(workdir.glob("lut/*.journal"))
+
+
+def test_a_resolution_is_added_to_the_table(ofa, workdir, table_file):
+    config = Workdir(workdir).config()
+    before = LatencyTable.load(table_file)
+    run = ofa("lut", "build", "--workdir", workdir, "--resolution", 24)
+    assert run.code == 0, run.err
+    after = LatencyTable.load(table_file)
+    assert set(after.entries) == set(before.entries)
+    assert after.resolutions(config.space, len(CLASSES)) == [24, 32]
+
+
+# --- showing, importing, merging --------------------------------------------------------------------------------------
+
+
+def test_where_the_time_goes_adds_up(workdir, table_file):
+    config, table = Workdir(workdir).config(), LatencyTable.load(table_file)
+    shares = time_shares(table, config.space, len(CLASSES))
+    costs = table.costs(config.space, len(CLASSES))
+    for name, arch in (("smallest", config.space.smallest(32)), ("largest", config.space.largest(32))):
+        assert sum(shares[name].values()) == pytest.approx(costs(config.space.encode([arch]))[0])
+    assert list(shares["typical"]) == ["stem", "first", "stage 1", "stage 2", "head", "rest"]
+    for part in shares["typical"]:
+        assert shares["smallest"][part] <= shares["typical"][part] + 1e-12
+
+
+@pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
+def test_show_draws_where_the_time_goes(ofa, workdir, table_file, suffix, magic):
+    run = ofa("lut", "show", table_file, "--workdir", workdir, "--plot", f"shares.{suffix}")
+    assert run.code == 0, run.err
+    assert "Where the time goes" in run.out
+    assert Path(f"shares.{suffix}").read_bytes().startswith(magic)
+    answer = json.loads(ofa("lut", "show", table_file, "--workdir", workdir, "--json").out)
+    assert answer["shares_ms"]["largest"]["stem"] > 0
+
+
+def test_show_of_a_table_that_fits_no_space(ofa, workdir, table_file):
+    document = read_json(table_file)
+    document["entries"] = dict(list(document["entries"].items())[:2])
+    write_json("part.json", document)
+    run = ofa("lut", "show", "part.json", "--workdir", workdir)
+    assert run.code == 0
+    assert "Where the time goes" not in run.out
+    assert_refused(ofa("lut", "show", "part.json", "--workdir", workdir, "--plot", "a.png"), "covers no space in full")
+    assert_refused(ofa("lut", "show", table_file, "--plot", "a.jpg"), "'a.jpg' must end with .png or .svg")
+
+
+def test_a_table_is_taken_over_from_another_machine(ofa, workdir, table_file):
+    document = read_json(table_file)
+    document["device"]["name"] = "pi5"
+    write_json("theirs.json", document)
+    before = contents(workdir)
+    run = ofa("lut", "import", "theirs.json", "--workdir", workdir)
+    assert run.code == 0, run.err
+    assert set(contents(workdir)) - set(before) == {f"lut/{Path(run.out.split(': ')[0]).name}"}
+    assert ofa("search", "--workdir", workdir, "--device", "pi5", "--latency", 1000).code == 0
+    assert_refused(ofa("lut", "import", "theirs.json", "--workdir", workdir), "replace it with --force")
+    assert ofa("lut", "import", "theirs.json", "--workdir", workdir, "--force").code == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d["entries"].clear(), "lacks the block"),
+        (lambda d: next(iter(d["entries"].values())).update(p10_ms=float("nan")), "is not valid JSON"),
+        (lambda d: next(iter(d["entries"].values())).update(p10_ms=-1), "must be a number from 0"),
+        (lambda d: next(iter(d["entries"].values())).update(volts=3), "volts"),
+        (lambda d: next(iter(d["entries"].values())).pop("p10_ms"), "p10_ms"),
+        (lambda d: d.update(schema=2), "schema"),
+        (lambda d: d.update(colour="red"), "colour"),
+    ],
+    ids=["empty", "nan", "negative", "surplus", "missing", "schema", "key"],
+)
+def test_a_table_that_is_none_is_not_taken_over(ofa, workdir, table_file, change, said):
+    document = json.loads(table_file.read_text())
+    document["statistic"] = "p10_ms"
+    document["device"]["name"] = "pi5"
+    change(document)
+    Path("theirs.json").write_text(json.dumps(document))
+    before = contents(workdir)
+    assert_refused(ofa("lut", "import", "theirs.json", "--workdir", workdir), said)
+    assert contents(workdir) == before
+
+
+def test_tables_of_two_resolutions_are_merged(ofa, workdir, table_file):
+    table = LatencyTable.load(table_file)
+    half = len(table.entries) // 2
+    items = list(table.entries.items())
+    for name, part in (("a.json", items[: half + 3]), ("b.json", items[half:])):
+        dataclasses.replace(table, entries=dict(part)).save(name)
+    run = ofa("lut", "merge", "a.json", "b.json", "--out", "both.json")
+    assert run.code == 0, run.err
+    assert LatencyTable.load("both.json") == dataclasses.replace(table, validation=None)
+    assert_refused(ofa("lut", "merge", "a.json", "none.json", "--out", "c.json"), "none.json")
+
+
+@pytest.mark.parametrize("name", ["device", "runtime", "precision", "source", "calibration"])
+def test_tables_of_different_things_are_not_merged(table_file, name):
+    table = LatencyTable.load(table_file)
+    other = {
+        "device": {"name": "other"},
+        "runtime": {**table.runtime, "threads": 9},
+        "precision": "fp32",
+        "source": "imported",
+        "calibration": None,
+    }[name]
+    with pytest.raises(TableError, match=f"differ in `{name}` and cannot be merged"):
+        merge_tables([table, dataclasses.replace(table, **{name: other})])

@@ -4,9 +4,9 @@
 
 For every `<space>_<precision>_<resolution>`, on 40 random subnets that neither entries nor calibration come from,
 predicted and measured in the same run: `mape_…`, the mean absolute error as a share of the measured latency;
-`within_10pct_…`, the share of the subnets within 10 %; `spearman_…`, the rank correlation; `bias_…`, the mean
-error, positive where predicted too slow. `build_s` and `rebuild_s`: `ofa-tf lut build` of the `edge` space at one resolution,
-in a workdir that has no converted files yet and again. `predict_100k_s`: predicting 100,000 archs (median of 5), and
+`within_10pct_…`, the share of the subnets within 10 %; `spearman_…`, the rank correlation; `bias_…`, the mean error,
+positive where predicted too slow. `build_s` and `rebuild_s`: `ofa-tf lut build` of the `edge` space at one resolution,
+in a workdir that has no converted files yet, and again. `predict_100k_s`: predicting 100,000 archs (median of 5), and
 `predict_differences`, how many of 1,000 of them differ in any bit when they are predicted one by one.
 """
 

@@ -48,7 +48,7 @@ class FlatBuffer:
     def numbers(self, position: int, kind: str, count: int) -> tuple:
         """Several numbers in a row."""
         if position < 0 or position + count * struct.calcsize(kind) > len(self.content):
-            raise self.damaged(f"something at byte {position} ends after its {len(self.content)} bytes")
+            raise self.damaged(f"it refers to byte {position} and has {len(self.content)} bytes")
         return struct.unpack_from(f"<{count}{kind}", self.content, position)
 
     def spend(self, elements: int) -> None:

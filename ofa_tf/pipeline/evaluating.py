@@ -19,6 +19,7 @@ from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project import open_existing
 from ofa_tf.statistics import wilson
 from ofa_tf.workdir import Workdir
+from ofa_tf.zoo import imagenet
 
 MOST_LABEL_BYTES = 1 << 24
 
@@ -134,6 +135,8 @@ def match_labels(
 ) -> np.ndarray:
     """Finds the output of each class by its name; case and "_" for " " make no difference.
 
+    Where the labels are those of ImageNet, as our published networks have them, WordNet ids do as well.
+
     Args:
         labels: names of the outputs; empty if they are not known, and then they must be the classes, in their order.
         classes: names of the classes of the images.
@@ -159,8 +162,9 @@ def match_labels(
     if len(labels) != n_outputs:
         raise DataError(f"{name} has {n_outputs} outputs and {len(labels)} labels: name all with --labels FILE.")
     places: dict[str, list[int]] = {}
-    for index, label in enumerate(labels):
-        places.setdefault(_plain(label), []).append(index)
+    for names in (labels, imagenet.wordnet_ids() if tuple(labels) == imagenet.class_names() else ()):
+        for index, label in enumerate(names):
+            places.setdefault(_plain(label), []).append(index)
     unknown = [name for name in classes if _plain(name) not in places]
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""

@@ -65,7 +65,8 @@ def _tensor(tensor) -> str:
     shape = "x".join("?" if length < 0 else str(length) for length in tensor.shape)
     if tensor.scale is None:
         return f"{tensor.dtype.lower()} {shape}"
-    return f"{tensor.dtype.lower()} {shape}, {tensor.scale:.6g} * (stored {-(tensor.zero_point or 0):+d})"
+    stored = f"(stored {-tensor.zero_point:+d})" if tensor.zero_point else "stored"
+    return f"{tensor.dtype.lower()} {shape}, {tensor.scale:.6g} * {stored}"
 
 
 def _counts(counts) -> str:

@@ -139,7 +139,7 @@ def test_show_for_people(told, tmp_path, ofa):
     run = ofa("show", tmp_path / "m.tflite")
     assert run.code == 0
     for said in (
-        "int8 1x32x32x3, 0.0078125 * (stored +0)",
+        "int8 1x32x32x3, 0.0078125 * stored",
         "1 FULLY_CONNECTED, 1 MEAN",
         "1 INT32, 4 INT8",
         "A. Painter",
@@ -232,6 +232,18 @@ def test_numbers_that_are_none_are_refused(plain):
 
     with pytest.raises(DamagedError, match="scale of an input or output is nan"):
         inspect_file(edited(plain, change))
+
+
+def test_sizes_that_cannot_be_are_refused(plain):
+    def many_dimensions(model):
+        model.subgraphs[0].tensors[0].shape = [2**31 - 1] * 10_000
+
+    def outside(model):
+        model.buffers[-1].offset, model.buffers[-1].size = 8, 2**40
+
+    for change, said in ((many_dimensions, "a tensor has 10000 dimensions"), (outside, "ends outside it")):
+        with pytest.raises(DamagedError, match=said):
+            inspect_file(edited(plain, change))
 
 
 @needs_library

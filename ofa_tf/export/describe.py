@@ -1,7 +1,7 @@
 """Everything a `.tflite` file tells about itself: `ofa-tf show`."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ofa_tf.errors import ExportError
@@ -17,12 +17,14 @@ class Description:
 
     Args:
         path: of the file.
-        sha256: of its bytes.
+        content: its bytes.
+        sha256: of them.
         facts: what it consists of.
         metadata: what it says about itself; None if it has no metadata.
     """
 
     path: Path
+    content: bytes = field(repr=False)
     sha256: str
     facts: FileFacts
     metadata: Metadata | None
@@ -32,24 +34,20 @@ def describe_file(path: str | Path) -> Description:
     """Looks into any `.tflite` file.
 
     Raises:
-        ExportError: there is no such file.
+        ExportError: there is no such file, it cannot be read, or it is too large to be one.
         DamagedError: it is no `.tflite` file, or a damaged one.
     """
-    content = read_model(path)
+    content = _read(path)
     return Description(
         path=Path(path),
+        content=content,
         sha256=hashlib.sha256(content).hexdigest(),
         facts=inspect_file(content, str(path)),
         metadata=read_metadata(content, str(path)),
     )
 
 
-def read_model(path: str | Path) -> bytes:
-    """The bytes of a `.tflite` file, unchecked.
-
-    Raises:
-        ExportError: there is no such file, it cannot be read, or it is too large to be one.
-    """
+def _read(path: str | Path) -> bytes:
     try:
         if not Path(path).exists():
             raise ExportError(f"There is no file {path}.")

@@ -12,6 +12,7 @@ from math import isfinite, prod
 from ofa_tf.export.flatbuffer import FlatBuffer, Table
 
 IDENTIFIER = b"TFL3"
+MOST_DIMENSIONS = 16  # of a tensor
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def inspect_file(content: bytes, name: str = "The file") -> FileFacts:
     model = read_root(content, name)
     damaged = model.buffer.damaged
     codes = [_operator_name(code) for code in model.tables(1)]
-    buffer_bytes = [max(len(buffer.data(0)), buffer.scalar(2, "Q")) for buffer in model.tables(4)]
+    buffer_bytes = [_buffer_bytes(buffer) for buffer in model.tables(4)]
     subgraphs = model.tables(2)
     if not subgraphs:
         raise damaged("it has no subgraph")
@@ -102,6 +103,8 @@ def inspect_file(content: bytes, name: str = "The file") -> FileFacts:
     for graph in subgraphs:
         tensors = graph.tables(0)
         shapes = [tensor.numbers(0, "i") for tensor in tensors]
+        if max(map(len, shapes), default=0) > MOST_DIMENSIONS:
+            raise damaged(f"a tensor has {max(map(len, shapes))} dimensions")
         types.update(_type_name(tensor) for tensor in tensors)
         constants.update(tensor.scalar(2, "I") for tensor in tensors)
         for operator in graph.tables(3):
@@ -131,6 +134,14 @@ def inspect_file(content: bytes, name: str = "The file") -> FileFacts:
         parameter_bytes=sum(buffer_bytes[index] for index in constants if index < len(buffer_bytes)),
         n_subgraphs=len(subgraphs),
     )
+
+
+def _buffer_bytes(buffer: Table) -> int:
+    """Size of constant data, which may also lie outside the FlatBuffer, in files of more than 2 GB."""
+    offset, size = buffer.scalar(1, "Q"), buffer.scalar(2, "Q")
+    if offset + size > len(buffer.buffer.content):
+        raise buffer.buffer.damaged(f"a buffer of {size} bytes at byte {offset} ends outside it")
+    return size or len(buffer.data(0))
 
 
 def _tensor_facts(tensor: Table) -> TensorFacts:

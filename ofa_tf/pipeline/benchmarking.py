@@ -9,7 +9,7 @@ import numpy as np
 
 from ofa_tf.errors import DeviceError
 from ofa_tf.export.child import ChildInterpreter
-from ofa_tf.export.describe import describe_file, read_model
+from ofa_tf.export.describe import describe_file
 from ofa_tf.export.model_file import check_runnable
 from ofa_tf.latency.device import Device, HostDevice, Timing, Workload
 from ofa_tf.progress import SILENT, Progress
@@ -76,14 +76,14 @@ def benchmark_file(
         DeviceError: no such device.
     """
     runner = _open_device(device, threads, delegate, seconds)
-    description, content = describe_file(path), read_model(path)
+    description = describe_file(path)
     check_runnable(description.facts, str(path))
     load_ms = peak_bytes = None
     if device == "host":
-        with ChildInterpreter(content, str(path), threads, delegate) as child:
+        with ChildInterpreter(description.content, str(path), threads, delegate) as child:
             load_ms, peak_bytes = child.load_ms, child.peak_bytes
     with quiet():
-        (timing,) = runner.measure([Workload(content)], progress=progress)
+        (timing,) = runner.measure([Workload(description.content)], progress=progress)
     return Benchmark(
         path=Path(path),
         sha256=description.sha256,

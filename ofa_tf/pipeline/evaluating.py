@@ -10,7 +10,7 @@ import numpy as np
 from ofa_tf.data import Images, Preprocessing, load_validation
 from ofa_tf.errors import DataError, ExportError
 from ofa_tf.export.child import ChildInterpreter
-from ofa_tf.export.describe import describe_file, read_model
+from ofa_tf.export.describe import Description, describe_file
 from ofa_tf.export.facts import TensorFacts
 from ofa_tf.export.metadata import Metadata, label_lines
 from ofa_tf.export.model_file import ModelFile, check_classifier
@@ -110,7 +110,7 @@ def evaluate_file(
         raise DataError(f"{data} has no labels: no accuracy can be measured on it.")
     n_outputs = int(np.prod(scores.shape[1:]))
     outputs = match_labels(metadata.labels, classes, n_outputs, str(path), data, progress)
-    logits, runs_ms = _run(path, images, preprocessing, progress)
+    logits, runs_ms = _run(description, images, preprocessing, progress)
     ranks = rank_of(logits, outputs[images.labels])
     hits = int((ranks < 1).sum())
     low, high = wilson(hits, len(images))
@@ -195,19 +195,19 @@ def rank_of(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _run(
-    path: str | Path, images: Images, preprocessing: Preprocessing, progress: Progress
+    description: Description, images: Images, preprocessing: Preprocessing, progress: Progress
 ) -> tuple[np.ndarray, list[float]]:
-    content, runs_ms = read_model(path), []
-    with ChildInterpreter(content, str(path)) as child:
+    content, name, runs_ms = description.content, str(description.path), []
+    with ChildInterpreter(content, name) as child:
 
         def run(stored: np.ndarray) -> np.ndarray:
             output, duration_ms = child.run(stored)
             runs_ms.append(duration_ms)
             return output
 
-        logits = ModelFile(content, run, str(path)).logits(images, preprocessing, progress)
+        logits = ModelFile(content, run, name).logits(images, preprocessing, progress)
     if not np.isfinite(logits).all():
-        raise ExportError(f"{path} gives numbers that are not finite, so that its answers cannot be compared.")
+        raise ExportError(f"{name} gives numbers that are not finite, so that its answers cannot be compared.")
     return logits, runs_ms
 
 

@@ -86,6 +86,13 @@ def test_the_bytes_do_not_depend_on_the_time(plain, told, monkeypatch):
 
 
 @needs_library
+def test_metadata_is_replaced_by_other_metadata(plain, told):
+    other = Metadata(name="other", labels=("a", "b", "c"))
+    assert add_metadata(add_metadata(plain, other), WHAT) == told
+    assert read_metadata(add_metadata(told, other)) == other
+
+
+@needs_library
 def test_other_programs_read_it(told):
     from tensorflow_lite_support.metadata.python.metadata import MetadataDisplayer
 

@@ -59,7 +59,7 @@ def add_metadata(content: bytes, metadata: Metadata, progress: Progress = SILENT
     """Puts metadata into a file of one image input and one output; equal arguments give equal bytes.
 
     Args:
-        content: a `.tflite` file without metadata.
+        content: a `.tflite` file; metadata that it has are replaced.
         metadata: what to say.
         progress: told in one line if tflite-support is missing.
 
@@ -78,12 +78,12 @@ def add_metadata(content: bytes, metadata: Metadata, progress: Progress = SILENT
     if metadata.arch is not None:
         files[ARCH] = json.dumps(metadata.arch).encode()
     try:
-        populator = library.MetadataPopulator.with_model_buffer(bytearray(content))
+        populator = library.MetadataPopulator.with_model_buffer(bytearray(_without_archive(content)))
         populator.load_metadata_buffer(_pack(schema, metadata))
         populator.load_associated_file_buffers(files)
         populator.populate()
     except ValueError as error:
-        raise ExportError(f"The metadata cannot be put into the file: {error}.") from error
+        raise ExportError(f"The metadata cannot be put into the file: {str(error).rstrip('.')}.") from error
     return _with_archive(bytes(populator.get_model_buffer()), files)
 
 
@@ -232,13 +232,18 @@ def _file(schema: Any, name: str, description: str, kind: int) -> Any:
 
 def _with_archive(content: bytes, files: Mapping[str, bytes]) -> bytes:
     """The file with its archive written anew: tflite-support notes the time of writing in it."""
-    if not files:
-        return content
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        start = min(entry.header_offset for entry in archive.infolist())
     stream = io.BytesIO()
-    stream.write(content[:start])
+    stream.write(_without_archive(content))
+    if not files:
+        return stream.getvalue()
     with zipfile.ZipFile(stream, "a") as archive:  # not compressed, or the readers on Android cannot map the files
         for name, data in files.items():
             archive.writestr(zipfile.ZipInfo(name, EARLIEST), data)
     return stream.getvalue()
+
+
+def _without_archive(content: bytes) -> bytes:
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        return content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return content[: min((entry.header_offset for entry in archive.infolist()), default=len(content))]

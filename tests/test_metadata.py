@@ -9,6 +9,7 @@ import zipfile
 from dataclasses import replace
 
 import pytest
+from conftest import CLASSES
 from model_files import edited, tint_file
 
 from ofa_tf.errors import DamagedError, FormatError
@@ -119,6 +120,22 @@ def test_without_the_library_the_file_stays_as_it_is_and_one_line_says_so(plain,
 def test_empty_lines_between_labels_keep_their_place():
     assert label_lines("a\r\n\n b \n\n") == ("a", "", "b")
     assert label_lines("\n \n") == ()
+
+
+@needs_library
+def test_an_export_describes_itself(finished, workdir, ofa):
+    folder = finished / "exports" / "first"
+    said = ("--author", "A. Painter", "--license", "MIT", "--description", "For the wall.")
+    run = ofa("export", "--workdir", workdir, "--arch", folder / "arch.json", "--name", "mine", *said)
+    assert run.code == 0
+    mine = read_metadata((workdir / "exports" / "mine" / "model.tflite").read_bytes())
+    assert (mine.author, mine.license, mine.description) == ("A. Painter", "MIT", "For the wall.")
+    first = read_metadata((folder / "model.tflite").read_bytes())
+    assert mine == replace(first, author="A. Painter", license="MIT", description="For the wall.")
+    assert first.labels == CLASSES
+    assert first.arch == json.loads((folder / "arch.json").read_text())
+    assert (first.mean, first.std) == ((128.0,) * 3, (128.0,) * 3)
+    assert "million MACs" in first.description
 
 
 # --- show -------------------------------------------------------------------------------------------------------------

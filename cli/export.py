@@ -25,20 +25,25 @@ from ofa_tf.cli.common import (
 @click.option("--arch", "arch_file", metavar="FILE", help="Export this arch instead of searching for one.")
 @click.option("--name", help="Name of the folder in exports/.  [default: from device, budget and precision]")
 @click.option("--force", is_flag=True, help="Replace an export of the same name.")
+@click.option("--author", default="", help="Who made the file; written into it.")
+@click.option("--license", "license_", default="", help="License of the file; written into it.")
+@click.option("--description", default="", help="What the file is for; written into it.")
 @json_option
-def command(workdir, device, budget, precision, data, arch_file, name, force, as_json):
+def command(workdir, device, budget, precision, data, arch_file, name, force, author, license_, description, as_json):
     """Export the best subnet for a latency budget as a .tflite file."""
     if (budget is None) == (arch_file is None):
         raise click.ClickException("Give either --latency MS or --arch FILE.")
     with library() as progress:
+        from ofa_tf.export.metadata import Metadata
         from ofa_tf.pipeline import export_arch_file, export_budget
         from ofa_tf.project import open_existing
 
         project = open_existing(workdir, progress, data)
+        about = Metadata(author=author, license=license_, description=description)
         if arch_file is not None:
-            exported = export_arch_file(project, arch_file, precision, device, name, force)
+            exported = export_arch_file(project, arch_file, precision, device, name, force, about)
         else:
-            exported = export_budget(project, budget, precision, device, name, force)
+            exported = export_budget(project, budget, precision, device, name, force, about)
     print_exports([exported], as_json)
 
 

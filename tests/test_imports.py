@@ -31,7 +31,7 @@ ALLOWED = {
     "accuracy": {"space", "blocks", "layers", "supernet", "subnet", "data"},
     "training": {"space", "blocks", "layers", "supernet", "subnet", "data", "accuracy", "workdir"},
     "workdir": {"space", "data", "training", "latency"},
-    "export": {"space", "blocks", "layers", "supernet", "subnet", "data"},
+    "export": {"space", "blocks", "layers", "supernet", "subnet", "data", "doctor"},
     "report": set(),
     "doctor": set(),
 }

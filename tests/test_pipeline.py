@@ -14,7 +14,7 @@ from test_cli import HOST_TABLE, assert_refused
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.data import ImageSet
-from ofa_tf.errors import ExportError
+from ofa_tf.errors import ExportError, FormatError
 from ofa_tf.export.model_file import ModelFile
 from ofa_tf.jsonio import read_json, write_json
 from ofa_tf.latency.table import LatencyTable
@@ -352,7 +352,7 @@ def test_a_file_with_floats_left_is_no_integer_export(ofa, workdir, exported, mo
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\0" * 100])
 def test_a_file_that_is_none_is_refused(content):
-    with pytest.raises(ExportError, match="not a TFLite model"):
+    with pytest.raises(FormatError, match="not a TFLite model"):
         ModelFile(content)
 
 

@@ -50,6 +50,35 @@ def load_data(spec: str, size: int, seed: int = 0, cache: Path | None = None, pr
     return _finish(spec, classes, train, val, rng)
 
 
+def load_validation(spec: str, size: int, seed: int = 0, progress: Progress = SILENT) -> tuple[tuple[str, ...], Images]:
+    """Loads images to measure an accuracy on.
+
+    Args:
+        spec: as for `load_data`; of a folder with `val/`, only that is read. A folder may also hold nothing but folders
+            of images, one for each class: all of them are used.
+        size: height and width to hold images in memory at, in pixels.
+        seed: of the split of a data set that has no images for validation, as for `load_data`.
+        progress: told about the work.
+
+    Returns:
+        Names of the classes, in the order of the labels, and the images.
+
+    Raises:
+        DataError: an unknown spec, or one that does not hold usable images.
+        MissingDependencyError: the spec needs a package that is not installed.
+    """
+    folder = Path(spec)
+    if folder.is_dir() and not ((folder / "train").is_dir() or (folder / DOCUMENT).exists() or find_shards(folder)):
+        part = folder / "val" if (folder / "val").is_dir() else folder
+        names, paths, labels = list_images(part)
+        images = EncodedImageSet(Records.of_files(paths), labels)
+        return names, _hold(spec, {"val": images}, size, None, progress)["val"]
+    classes, parts = open_source(spec, None, progress)
+    if "val" in parts:
+        return classes, _hold(spec, {"val": parts["val"]}, size, None, progress)["val"]
+    return classes, load_data(spec, size, seed, None, progress).val
+
+
 def load_images(
     spec: str,
     classes: Sequence[str],

@@ -1,13 +1,19 @@
 """The main job after training: predict, measure, search, export. Each command calls one of these functions."""
 
+from ofa_tf.pipeline.benchmarking import Benchmark, benchmark_file
+from ofa_tf.pipeline.evaluating import Evaluation, evaluate_file
 from ofa_tf.pipeline.exporting import Export, export, export_arch_file, export_budget
 from ofa_tf.pipeline.measuring import get_table, measure_table, validate
 from ofa_tf.pipeline.predicting import fit, load_predictor, load_supernet, make_evaluator
 from ofa_tf.pipeline.searching import Choice, find, find_front, find_with
 
 __all__ = [
+    "Benchmark",
     "Choice",
+    "Evaluation",
     "Export",
+    "benchmark_file",
+    "evaluate_file",
     "export",
     "export_arch_file",
     "export_budget",

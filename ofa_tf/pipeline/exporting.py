@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
+from ofa_tf._version import VERSION
 from ofa_tf.accuracy.evaluate import SubnetEvaluator
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.data import Images
 from ofa_tf.errors import ExportError
 from ofa_tf.export.convert import to_tflite
 from ofa_tf.export.folder import Manifest, check_folder, sha256_of, write_export
+from ofa_tf.export.metadata import Metadata, add_metadata
 from ofa_tf.export.model_file import ModelFile, inspect_file
-from ofa_tf.jsonio import read_json
+from ofa_tf.jsonio import SCHEMA, read_json
 from ofa_tf.latency.device import Workload
 from ofa_tf.latency.measure import STATISTIC
 from ofa_tf.pipeline.measuring import find_device_table
@@ -26,6 +28,7 @@ from ofa_tf.workdir import Config
 
 REPRESENTATIVE_IMAGES = 200
 EXPORT_SECONDS = 3.0  # that an exported file is measured for
+ANONYMOUS = Metadata()
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ def export(
     name: str | None = None,
     force: bool = False,
     evaluator: SubnetEvaluator | None = None,
+    about: Metadata = ANONYMOUS,
 ) -> Export:
     """Extracts a subnet, recalibrates, converts, runs the file on the validation images, and writes the folder.
 
@@ -57,6 +61,7 @@ def export(
         name: of the folder in `exports/`.
         force: whether an export of that name may be replaced.
         evaluator: of the trained supernet, if there is one already.
+        about: what the user has to say about the file: author, license, description.
 
     Raises:
         ExportError: the conversion fails, a float tensor is left in a full-integer file, or the folder exists.
@@ -73,6 +78,7 @@ def export(
     float_logits = evaluator.logits(arch, data.val)
     model = extract(evaluator.supernet, arch)
     content = to_tflite(model, precision, representative_inputs(data.train, arch.resolution, config))
+    content = add_metadata(content, _metadata(about, config, arch, precision), project.progress)
     facts = inspect_file(content)
     if precision == "int8" and facts.n_float_tensors:
         raise ExportError(
@@ -125,11 +131,12 @@ def export_budget(
     device: str = "host",
     name: str | None = None,
     force=False,
+    about: Metadata = ANONYMOUS,
 ) -> Export:
     """Searches the best subnet for a latency budget and exports it; arguments as for `find` and `export`."""
     project.require_data()
     choice = find(project, device, budget_ms, precision)
-    return export(project, choice.arch, precision, device, choice, name, force)
+    return export(project, choice.arch, precision, device, choice, name, force, about=about)
 
 
 def export_arch_file(
@@ -139,6 +146,7 @@ def export_arch_file(
     device: str = "host",
     name: str | None = None,
     force=False,
+    about: Metadata = ANONYMOUS,
 ) -> Export:
     """Exports the arch of a JSON file; arguments as for `export`.
 
@@ -149,7 +157,23 @@ def export_arch_file(
     """
     find_device_table(project, device, precision)
     arch = project.config.space.arch_from_document(read_json(path), str(path))
-    return export(project, arch, precision, device, None, name, force)
+    return export(project, arch, precision, device, None, name, force, about=about)
+
+
+def _metadata(about: Metadata, config: Config, arch: Arch, precision: str) -> Metadata:
+    """What the file says about itself: what the user has to say, and what we know."""
+    name = f"{config.space.name}, {arch.resolution} px"
+    n_macs = count_macs(walk(config.space, arch, len(config.classes)))
+    made = f"A subnet of the space {name}, with {n_macs / 1e6:.1f} million MACs, {precision}; made by ofa-tf {VERSION}."
+    return dataclasses.replace(
+        about,
+        name=about.name or name,
+        description=about.description or made,
+        labels=config.classes,
+        mean=config.preprocessing.mean,
+        std=config.preprocessing.std,
+        arch={"schema": SCHEMA, **arch.to_document()},
+    )
 
 
 def _accuracy(logits: np.ndarray, images: Images) -> float | None:

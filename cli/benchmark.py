@@ -1,0 +1,49 @@
+"""`ofa-tf benchmark`."""
+
+import click
+from ofa_tf.cli.common import Positive, Whole, json_option, library, milliseconds, print_json, print_table
+
+PERCENTILES = (10, 50, 90, 99)
+BARS = " ▁▂▃▄▅▆▇█"
+
+
+@click.command("benchmark")
+@click.argument("model", metavar="MODEL.tflite")
+@click.option("--device", default="host", show_default=True, help="Where to run: `host` is this machine.")
+@click.option("--seconds", type=Positive("S", "seconds"), default=5.0, show_default=True, help="How long to measure.")
+@click.option("--threads", type=Whole(1, 256), default=1, show_default=True, help="Of the interpreter.")
+@click.option("--delegate", type=click.Choice(["none", "xnnpack"]), default="none", show_default=True)
+@json_option
+def command(model, device, seconds, threads, delegate, as_json):
+    """Measure how fast any .tflite file is, and the memory that it takes."""
+    with library() as progress:
+        from ofa_tf.pipeline import benchmark_file
+
+        found = benchmark_file(model, device, threads, delegate, seconds, progress)
+    n_runs = len(found.timing.runs_ms)
+    counts, edges_ms = found.histogram()
+    latency_ms = {f"p{share}_ms": found.timing.percentile_ms(share) for share in PERCENTILES}
+    if as_json:
+        facts = {key: value for key, value in found.__dict__.items() if key not in ("path", "timing")}
+        histogram = {"counts": counts.tolist(), "edges_ms": edges_ms.tolist()}
+        more = {"n_runs": n_runs, **latency_ms, "histogram": histogram, "per_operator": None}
+        print_json({"file": str(found.path), **facts, **more})
+        return
+    rows = [
+        ("device", ", ".join(str(value) for value in found.device.values())),
+        ("runtime", ", ".join(f"{key} {value}" for key, value in found.runtime.items())),
+        ("runs", n_runs),
+        *((name.removesuffix("_ms").replace("p50", "median"), milliseconds(ms)) for name, ms in latency_ms.items()),
+        (f"{edges_ms[0]:.3g} to {edges_ms[-1]:.3g} ms", f"{bars(counts)}, {n_runs - counts.sum()} runs were slower"),
+        ("loading", milliseconds(found.load_ms)),
+        ("memory", "-" if found.peak_bytes is None else f"{found.peak_bytes / 1e6:.1f} MB with the file itself"),
+        ("speed", f"{found.n_macs / found.timing.percentile_ms(50) / 1e6:.2f} billion MACs a second"),
+        ("per operator", "not available: ai-edge-litert does not tell Python"),
+    ]
+    print_table([str(found.path), ""], rows)
+
+
+def bars(counts) -> str:
+    """A histogram in one line of text; what is not empty can be seen."""
+    most, steps = max(counts), len(BARS) - 1
+    return "".join(BARS[-(-count * steps // most)] for count in counts)

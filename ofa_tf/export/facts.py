@@ -1,0 +1,199 @@
+"""What a `.tflite` file consists of, read off the FlatBuffer without running it.
+
+Numbers of fields are those of the TFLite schema, `tensorflow/compiler/mlir/lite/schema/schema.fbs`.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import isfinite, prod
+
+from ofa_tf.export.flatbuffer import FlatBuffer, Table
+
+IDENTIFIER = b"TFL3"
+MOST_DIMENSIONS = 16  # of a tensor
+
+
+@dataclass(frozen=True)
+class TensorFacts:
+    """An input or output of a file.
+
+    Args:
+        name: as the converter wrote it.
+        shape: -1 where the file leaves a dimension open.
+        dtype: element type, such as "INT8".
+        scale: of its quantisation, `scale * (stored - zero_point)`; None if it is not quantised.
+        zero_point: likewise.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What a `.tflite` file consists of.
+
+    Args:
+        ops: operators with how often each occurs; custom ones as "CUSTOM name".
+        tensor_types: element types with how many tensors have each.
+        size_bytes: size of the file.
+        inputs: of the main subgraph.
+        outputs: of the main subgraph.
+        n_macs: multiply-accumulates of its convolutions and fully connected layers, for one run.
+        parameter_bytes: weights, biases and other constants.
+        n_subgraphs: one, unless there are loops or branches.
+    """
+
+    ops: Mapping[str, int]
+    tensor_types: Mapping[str, int]
+    size_bytes: int
+    inputs: tuple[TensorFacts, ...]
+    outputs: tuple[TensorFacts, ...]
+    n_macs: int
+    parameter_bytes: int
+    n_subgraphs: int
+
+    @property
+    def n_float_tensors(self) -> int:
+        """Tensors of a floating-point type; a full-integer file has none."""
+        return sum(count for name, count in self.tensor_types.items() if name.startswith(("FLOAT", "BFLOAT")))
+
+
+def read_root(content: bytes, name: str = "The file") -> Table:
+    """The outermost table of a `.tflite` file.
+
+    Args:
+        content: the bytes of the file.
+        name: of the file, for errors.
+
+    Raises:
+        FormatError: not a `.tflite` file.
+        DamagedError: one cut short.
+    """
+    return FlatBuffer(content, name).root(IDENTIFIER, "a TFLite model")
+
+
+def inspect_file(content: bytes, name: str = "The file") -> FileFacts:
+    """Reads what a `.tflite` file consists of.
+
+    Args:
+        content: the bytes of the file.
+        name: of the file, for errors.
+
+    Raises:
+        FormatError: not a `.tflite` file.
+        DamagedError: one cut short, or one whose parts refer to what is not there.
+    """
+    model = read_root(content, name)
+    damaged = model.buffer.damaged
+    codes = [_operator_name(code) for code in model.tables(1)]
+    buffer_bytes = [_buffer_bytes(buffer) for buffer in model.tables(4)]
+    subgraphs = model.tables(2)
+    if not subgraphs:
+        raise damaged("it has no subgraph")
+    ops: Counter[str] = Counter()
+    types: Counter[str] = Counter()
+    constants: set[int] = set()
+    n_macs, ends = 0, []
+    for graph in subgraphs:
+        tensors = graph.tables(0)
+        shapes = [tensor.numbers(0, "i") for tensor in tensors]
+        if max(map(len, shapes), default=0) > MOST_DIMENSIONS:
+            raise damaged(f"a tensor has {max(map(len, shapes))} dimensions")
+        types.update(_type_name(tensor) for tensor in tensors)
+        constants.update(tensor.scalar(2, "I") for tensor in tensors)
+        for operator in graph.tables(3):
+            opcode = operator.scalar(0, "I")
+            if opcode >= len(codes):
+                raise damaged(f"an operator is of kind {opcode} of {len(codes)}")
+            ops[codes[opcode]] += 1
+            inputs, outputs = operator.numbers(1, "i"), operator.numbers(2, "i")
+            if not all(-1 <= index < len(shapes) for index in inputs + outputs):
+                raise damaged(f"an operator uses a tensor that is none of its {len(shapes)}")
+            used = [() if index < 0 else shapes[index] for index in inputs]
+            made = [() if index < 0 else shapes[index] for index in outputs]
+            n_macs += _macs(codes[opcode], used, made)
+        for indices in (graph.numbers(1, "i"), graph.numbers(2, "i")):
+            if not all(0 <= index < len(tensors) for index in indices):
+                raise damaged(f"an input or output is none of its {len(tensors)} tensors")
+            ends.append(tuple(_tensor_facts(tensors[index]) for index in indices))
+    if max(constants, default=0) >= len(buffer_bytes) > 0:
+        raise damaged(f"a tensor refers to data that is none of its {len(buffer_bytes)} buffers")
+    return FileFacts(
+        ops=dict(sorted(ops.items())),
+        tensor_types=dict(sorted(types.items())),
+        size_bytes=len(content),
+        inputs=ends[0],
+        outputs=ends[1],
+        n_macs=n_macs,
+        parameter_bytes=sum(buffer_bytes[index] for index in constants if index < len(buffer_bytes)),
+        n_subgraphs=len(subgraphs),
+    )
+
+
+def _buffer_bytes(buffer: Table) -> int:
+    """Size of constant data, which may also lie outside the FlatBuffer, in files of more than 2 GB."""
+    offset, size = buffer.scalar(1, "Q"), buffer.scalar(2, "Q")
+    if offset + size > len(buffer.buffer.content):
+        raise buffer.buffer.damaged(f"a buffer of {size} bytes at byte {offset} ends outside it")
+    return size or len(buffer.data(0))
+
+
+def _tensor_facts(tensor: Table) -> TensorFacts:
+    scales: Sequence[float] = ()
+    zero_points: Sequence[int] = ()
+    quantization = tensor.table(4)
+    if quantization is not None:
+        scales, zero_points = quantization.numbers(2, "f"), quantization.numbers(3, "q")
+    if not all(isfinite(scale) for scale in scales[:1]):
+        raise tensor.buffer.damaged(f"the scale of an input or output is {scales[0]}")
+    return TensorFacts(
+        name=tensor.text(3),
+        shape=tensor.numbers(7, "i") or tensor.numbers(0, "i"),
+        dtype=_type_name(tensor),
+        scale=float(scales[0]) if scales else None,
+        zero_point=int(zero_points[0]) if scales and zero_points else None,
+    )
+
+
+def _macs(name: str, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> int:
+    if len(inputs) < 2 or not outputs:
+        return 0
+    weights = inputs[1]
+    if name == "TRANSPOSE_CONV" and len(inputs) > 2:
+        return _size(inputs[2]) * _size(weights[:3])
+    per_output = {"CONV_2D": weights[1:], "DEPTHWISE_CONV_2D": weights[1:3], "FULLY_CONNECTED": weights[1:]}
+    return _size(outputs[0]) * _size(per_output[name]) if name in per_output and weights else 0
+
+
+def _size(shape: Sequence[int]) -> int:
+    return prod(max(length, 1) for length in shape)
+
+
+def _operator_name(code: Table) -> str:
+    # Files from before 2020 have the number in the first field, which is a byte.
+    number = max(code.scalar(0, "b"), code.scalar(3, "i"))
+    name = _enumerations()[0].get(number, f"OPERATOR_{number}")
+    return f"CUSTOM {code.text(1)}" if name == "CUSTOM" else name
+
+
+def _type_name(tensor: Table) -> str:
+    number = tensor.scalar(1, "b")
+    return _enumerations()[1].get(number, f"TYPE_{number}")
+
+
+@cache
+def _enumerations() -> tuple[dict[int, str], dict[int, str]]:
+    """Names of operators and of element types."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    operators, types = (
+        {number: name for name, number in vars(kind).items() if isinstance(number, int)}
+        for kind in (schema.BuiltinOperator, schema.TensorType)
+    )
+    return operators, types

@@ -1,0 +1,103 @@
+"""How fast a file is, ours or not, and what memory it takes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ofa_tf.errors import DeviceError
+from ofa_tf.export.child import ChildInterpreter
+from ofa_tf.export.describe import describe_file
+from ofa_tf.export.model_file import check_runnable
+from ofa_tf.latency.device import Device, HostDevice, Timing, Workload
+from ofa_tf.progress import SILENT, Progress
+from ofa_tf.quiet import quiet
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What running a file over and over gave.
+
+    Args:
+        path: of the file.
+        sha256: of its bytes.
+        size_bytes: of the file.
+        n_macs: multiply-accumulates of one run, in convolutions and fully connected layers.
+        device: facts about what it ran on.
+        runtime: what ran it, with its settings.
+        timing: the runs.
+        load_ms: from the bytes to an interpreter that is ready; None where the device does not tell.
+        peak_bytes: memory that the file, the interpreter and a first run took; None where the device does not tell.
+    """
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    n_macs: int
+    device: Mapping[str, Any]
+    runtime: Mapping[str, Any]
+    timing: Timing = field(repr=False)
+    load_ms: float | None
+    peak_bytes: int | None
+
+    def histogram(self, bins: int = 40) -> tuple[np.ndarray, np.ndarray]:
+        """Runs by duration, up to twice the median: the few that are slower would leave no room for the others.
+
+        Returns:
+            How many runs each bin has, shape (bins,), and the edges of the bins in milliseconds, shape (bins + 1,).
+        """
+        runs_ms = self.timing.runs_ms
+        return np.histogram(runs_ms, bins, (float(runs_ms.min()), 2 * self.timing.percentile_ms(50)))
+
+
+def benchmark_file(
+    path: str | Path,
+    device: str = "host",
+    threads: int = 1,
+    delegate: str = "none",
+    seconds: float = 5.0,
+    progress: Progress = SILENT,
+) -> Benchmark:
+    """Times a file on a device. On the host it is first run in a child process: it may come from anywhere.
+
+    Args:
+        path: the file.
+        device: where to run it.
+        threads: of the interpreter.
+        delegate: "none" or "xnnpack".
+        seconds: how long to measure.
+        progress: told about the work.
+
+    Raises:
+        ExportError: the interpreter refuses the file, or crashes on it.
+        FormatError: the file is not TFLite, or damaged.
+        DeviceError: no such device.
+    """
+    runner = _open_device(device, threads, delegate, seconds)
+    description = describe_file(path)
+    check_runnable(description.facts, str(path))
+    load_ms = peak_bytes = None
+    if device == "host":
+        with ChildInterpreter(description.content, str(path), threads, delegate) as child:
+            load_ms, peak_bytes = child.load_ms, child.peak_bytes
+    with quiet():
+        (timing,) = runner.measure([Workload(description.content)], progress=progress)
+    return Benchmark(
+        path=Path(path),
+        sha256=description.sha256,
+        size_bytes=description.facts.size_bytes,
+        n_macs=description.facts.n_macs,
+        device=runner.facts(),
+        runtime=runner.runtime(),
+        timing=timing,
+        load_ms=load_ms,
+        peak_bytes=peak_bytes,
+    )
+
+
+def _open_device(name: str, threads: int, delegate: str, seconds: float) -> Device:
+    if name != "host":
+        raise DeviceError(f"--device {name!r} cannot run files; known is host, this machine.")
+    return HostDevice(threads=threads, delegate=delegate, seconds=seconds)

@@ -1,6 +1,7 @@
 """The main job after training: predict, measure, search, export. Each command calls one of these functions."""
 
-from ofa_tf.pipeline.exporting import Export, export, export_arch_file, export_budget
+from ofa_tf.pipeline.exporting import Export, ExportOptions, Target, export, export_arch_file, export_budgets
+from ofa_tf.pipeline.filing import FileOptions
 from ofa_tf.pipeline.measuring import get_table, measure_table, validate
 from ofa_tf.pipeline.predicting import fit, load_predictor, load_supernet, make_evaluator
 from ofa_tf.pipeline.searching import Choice, find, find_front, find_with
@@ -8,9 +9,12 @@ from ofa_tf.pipeline.searching import Choice, find, find_front, find_with
 __all__ = [
     "Choice",
     "Export",
+    "ExportOptions",
+    "FileOptions",
+    "Target",
     "export",
     "export_arch_file",
-    "export_budget",
+    "export_budgets",
     "find",
     "find_front",
     "find_with",

@@ -12,7 +12,6 @@ from ofa_tf.quiet import quiet
 from ofa_tf.space import Arch, SearchSpace
 from ofa_tf.subnet import block_model, build_subnet
 
-
 PRECISIONS = ("int8", "fp16", "fp32", "dynamic")
 IO = {"int8": tf.int8, "uint8": tf.uint8}
 

@@ -29,14 +29,17 @@ with quiet():
 if _LEGACY is None:
     os.environ.pop("TF_USE_LEGACY_KERAS", None)
 
-quantizers = tfmot.quantization.keras.quantizers
-layers = tf_keras.layers
+# Names that a type checker takes for types.
+Quantizer: Any = tfmot.quantization.keras.quantizers.Quantizer
+QuantizeConfig: Any = tfmot.quantization.keras.QuantizeConfig
+layers: Any = tf_keras.layers
+Layer: Any = layers.Layer
 
 RANGE_DECAY = 0.99  # of the moving averages of activations' ranges
 TWIN_TOLERANCE = 1e-4  # of the largest logit
 
 
-class WeightQuantizer(quantizers.Quantizer):
+class WeightQuantizer(Quantizer):
     """Symmetric int8 with one scale for each output channel, as TFLite stores weights.
 
     Args:
@@ -67,7 +70,7 @@ class WeightQuantizer(quantizers.Quantizer):
         return {"kind": self.kind}
 
 
-class RangeQuantizer(quantizers.Quantizer):
+class RangeQuantizer(Quantizer):
     """int8 with the moving average of the batches' ranges, which begins with the first batch."""
 
     def build(self, tensor_shape, name, layer):
@@ -92,7 +95,7 @@ class RangeQuantizer(quantizers.Quantizer):
         return {}
 
 
-class LayerConfig(tfmot.quantization.keras.QuantizeConfig):
+class LayerConfig(QuantizeConfig):
     """What of a layer is rounded.
 
     Args:
@@ -127,21 +130,21 @@ class LayerConfig(tfmot.quantization.keras.QuantizeConfig):
         return {"weight": self.weight, "output": self.output}
 
 
-class HardSwish(layers.Layer):
+class HardSwish(Layer):
     """`x * relu6(x + 3) / 6`, which the converter makes a HARD_SWISH of."""
 
     def call(self, inputs):
         return inputs * tf.nn.relu6(inputs + 3.0) * (1 / 6)
 
 
-class ShiftedRelu6(layers.Layer):
+class ShiftedRelu6(Layer):
     """`relu6(x + 3)`, the first operator of a hard sigmoid."""
 
     def call(self, inputs):
         return tf.nn.relu6(inputs + 3.0)
 
 
-class Sixth(layers.Layer):
+class Sixth(Layer):
     """`x / 6`, the second operator of a hard sigmoid."""
 
     def call(self, inputs):

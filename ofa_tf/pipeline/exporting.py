@@ -1,13 +1,14 @@
 """From a subnet to the folder that a user takes home; one, or one for each of several devices."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ofa_tf.blocks import count_macs, count_params, walk
-from ofa_tf.errors import ExportError
+from ofa_tf.errors import DeviceError, ExportError
 from ofa_tf.export.folder import Manifest, check_folder, sha256_of, write_export
 from ofa_tf.jsonio import read_json
 from ofa_tf.latency.device import Workload
@@ -36,7 +37,7 @@ class ExportOptions:
         force: whether an export of that name may be replaced.
     """
 
-    file: FileOptions = FileOptions()
+    file: FileOptions = field(default_factory=FileOptions)
     name: str | None = None
     out: Path | None = None
     force: bool = False
@@ -55,6 +56,9 @@ class Target:
     budget_ms: float | None = None
 
 
+DEFAULTS, HOST = ExportOptions(), Target()
+
+
 @dataclass(frozen=True)
 class Export:
     """An exported subnet: where it is, and the truth about it."""
@@ -66,7 +70,7 @@ class Export:
 def export_budgets(
     project: Project,
     targets: Sequence[Target],
-    options: ExportOptions = ExportOptions(),  # noqa: B008 - frozen
+    options: ExportOptions = DEFAULTS,
 ) -> list[Export]:
     """Searches the best subnet for each latency budget and exports them all.
 
@@ -92,8 +96,8 @@ def export_budgets(
 def export_arch_file(
     project: Project,
     path: str | Path,
-    targets: Sequence[Target] = (Target(),),
-    options: ExportOptions = ExportOptions(),  # noqa: B008 - frozen
+    targets: Sequence[Target] = (HOST,),
+    options: ExportOptions = DEFAULTS,
 ) -> list[Export]:
     """Exports the arch of a JSON file for each of the devices; arguments as for `export_budgets`.
 
@@ -112,8 +116,8 @@ def export_arch_file(
 def export(
     project: Project,
     arch: Arch,
-    target: Target = Target(),  # noqa: B008 - frozen
-    options: ExportOptions = ExportOptions(),  # noqa: B008 - frozen
+    target: Target = HOST,
+    options: ExportOptions = DEFAULTS,
     choice: Choice | None = None,
     supernet: Supernet | None = None,
 ) -> Export:
@@ -217,7 +221,9 @@ def _prediction(
     table_precision = TABLE_PRECISION.get(precision, precision)
     if choice is not None:
         return {name: getattr(choice, name) for name in list(found)[:3]} | {"table_precision": table_precision}
-    table = find_table(project.workdir.tables, target.device, table_precision, project.host)
+    table = None
+    with contextlib.suppress(DeviceError):  # no table of that name
+        table = find_table(project.workdir.tables, target.device, table_precision, project.host)
     space, n_classes = project.config.space, len(project.config.classes)
     if table is None or table.missing(space, arch.resolution, n_classes):
         return found

@@ -1,6 +1,5 @@
-"""From a subnet to a verified file: converted, run on validation images, and kept only if it answers as the subnet does."""
+"""From a subnet to a verified file: converted, run on validation images, kept only if it answers as the subnet does."""
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,7 @@ from ofa_tf.errors import ExportError
 from ofa_tf.export.convert import IO, PRECISIONS, to_tflite
 from ofa_tf.export.gate import Limits, Parity, compare, first_bad_layer, gate_images, layer_errors, run_file
 from ofa_tf.export.model_file import FileFacts, ModelFile, inspect_file
-from ofa_tf.export.representative import Representative, representative_inputs, takes_raw_pixels
+from ofa_tf.export.representative import representative_inputs, takes_raw_pixels
 from ofa_tf.project import Project
 from ofa_tf.space import Arch
 from ofa_tf.subnet import extract
@@ -43,7 +42,7 @@ class FileOptions:
     precision: str = "int8"
     io: str = "int8"
     qat_epochs: float = 0.0
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     gate: bool = True
 
     def __post_init__(self):

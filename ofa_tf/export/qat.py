@@ -274,7 +274,7 @@ def _squeeze_excite(block: Block, x: Any, add: Callable, subnet: keras.Model) ->
     gates = add(layers.GlobalAveragePooling2D(keepdims=True, name=name("mean")), x, LayerConfig())
     gates = pointwise(gates, block.se_channels, "reduce", output=False)
     gates = add(layers.ReLU(name=name("act")), gates, LayerConfig())
-    gates = pointwise(gates, block.mid_channels, "expand", output=True)
+    gates = pointwise(gates, block.mid_channels, "expand", output=False)  # the shift becomes part of its bias
     gates = add(ShiftedRelu6(name=name("shift")), gates, LayerConfig())
     gates = add(Sixth(name=name("gate")), gates, LayerConfig())
     return add(layers.Multiply(name=name("scale")), [x, gates], LayerConfig())

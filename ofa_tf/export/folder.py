@@ -40,7 +40,8 @@ class Manifest:
         n_params: trainable parameters.
         float_accuracy: of the subnet on the validation images (0 to 1); None if they have no labels.
         file_accuracy: of the file on the same images.
-        agreement: share of images that both put into the same class.
+        agreement: share of images that both put into the same class; a file that was trained for int8 is compared with
+            the network as it was trained.
         snr_db: power of the logits over the power of the file's error, in decibels; None where there is no error.
         validation_images: how many images these figures are of: all, or fewer, evenly spread, for a large network.
         gate: whether a file that loses too much would have been refused (`enforced`), the most `points_lost` and the

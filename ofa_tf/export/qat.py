@@ -309,7 +309,7 @@ class FineTuning:
 
     epochs: float = 3.0
     batch: int = 64
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     label_smoothing: float = 0.1
 
     def steps(self, n_images: int) -> int:

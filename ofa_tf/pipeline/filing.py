@@ -1,5 +1,6 @@
 """From a subnet to a verified file: converted, run on validation images, kept only if it answers as the subnet does."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,30 +95,19 @@ def make_file(project: Project, evaluator: SubnetEvaluator, arch: Arch, options:
         ExportError: the conversion fails, a float tensor is left in an int8 file, or the file is not what the subnet is
             and the gate is not open.
     """
-    config, data = project.config, project.data
-    n_macs = count_macs(walk(config.space, arch, len(config.classes)))
-    images = gate_images(data.val, n_macs)
+    config = project.config
     teacher = _teacher(evaluator, arch) if options.qat_epochs else None
-    evaluator.calibrate(arch)
-    float_logits = evaluator.logits(arch, images)
-    model = extract(evaluator.supernet, arch)
+    subnet = _Subnet(project, evaluator, arch)
     chosen = None
     if options.precision == "int8":
-        chosen = representative_inputs(data.train, arch.resolution, config.preprocessing, config.seed, n_macs)
-    content = to_tflite(model, options.precision, chosen.inputs if chosen else (), options.io)
-
-    def verify(candidate: bytes) -> Parity:
-        logits = run_file(candidate, images, config.preprocessing)
-        return compare(float_logits, logits, images.labels if images.labelled else None)
-
-    parity, qat = verify(content), None
+        images = project.data.train
+        chosen = representative_inputs(images, arch.resolution, config.preprocessing, config.seed, subnet.n_macs)
+    content = to_tflite(subnet.model, options.precision, chosen.inputs if chosen else (), options.io)
+    parity, qat = subnet.parity(content), None
     if teacher is not None:
-        trained = _train(project, arch, model, teacher, options, n_macs)
-        trained_parity = verify(trained)
-        held = gate_images(data.tune, n_macs)
-        held_logits = evaluator.logits(arch, held)  # data.val is for figures: nothing is chosen by it
-        scores = [_score(project, held, held_logits, candidate) for candidate in (content, trained)]
-        better = scores[1] > scores[0]
+        trained, simulated = _train(subnet, teacher, options)
+        trained_parity = subnet.parity(trained, simulated)
+        better = subnet.score(trained) > subnet.score(content)
         qat = {
             "epochs": options.qat_epochs,
             "ptq_accuracy": parity.file_accuracy,
@@ -136,7 +126,7 @@ def make_file(project: Project, evaluator: SubnetEvaluator, arch: Arch, options:
         )
     complaint = parity.complaint(options.limits)
     if complaint and options.gate:
-        raise ExportError(_refusal(project, data.train, arch, model, content, complaint, options))
+        raise ExportError(_refusal(subnet, content, complaint, options))
     quantization = ModelFile(content).input_quantization
     return VerifiedFile(
         content=content,
@@ -150,6 +140,47 @@ def make_file(project: Project, evaluator: SubnetEvaluator, arch: Arch, options:
     )
 
 
+class _Subnet:
+    """A subnet, its statistics recalibrated, and what files are held against.
+
+    Args:
+        project: the workdir.
+        evaluator: of the trained supernet.
+        arch: the subnet.
+    """
+
+    def __init__(self, project: Project, evaluator: SubnetEvaluator, arch: Arch):
+        self.project, self.evaluator, self.arch = project, evaluator, arch
+        self.n_macs = count_macs(walk(project.config.space, arch, len(project.config.classes)))
+        self.images = gate_images(project.data.val, self.n_macs)
+        evaluator.calibrate(arch)
+        self.logits = evaluator.logits(arch, self.images)
+        self.model = extract(evaluator.supernet, arch)
+
+    def parity(self, content: bytes, trained_logits: np.ndarray | None = None) -> Parity:
+        """A file on validation images; one that was trained for int8 must agree with the network as it was trained."""
+        file_logits = run_file(content, self.images, self.project.config.preprocessing)
+        parity = compare(self.logits, file_logits, _labels(self.images))
+        if trained_logits is None:
+            return parity
+        trained = compare(trained_logits, file_logits, None)
+        return dataclasses.replace(parity, agreement=trained.agreement, snr_db=trained.snr_db)
+
+    def score(self, content: bytes) -> tuple[float, float]:
+        """What one file is better than another by: accuracy, where it is known, then agreement with the subnet.
+
+        On held-out training images: nothing is chosen by the validation images.
+        """
+        held = gate_images(self.project.data.tune, self.n_macs)
+        logits = run_file(content, held, self.project.config.preprocessing)
+        parity = compare(self.evaluator.logits(self.arch, held), logits, _labels(held))
+        return parity.file_accuracy or 0.0, parity.agreement
+
+
+def _labels(images: Images) -> np.ndarray | None:
+    return images.labels if images.labelled else None
+
+
 def _teacher(evaluator: SubnetEvaluator, arch: Arch) -> keras.Model:
     """The largest network, its statistics those at the arch's resolution."""
     largest = evaluator.supernet.space.largest(arch.resolution)
@@ -157,61 +188,49 @@ def _teacher(evaluator: SubnetEvaluator, arch: Arch) -> keras.Model:
     return extract(evaluator.supernet, largest)
 
 
-def _train(
-    project: Project, arch: Arch, model: keras.Model, teacher: keras.Model, options: FileOptions, n_macs: int
-) -> bytes:
-    """The file of the subnet after quantisation-aware training."""
+def _train(subnet: _Subnet, teacher: keras.Model, options: FileOptions) -> tuple[bytes, np.ndarray]:
+    """The file of the subnet after quantisation-aware training, and the trained network's logits for the gate."""
     from ofa_tf.export import qat  # imports tf_keras, which takes seconds
 
-    config, images = project.config, project.data.train
-    preprocessing, resolution = config.preprocessing, arch.resolution
-    some = images.head(LAYER_IMAGES).resized(resolution).images
-    twin = qat.build_twin(model, config.space, arch, len(config.classes))
-    qat.check_twin(model, twin, preprocessing(some).numpy())
-    ends = preprocessing(np.array([[0] * 3, [255] * 3])).numpy()
+    project, arch = subnet.project, subnet.arch
+    config, images, resolution = project.config, project.data.train, arch.resolution
+    some = config.preprocessing(images.head(LAYER_IMAGES).resized(resolution).images).numpy()
+    twin = qat.build_twin(subnet.model, config.space, arch, len(config.classes))
+    qat.check_twin(subnet.model, twin, some)
+    ends = config.preprocessing(np.array([[0] * 3, [255] * 3])).numpy()
     student = qat.quantise_twin(twin, float(ends.min()), float(ends.max()))
     tuning = qat.FineTuning(epochs=options.qat_epochs)
-    steps = tuning.steps(len(images))
+    steps, seed = tuning.steps(len(images)), (config.seed, 9)
     batches = training_batches(
-        images, preprocessing, config.recipe.augment, tuning.batch, (config.seed, 9), range(steps), lambda _: resolution
+        images, config.preprocessing, config.recipe.augment, tuning.batch, seed, range(steps), lambda _: resolution
     )
     with project.progress.task("quantisation-aware training", steps * tuning.batch, "images") as advance:
         qat.fine_tune(student, teacher, batches, steps, tuning, images.labelled, advance)
-    return to_tflite(student, "int8", io=options.io, trained_ranges=True)
-
-
-def _score(project: Project, images: Images, float_logits: np.ndarray, content: bytes) -> tuple[float, float]:
-    """What one file is better than another by: accuracy, where it is known, then agreement with the subnet."""
-    logits = run_file(content, images, project.config.preprocessing)
-    parity = compare(float_logits, logits, images.labels if images.labelled else None)
-    return parity.file_accuracy or 0.0, parity.agreement
+    logits = [
+        student(config.preprocessing(pixels), training=False).numpy()
+        for pixels, _ in subnet.images.batches(tuning.batch, resolution)
+    ]
+    return to_tflite(student, "int8", io=options.io, trained_ranges=True), np.concatenate(logits)
 
 
 def _tell(project: Project, qat: Mapping[str, Any]) -> None:
     measure = "accuracy" if qat["ptq_accuracy"] is not None else "agreement"
     before, after = qat[f"ptq_{measure}"], qat[f"qat_{measure}"]
-    kept = (
-        "kept" if qat["kept"] == "qat" else "no better on the held-out training images, so the file without it is kept"
-    )
+    kept = "kept" if qat["kept"] == "qat" else "no better on held-out training images, so the file without it is kept"
     project.progress.note(
         f"Quantisation-aware training: {measure} {after:.1%} against {before:.1%} without it "
         f"({(after - before) * 100:+.1f} points); it is {kept}."
     )
 
 
-def _refusal(
-    project: Project,
-    images: Images,
-    arch: Arch,
-    model: keras.Model,
-    content: bytes,
-    complaint: str,
-    options: FileOptions,
-) -> str:
+def _refusal(subnet: _Subnet, content: bytes, complaint: str, options: FileOptions) -> str:
     """The complaint, the layer where the error starts, and what to do."""
-    some = images.head(LAYER_IMAGES).resized(arch.resolution)
-    inputs = [project.config.preprocessing(pixels).numpy() for pixels, _ in some.batches(1, arch.resolution)]
-    bad = first_bad_layer(layer_errors(to_tflite(model, "fp32"), content, inputs))
+    preprocessing, resolution = subnet.project.config.preprocessing, subnet.arch.resolution
+    some = subnet.project.data.train.head(LAYER_IMAGES).resized(resolution)
+    inputs = [preprocessing(pixels).numpy() for pixels, _ in some.batches(1, resolution)]
+    # The weights of a file that was trained for int8 are not the subnet's: its layers cannot be compared.
+    errors = [] if options.qat_epochs else layer_errors(to_tflite(subnet.model, "fp32"), content, inputs)
+    bad = first_bad_layer(errors)
     where = ""
     if bad is not None and bad.snr_db is not None:
         where = f"; the error starts at the layer `{bad.name}` ({bad.snr_db:.0f} dB signal to noise)"

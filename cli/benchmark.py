@@ -1,7 +1,7 @@
 """`ofa-tf benchmark`."""
 
 import click
-from ofa_tf.cli.common import Positive, Whole, json_option, library, milliseconds, print_json, print_table
+from ofa_tf.cli.common import Positive, json_option, library, milliseconds, print_json, print_table, runtime_options
 
 PERCENTILES = (10, 50, 90, 99)
 BARS = " ▁▂▃▄▅▆▇█"
@@ -9,17 +9,18 @@ BARS = " ▁▂▃▄▅▆▇█"
 
 @click.command("benchmark")
 @click.argument("model", metavar="MODEL.tflite")
-@click.option("--device", default="host", show_default=True, help="Where to run: `host` is this machine.")
+@click.option("--device", default="host", show_default=True, help="`host` (this machine), or `adb:SERIAL`.")
 @click.option("--seconds", type=Positive("S", "seconds"), default=5.0, show_default=True, help="How long to measure.")
-@click.option("--threads", type=Whole(1, 256), default=1, show_default=True, help="Of the interpreter.")
-@click.option("--delegate", type=click.Choice(["none", "xnnpack"]), default="none", show_default=True)
+@runtime_options
 @json_option
-def command(model, device, seconds, threads, delegate, as_json):
+def command(model, device, seconds, threads, delegate, cores, benchmark_model, as_json):
     """Measure how fast any .tflite file is, and the memory that it takes."""
     with library() as progress:
+        from ofa_tf.latency.devices import Settings
         from ofa_tf.pipeline import benchmark_file
 
-        found = benchmark_file(model, device, threads, delegate, seconds, progress)
+        settings = Settings(threads, delegate, cores, benchmark_model)
+        found = benchmark_file(model, device, settings, seconds, progress)
     n_runs = len(found.timing.runs_ms)
     counts, edges_ms = found.histogram()
     latency_ms = {f"p{share}_ms": found.timing.percentile_ms(share) for share in PERCENTILES}

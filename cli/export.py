@@ -3,13 +3,12 @@
 import click
 from ofa_tf.cli.common import (
     MILLISECONDS,
-    device_option,
+    Positive,
     images_option,
     json_option,
     library,
     milliseconds,
     percent,
-    precision_option,
     print_json,
     print_table,
     workdir_option,
@@ -18,39 +17,95 @@ from ofa_tf.cli.common import (
 
 @click.command("export")
 @workdir_option()
-@device_option
-@click.option("--latency", "budget", type=MILLISECONDS, help="Latency budget in milliseconds.")
-@precision_option
-@images_option
+@click.option(
+    "--device", "devices", multiple=True, help="`host`, or the name of a table; several, each with its --latency."
+)
+@click.option("--latency", "budgets", type=MILLISECONDS, multiple=True, help="Latency budget in milliseconds.")
 @click.option("--arch", "arch_file", metavar="FILE", help="Export this arch instead of searching for one.")
-@click.option("--name", help="Name of the folder in exports/.  [default: from device, budget and precision]")
+@click.option(
+    "--precision",
+    type=click.Choice(["int8", "fp16", "fp32", "dynamic"]),
+    default="int8",
+    show_default=True,
+    help="Of the file; `dynamic` has int8 weights and float activations.",
+)
+@click.option(
+    "--io", type=click.Choice(["int8", "uint8"]), default="int8", show_default=True, help="Input and output of int8."
+)
+@click.option("--qat", is_flag=True, help="Train the subnet for int8 (quantisation-aware training).")
+@click.option("--epochs", type=Positive("N", "epochs"), help="Of --qat.  [default: 3]")
+@click.option("--no-gate", is_flag=True, help="Export a file even if it is far from the subnet.")
+@images_option
+@click.option("--name", help="Name of the folder.  [default: from device, budget and precision]")
+@click.option("--out", metavar="DIR", help="Where to put the folder.  [default: exports/ of the workdir]")
 @click.option("--force", is_flag=True, help="Replace an export of the same name.")
 @click.option("--author", default="", help="Who made the file; written into it.")
 @click.option("--license", "license_", default="", help="License of the file; written into it.")
 @click.option("--description", default="", help="What the file is for; written into it.")
 @json_option
-def command(workdir, device, budget, precision, data, arch_file, name, force, author, license_, description, as_json):
-    """Export the best subnet for a latency budget as a .tflite file."""
-    if (budget is None) == (arch_file is None):
+def command(
+    workdir,
+    devices,
+    budgets,
+    arch_file,
+    precision,
+    io,
+    qat,
+    epochs,
+    no_gate,
+    data,
+    name,
+    out,
+    force,
+    author,
+    license_,
+    description,
+    as_json,
+):
+    """Export the best subnet for a latency budget as a .tflite file, or one for each of several devices."""
+    if bool(budgets) == (arch_file is not None):
         raise click.ClickException("Give either --latency MS or --arch FILE.")
+    if epochs and not qat:
+        raise click.ClickException("--epochs is for --qat: give both, or neither.")
+    pairs = _pairs(devices or ("host",), budgets)
     with library() as progress:
+        from pathlib import Path
+
         from ofa_tf.export.metadata import Metadata
-        from ofa_tf.pipeline import export_arch_file, export_budget
+        from ofa_tf.pipeline import ExportOptions, FileOptions, Target, export_arch_file, export_budgets
+        from ofa_tf.pipeline.filing import QAT_EPOCHS
         from ofa_tf.project import open_existing
 
-        project = open_existing(workdir, progress, data)
         about = Metadata(author=author, license=license_, description=description)
+        qat_epochs = (epochs or QAT_EPOCHS) if qat else 0.0
+        file = FileOptions(precision, io, qat_epochs=qat_epochs, gate=not no_gate, about=about)
+        options = ExportOptions(file, name, Path(out) if out else None, force)
+        targets = [Target(device, budget) for device, budget in pairs]
+        project = open_existing(workdir, progress, data)
         if arch_file is not None:
-            exported = export_arch_file(project, arch_file, precision, device, name, force, about)
+            exports = export_arch_file(project, arch_file, targets, options)
         else:
-            exported = export_budget(project, budget, precision, device, name, force, about)
-    print_exports([exported], as_json)
+            exports = export_budgets(project, targets, options)
+    print_exports(exports, as_json)
+
+
+def _pairs(devices, budgets) -> list[tuple[str, float | None]]:
+    """Each device with its budget; one of either goes with all of the other."""
+    if not budgets:
+        return [(device, None) for device in devices]
+    if len(devices) != len(budgets) and 1 not in (len(devices), len(budgets)):
+        raise click.ClickException(
+            f"There are {len(devices)} --device and {len(budgets)} --latency: give one --latency for each --device."
+        )
+    n = max(len(devices), len(budgets))
+    return list(zip(devices * (n // len(devices)), budgets * (n // len(budgets)), strict=True))
 
 
 def export_facts(exported) -> dict:
     """The figures of an export as JSON values."""
     manifest = exported.manifest
     return {
+        "device": manifest.device["name"],
         "budget_ms": manifest.budget_ms,
         "predicted_ms": manifest.predicted_ms,
         "measured_ms": manifest.measured_ms,
@@ -58,6 +113,10 @@ def export_facts(exported) -> dict:
         "size_bytes": manifest.size_bytes,
         "float_accuracy": manifest.float_accuracy,
         f"{manifest.precision}_accuracy": manifest.file_accuracy,
+        "agreement": manifest.agreement,
+        "snr_db": manifest.snr_db,
+        "gate_complaint": manifest.gate["complaint"],
+        "qat": manifest.qat,
         "file": str(exported.folder / "model.tflite"),
     }
 
@@ -73,6 +132,7 @@ def print_exports(exports, as_json: bool, **more) -> None:
         manifest = exported.manifest
         rows.append(
             (
+                manifest.device["name"],
                 milliseconds(manifest.budget_ms),
                 milliseconds(manifest.predicted_ms, manifest.predicted_ms_error),
                 milliseconds(manifest.measured_ms),
@@ -80,8 +140,12 @@ def print_exports(exports, as_json: bool, **more) -> None:
                 f"{manifest.size_bytes / 1e3:.0f} kB",
                 percent(manifest.float_accuracy),
                 percent(manifest.file_accuracy),
+                percent(manifest.agreement),
                 exported.folder / "model.tflite",
             )
         )
-    columns = ["budget", "predicted", "measured", "MACs", "size", "float accuracy", f"{precision} accuracy", "file"]
-    print_table(columns, rows)
+    accuracies = ["float accuracy", f"{precision} accuracy", "agreement"]
+    print_table(["device", "budget", "predicted", "measured", "MACs", "size", *accuracies, "file"], rows)
+    for exported in exports:
+        if exported.manifest.gate["complaint"]:
+            click.echo(f"{exported.folder}: {exported.manifest.gate['complaint']}.", err=True)

@@ -12,6 +12,7 @@ from ofa_tf.cli.common import (
     precision_option,
     print_json,
     print_table,
+    runtime_options,
     workdir_option,
 )
 
@@ -19,25 +20,6 @@ from ofa_tf.cli.common import (
 @click.group("lut")
 def command():
     """Measure, check, list, show, import and merge latency tables."""
-
-
-def runtime_options(function):
-    """How a device runs files."""
-    for option in (
-        click.option("--benchmark-model", metavar="FILE", help="TFLite's benchmark_model for a phone's processor."),
-        click.option("--cores", metavar="N,N", callback=_cores, help="Of the host: use only these processor cores."),
-        click.option("--delegate", type=click.Choice(["none", "xnnpack"]), help="[default: none; on phones xnnpack]"),
-        click.option("--threads", type=Whole(1, 64), help="Of the interpreter.  [default: 1]"),
-    ):
-        function = option(function)
-    return function
-
-
-def _cores(_, option: click.Parameter, value: str | None) -> tuple[int, ...]:
-    try:
-        return tuple(int(core) for core in value.split(",")) if value is not None else ()
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not a list of core numbers such as 0,1.", param=option) from None
 
 
 def _picture(_, option: click.Parameter, value: str | None) -> Path | None:

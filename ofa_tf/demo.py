@@ -8,7 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from ofa_tf.accuracy.fit import JOURNAL, read_journal
-from ofa_tf.pipeline import Export, export, find_with, fit, make_evaluator, measure_table
+from ofa_tf.pipeline import (
+    Export,
+    ExportOptions,
+    FileOptions,
+    Target,
+    export,
+    find_with,
+    fit,
+    make_evaluator,
+    measure_table,
+)
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project import open_project
 from ofa_tf.report.plot import Points, plot_front
@@ -60,11 +70,12 @@ def run_demo(path: str | Path, data: str | None = None, progress: Progress = SIL
     fastest = costs(costs.cheapest()[None])[0]
     slowest = costs(space.encode([space.largest()]))[0]
     budgets = [float(f"{fastest * (slowest / fastest) ** share:.2g}") for share in BUDGETS]
+    options = ExportOptions(FileOptions(gate=False), force=True)  # what a file loses is part of the story
     exports = []
     with progress.task("exporting", len(budgets), "files") as advance:
         for budget_ms in budgets:
             choice = find_with(project, table, predictor, budget_ms)
-            exports.append(export(project, choice.arch, choice=choice, force=True, evaluator=evaluator))
+            exports.append(export(project, choice.arch, Target("host", budget_ms), options, choice, evaluator.supernet))
             advance(1)
 
     pairs = read_journal(project.workdir.accuracy / JOURNAL, space)

@@ -117,7 +117,7 @@ def test_ctrl_c_in_a_long_step(ofa, workdir, press_in_task, monkeypatch, command
     ("place", "command"),
     [
         ("pipeline.searching.search", SEARCH),
-        ("pipeline.exporting.to_tflite", AGAIN),
+        ("pipeline.filing.to_tflite", AGAIN),
         ("latency.host.HostDevice.measure", AGAIN),
     ],
 )

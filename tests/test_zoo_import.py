@@ -23,6 +23,9 @@ from ofa_tf.errors import DataError, FormatError, WorkdirError
 from ofa_tf.export.convert import to_tflite
 from ofa_tf.jsonio import write_json
 from ofa_tf.pipeline import (
+    ExportOptions,
+    FileOptions,
+    Target,
     export,
     find,
     find_with,
@@ -53,6 +56,7 @@ from ofa_tf.zoo.subnet_weights import _rows, load_torch_subnet
 
 pytestmark = pytest.mark.fixtures
 CLASSES = tuple(f"class {letter}" for letter in "abcdefghij")
+UNGATED = ExportOptions(FileOptions(gate=False))
 SPECIALIZED = "note10_lat-8ms_top1-71.4_finetune-25"
 
 
@@ -294,7 +298,7 @@ def evaluator(imported, images, tmp_path_factory):
 def test_export_to_int8(workdir, images, evaluator):
     project = open_existing(workdir, data=str(images))
     arch = project.config.space.smallest()
-    exported = export(project, arch, "int8", device="note10", evaluator=evaluator)
+    exported = export(project, arch, Target("note10"), UNGATED, supernet=evaluator.supernet)
     manifest = exported.manifest
     assert manifest.file_accuracy is not None
     assert manifest.validation_images == 12
@@ -311,7 +315,8 @@ def test_images_without_labels_calibrate_and_give_no_accuracy(workdir, make_imag
             work(project)
     assert not project.workdir.tables.exists()
     arch = project.config.space.smallest()
-    manifest = export(project, arch, "fp32", device="note10", evaluator=evaluator).manifest
+    options = ExportOptions(FileOptions("fp32"))
+    manifest = export(project, arch, Target("note10"), options, supernet=evaluator.supernet).manifest
     assert (manifest.float_accuracy, manifest.file_accuracy) == (None, None)
     assert manifest.agreement == 1.0
 

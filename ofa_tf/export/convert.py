@@ -12,14 +12,26 @@ from ofa_tf.quiet import quiet
 from ofa_tf.space import Arch, SearchSpace
 from ofa_tf.subnet import block_model, build_subnet
 
+PRECISIONS = ("int8", "fp16", "fp32", "dynamic")
+IO = {"int8": tf.int8, "uint8": tf.uint8}
 
-def to_tflite(model: keras.Model, precision: str, representative: Sequence[np.ndarray] | np.ndarray = ()) -> bytes:
-    """Converts a model with post-training quantisation.
+
+def to_tflite(
+    model: keras.Model,
+    precision: str,
+    representative: Sequence[np.ndarray] | np.ndarray = (),
+    io: str = "int8",
+    trained_ranges: bool = False,
+) -> bytes:
+    """Converts a model with post-training quantisation, or one that was trained with quantisation.
 
     Args:
-        model: of static input shape; the file has a batch of 1.
-        precision: "int8" (full integer, input and output too), "fp16" (weights) or "fp32".
+        model: of static input shape, of Keras or tf_keras; the file has a batch of 1.
+        precision: "int8" (full integer, input and output too), "fp16" (weights), "fp32", or "dynamic" (int8 weights,
+            float activations, quantised as the file runs).
         representative: inputs that the ranges of int8 are taken from, each of shape (1, ...).
+        io: "int8" or "uint8": element type of input and output of an int8 file.
+        trained_ranges: whether the model has the ranges of int8 in itself.
 
     Raises:
         ExportError: the converter fails; the end of what it printed is in the message.
@@ -38,11 +50,12 @@ def to_tflite(model: keras.Model, precision: str, representative: Sequence[np.nd
     if precision == "fp16":
         converter.target_spec.supported_types = [tf.float16]
     if precision == "int8":
+        converter.inference_input_type = converter.inference_output_type = IO[io]
+    if precision == "int8" and not trained_ranges:
         if not len(representative):
             raise ExportError("Full-integer quantisation needs representative images, and there are none.")
         converter.representative_dataset = lambda: ([sample] for sample in representative)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
     try:
         with quiet():
             return converter.convert()

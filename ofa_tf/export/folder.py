@@ -1,7 +1,9 @@
 """An export: a folder with the file, its labels, its arch and the truth about it; whole or not there at all."""
 
 import hashlib
+import os
 import platform
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,7 +23,8 @@ class Manifest:
     Args:
         sha256: of the file.
         size_bytes: of the file.
-        precision: "int8", "fp16" or "fp32".
+        precision: "int8", "fp16", "fp32" or "dynamic" (int8 weights, float activations).
+        io: element type of input and output: "int8", "uint8" or "float32".
         arch: the subnet.
         device: facts about the device that it was chosen for.
         runtime: what ran it there.
@@ -29,6 +32,7 @@ class Manifest:
         predicted_ms: by the table, whose source is `table_source`.
         predicted_ms_error: mean error of the table on whole subnets, as a share; None if it was not validated.
         table_source: "measured", "modelled" or "imported".
+        table_precision: of the files that the table is of; another than `precision` for dynamic ones.
         measured_ms: of the file itself on the device, by the table's statistic; None if the device is not at hand.
         measured_median_ms: the median of the same runs.
         latency_statistic: which percentile of the runs both latencies are.
@@ -36,11 +40,18 @@ class Manifest:
         n_params: trainable parameters.
         float_accuracy: of the subnet on the validation images (0 to 1); None if they have no labels.
         file_accuracy: of the file on the same images.
-        agreement: share of images that both put into the same class.
-        validation_images: how many there were.
+        agreement: share of images that both put into the same class; a file that was trained for int8 is compared with
+            the network as it was trained.
+        snr_db: power of the logits over the power of the file's error, in decibels; None where there is no error.
+        validation_images: how many images these figures are of: all, or fewer, evenly spread, for a large network.
+        gate: whether a file that loses too much would have been refused (`enforced`), the most `points_lost` and the
+            least `agreement`, and the `complaint` of a gate that was open.
+        qat: figures with and without quantisation-aware training, and which file was `kept`; None without it.
+        representative: how many training `images` the ranges of int8 were taken from, and the `seed` of the draw.
         predicted_accuracy: by the predictor, or None.
         predictor_origin: "fitted" in the workdir or "imported"; None where nothing was predicted.
         preprocessing: `(pixel - mean) / std` gives the network's input.
+        raw_pixels: whether this leaves pixels as they are (uint8), or minus 128 (int8), so that an app need not do it.
         input_quantization: scale and zero point of the input, or None.
         ops: operators with how often each occurs.
         tensor_types: element types with how many tensors have each.
@@ -50,6 +61,7 @@ class Manifest:
     sha256: str
     size_bytes: int
     precision: str
+    io: str
     arch: Mapping[str, Any]
     device: Mapping[str, Any]
     runtime: Mapping[str, Any]
@@ -57,6 +69,7 @@ class Manifest:
     predicted_ms: float | None
     predicted_ms_error: float | None
     table_source: str | None
+    table_precision: str | None
     measured_ms: float | None
     measured_median_ms: float | None
     latency_statistic: str | None
@@ -65,10 +78,15 @@ class Manifest:
     float_accuracy: float | None
     file_accuracy: float | None
     agreement: float
+    snr_db: float | None
     validation_images: int
+    gate: Mapping[str, Any]
+    qat: Mapping[str, Any] | None
+    representative: Mapping[str, int] | None
     predicted_accuracy: float | None
     predictor_origin: str | None
     preprocessing: Mapping[str, Sequence[float]]
+    raw_pixels: bool
     input_quantization: Mapping[str, float] | None
     ops: Mapping[str, int]
     tensor_types: Mapping[str, int]
@@ -101,15 +119,26 @@ def write_export(
 
 
 def check_folder(folder: Path, force: bool) -> None:
-    """Refuses a folder that an export may not be written to.
+    """Refuses a folder that an export may not or cannot be written to.
 
     Raises:
-        ExportError: it exists and `force` is not given, or it is not an export.
+        ExportError: it exists and `force` is not given, it is not an export, or its place is not writable.
     """
+    if folder.is_file():
+        raise ExportError(f"{folder} is a file: choose another name with --name.")
     if folder.exists() and not (folder / "manifest.json").exists():
         raise ExportError(f"{folder} exists and is not an export of ofa-tf: choose another name with --name.")
     if folder.exists() and not force:
         raise ExportError(f"{folder} exists: choose another name with --name, or replace it with --force.")
+    place = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not place.is_dir():
+        raise ExportError(f"{folder} cannot be made, for {place} is a file: choose another place with --out.")
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=place))
+    except OSError as error:
+        raise ExportError(
+            f"{folder} cannot be made in {place} ({error.strerror}): choose another place with --out."
+        ) from None
 
 
 def sha256_of(content: bytes) -> str:
@@ -119,5 +148,5 @@ def sha256_of(content: bytes) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of what made a file."""
-    packages = ("tensorflow", "keras", "ai-edge-litert", "numpy")
+    packages = ("tensorflow", "keras", "tensorflow-model-optimization", "ai-edge-litert", "numpy")
     return {"ofa-tf": VERSION, "python": platform.python_version(), **{name: version(name) for name in packages}}

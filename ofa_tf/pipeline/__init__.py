@@ -2,7 +2,8 @@
 
 from ofa_tf.pipeline.benchmarking import Benchmark, benchmark_file
 from ofa_tf.pipeline.evaluating import Evaluation, evaluate_file
-from ofa_tf.pipeline.exporting import Export, export, export_arch_file, export_budget
+from ofa_tf.pipeline.exporting import Export, ExportOptions, Target, export, export_arch_file, export_budgets
+from ofa_tf.pipeline.filing import FileOptions
 from ofa_tf.pipeline.measuring import get_table, measure_table, validate
 from ofa_tf.pipeline.predicting import fit, load_predictor, load_supernet, make_evaluator
 from ofa_tf.pipeline.searching import Choice, find, find_front, find_with
@@ -12,11 +13,14 @@ __all__ = [
     "Choice",
     "Evaluation",
     "Export",
+    "ExportOptions",
+    "FileOptions",
+    "Target",
     "benchmark_file",
     "evaluate_file",
     "export",
     "export_arch_file",
-    "export_budget",
+    "export_budgets",
     "find",
     "find_front",
     "find_with",

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tf.errors import DeviceError
 from ofa_tf.export.child import ChildInterpreter
 from ofa_tf.export.describe import describe_file
 from ofa_tf.export.model_file import check_runnable
-from ofa_tf.latency.device import Device, HostDevice, Timing, Workload
+from ofa_tf.latency.device import Timing, Workload
+from ofa_tf.latency.devices import DEFAULT, HOST, Settings, open_device
+from ofa_tf.latency.host import HostDevice
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.quiet import quiet
 
@@ -54,9 +55,8 @@ class Benchmark:
 
 def benchmark_file(
     path: str | Path,
-    device: str = "host",
-    threads: int = 1,
-    delegate: str = "none",
+    device: str = HOST,
+    settings: Settings = DEFAULT,
     seconds: float = 5.0,
     progress: Progress = SILENT,
 ) -> Benchmark:
@@ -65,9 +65,8 @@ def benchmark_file(
     Args:
         path: the file.
         device: where to run it.
-        threads: of the interpreter.
-        delegate: "none" or "xnnpack".
-        seconds: how long to measure.
+        settings: how the device runs it.
+        seconds: how long to measure on the host; a phone makes a fixed number of runs.
         progress: told about the work.
 
     Raises:
@@ -75,12 +74,12 @@ def benchmark_file(
         FormatError: the file is not TFLite, or damaged.
         DeviceError: no such device.
     """
-    runner = _open_device(device, threads, delegate, seconds)
+    runner = open_device(device, settings, HostDevice(seconds=seconds))
     description = describe_file(path)
     check_runnable(description.facts, str(path))
     load_ms = peak_bytes = None
-    if device == "host":
-        with ChildInterpreter(description.content, str(path), threads, delegate) as child:
+    if isinstance(runner, HostDevice):
+        with ChildInterpreter(description.content, str(path), runner.threads, runner.delegate) as child:
             load_ms, peak_bytes = child.load_ms, child.peak_bytes
     with quiet():
         (timing,) = runner.measure([Workload(description.content)], progress=progress)
@@ -95,9 +94,3 @@ def benchmark_file(
         load_ms=load_ms,
         peak_bytes=peak_bytes,
     )
-
-
-def _open_device(name: str, threads: int, delegate: str, seconds: float) -> Device:
-    if name != "host":
-        raise DeviceError(f"--device {name!r} cannot run files; known is host, this machine.")
-    return HostDevice(threads=threads, delegate=delegate, seconds=seconds)

@@ -1,34 +1,63 @@
-"""From a subnet to the folder that a user takes home."""
+"""From a subnet to the folder that a user takes home; one, or one for each of several devices."""
 
+import contextlib
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from ofa_tf._version import VERSION
-from ofa_tf.accuracy.evaluate import SubnetEvaluator
 from ofa_tf.blocks import count_macs, count_params, walk
-from ofa_tf.data import Images
-from ofa_tf.errors import ExportError
-from ofa_tf.export.convert import to_tflite
+from ofa_tf.errors import DeviceError, ExportError
 from ofa_tf.export.folder import Manifest, check_folder, sha256_of, write_export
-from ofa_tf.export.metadata import Metadata, add_metadata
-from ofa_tf.export.model_file import ModelFile, inspect_file
-from ofa_tf.jsonio import SCHEMA, read_json
-from ofa_tf.latency.device import Workload
-from ofa_tf.latency.measure import STATISTIC
-from ofa_tf.pipeline.measuring import find_device_table
+from ofa_tf.jsonio import read_json
+from ofa_tf.latency.device import Device, Workload
+from ofa_tf.latency.devices import HOST, is_measurable
+from ofa_tf.latency.measure import PERCENTILES, STATISTIC
+from ofa_tf.latency.table import LatencyTable
+from ofa_tf.pipeline.filing import FileOptions, VerifiedFile, make_file
+from ofa_tf.pipeline.measuring import device_of, find_device_table
 from ofa_tf.pipeline.predicting import make_evaluator
 from ofa_tf.pipeline.searching import Choice, find
 from ofa_tf.project import Project
 from ofa_tf.space import Arch
-from ofa_tf.subnet import extract
-from ofa_tf.workdir import Config
+from ofa_tf.supernet import Supernet
 
-REPRESENTATIVE_IMAGES = 200
 EXPORT_SECONDS = 3.0  # that an exported file is measured for
-ANONYMOUS = Metadata()
+TABLE_PRECISION = {"dynamic": "fp32"}  # there are no tables of dynamic-range files; their activations are floats, too
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export, and where to.
+
+    Args:
+        file: the kind of file.
+        name: of the folder; None for one made of device, budget and precision.
+        out: folder that the export's folder is put into; None for the workdir's `exports/`.
+        force: whether an export of that name may be replaced.
+    """
+
+    file: FileOptions = field(default_factory=FileOptions)
+    name: str | None = None
+    out: Path | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a file is for.
+
+    Args:
+        device: `host`, or the name of a table.
+        budget_ms: the most milliseconds that it may take there; None for a subnet that is given.
+    """
+
+    device: str = HOST
+    budget_ms: float | None = None
+
+
+DEFAULTS, THIS_MACHINE = ExportOptions(), Target()
 
 
 @dataclass(frozen=True)
@@ -39,151 +68,227 @@ class Export:
     manifest: Manifest
 
 
-def export(
+def export_budgets(
     project: Project,
-    arch: Arch,
-    precision: str = "int8",
-    device: str = "host",
-    choice: Choice | None = None,
-    name: str | None = None,
-    force: bool = False,
-    evaluator: SubnetEvaluator | None = None,
-    about: Metadata = ANONYMOUS,
-) -> Export:
-    """Extracts a subnet, recalibrates, converts, runs the file on the validation images, and writes the folder.
+    targets: Sequence[Target],
+    options: ExportOptions = DEFAULTS,
+) -> list[Export]:
+    """Searches the best subnet for each latency budget and exports them all.
+
+    All that can be refused is refused before the first of them is converted: folders, devices, budgets.
 
     Args:
         project: the workdir.
-        arch: the subnet.
-        precision: "int8", "fp16" or "fp32".
-        device: what it is for; the host is measured.
-        choice: the search's answer, if it was searched for.
-        name: of the folder in `exports/`.
-        force: whether an export of that name may be replaced.
-        evaluator: of the trained supernet, if there is one already.
-        about: what the user has to say about the file: author, license, description.
+        targets: devices with their budgets.
+        options: the kind of files, and where they go.
 
     Raises:
-        ExportError: the conversion fails, a float tensor is left in a full-integer file, or the folder exists.
+        OfaError: as for `find` and `export`. The exports before the one that failed are there, and are noted.
     """
-    config, data = project.config, project.data
-    if name is None:
-        name = f"{device}-{choice.budget_ms:g}ms-{precision}" if choice else f"{device}-{precision}"
-    if not name or name != Path(name).name or name.startswith("."):
-        raise ExportError(f"--name {name!r} must be a plain folder name: no slash, and no dot at the beginning.")
-    folder = project.workdir.exports / name
-    check_folder(folder, force)
-    evaluator = evaluator or make_evaluator(project)
-    evaluator.calibrate(arch)
-    float_logits = evaluator.logits(arch, data.val)
-    model = extract(evaluator.supernet, arch)
-    content = to_tflite(model, precision, representative_inputs(data.train, arch.resolution, config))
-    content = add_metadata(content, _metadata(about, config, arch, precision), project.progress)
-    facts = inspect_file(content)
-    if precision == "int8" and facts.n_float_tensors:
-        raise ExportError(
-            f"{facts.n_float_tensors} tensors of the file are still floating-point: {facts.tensor_types}."
-        )
-    model_file = ModelFile(content)
-    logits = model_file.logits(data.val, config.preprocessing)
-    blocks = walk(config.space, arch, len(config.classes))
-    timing = None
-    if device == "host":
-        host = dataclasses.replace(project.host, seconds=EXPORT_SECONDS)
-        (timing,) = host.measure([Workload(content)], seed=config.seed)
-    manifest = Manifest(
-        sha256=sha256_of(content),
-        size_bytes=len(content),
-        precision=precision,
-        arch=arch.to_document(),
-        device=project.host.facts() if device == "host" else {"name": device},
-        runtime=project.host.runtime() if device == "host" else {},
-        budget_ms=choice.budget_ms if choice else None,
-        predicted_ms=choice.predicted_ms if choice else None,
-        predicted_ms_error=choice.predicted_ms_error if choice else None,
-        table_source=choice.table_source if choice else None,
-        measured_ms=timing.percentile_ms(10) if timing else None,
-        measured_median_ms=timing.percentile_ms(50) if timing else None,
-        latency_statistic=STATISTIC if timing else None,
-        n_macs=count_macs(blocks),
-        n_params=count_params(blocks),
-        float_accuracy=_accuracy(float_logits, data.val),
-        file_accuracy=_accuracy(logits, data.val),
-        agreement=float((float_logits.argmax(1) == logits.argmax(1)).mean()),
-        validation_images=len(data.val),
-        predicted_accuracy=choice.predicted_accuracy if choice else None,
-        predictor_origin=choice.predictor_origin if choice else None,
-        preprocessing={key: list(value) for key, value in config.preprocessing.__dict__.items()},
-        input_quantization=model_file.input_quantization,
-        ops=facts.ops,
-        tensor_types=facts.tensor_types,
-        imported_from=project.workdir.ledger().source,
-    )
-    with project.workdir.lock():
-        write_export(folder, content, config.classes, arch, manifest, force)
-    return Export(folder, manifest)
-
-
-def export_budget(
-    project: Project,
-    budget_ms: float,
-    precision: str = "int8",
-    device: str = "host",
-    name: str | None = None,
-    force=False,
-    about: Metadata = ANONYMOUS,
-) -> Export:
-    """Searches the best subnet for a latency budget and exports it; arguments as for `find` and `export`."""
     project.require_data()
-    choice = find(project, device, budget_ms, precision)
-    return export(project, choice.arch, precision, device, choice, name, force, about=about)
+    _check_folders(project, targets, options)
+    choices = []
+    for target in targets:
+        assert target.budget_ms is not None, "a search needs a budget"
+        choices.append(find(project, target.device, target.budget_ms, _table_precision(project, options)))
+    return _export_all(project, [choice.arch for choice in choices], targets, choices, options)
 
 
 def export_arch_file(
     project: Project,
     path: str | Path,
-    precision: str = "int8",
-    device: str = "host",
-    name: str | None = None,
-    force=False,
-    about: Metadata = ANONYMOUS,
-) -> Export:
-    """Exports the arch of a JSON file; arguments as for `export`.
+    targets: Sequence[Target] = (THIS_MACHINE,),
+    options: ExportOptions = DEFAULTS,
+) -> list[Export]:
+    """Exports the arch of a JSON file for each of the devices; arguments as for `export_budgets`.
 
     Raises:
         FormatError: not an arch.
         SpaceError: an arch of another space.
-        DeviceError: no such device.
+        OfaError: as for `export`.
     """
-    find_device_table(project, device, precision)
+    _check_folders(project, targets, options)
+    for target in targets:
+        find_device_table(project, target.device, _table_precision(project, options, quiet=True))
     arch = project.config.space.arch_from_document(read_json(path), str(path))
-    return export(project, arch, precision, device, None, name, force, about=about)
+    return _export_all(project, [arch] * len(targets), targets, [None] * len(targets), options)
 
 
-def _metadata(about: Metadata, config: Config, arch: Arch, precision: str) -> Metadata:
-    """What the file says about itself: what the user has to say, and what we know."""
-    name = f"{config.space.name}, {arch.resolution} px"
-    n_macs = count_macs(walk(config.space, arch, len(config.classes)))
-    made = f"A subnet of the space {name}, with {n_macs / 1e6:.1f} million MACs, {precision}; made by ofa-tf {VERSION}."
-    return dataclasses.replace(
-        about,
-        name=about.name or name,
-        description=about.description or made,
-        labels=config.classes,
-        mean=config.preprocessing.mean,
-        std=config.preprocessing.std,
-        arch={"schema": SCHEMA, **arch.to_document()},
+def export(
+    project: Project,
+    arch: Arch,
+    target: Target = THIS_MACHINE,
+    options: ExportOptions = DEFAULTS,
+    choice: Choice | None = None,
+    supernet: Supernet | None = None,
+) -> Export:
+    """Exports one subnet: makes the file, verifies it, measures it where the device is at hand, writes the folder.
+
+    Args:
+        project: the workdir.
+        arch: the subnet.
+        target: what it is for; the host is measured.
+        options: the kind of file, and where it goes.
+        choice: the search's answer, if it was searched for.
+        supernet: the trained one, if it is loaded already.
+
+    Raises:
+        ExportError: the folder exists or cannot be written, the conversion fails, a float tensor is left in an int8
+            file, or the file is not what the subnet is.
+    """
+    _check_folders(project, [target], options)
+    return _export_all(project, [arch], [target], [choice], options, supernet)[0]
+
+
+def _export_all(
+    project: Project,
+    archs: Sequence[Arch],
+    targets: Sequence[Target],
+    choices: Sequence[Choice | None],
+    options: ExportOptions,
+    supernet: Supernet | None = None,
+) -> list[Export]:
+    """Exports subnets for their targets; they share the supernet and its images, equal ones the file."""
+    evaluator = make_evaluator(project, supernet, traced=False)
+    files: dict[Arch, VerifiedFile] = {}
+    exports = []
+    for arch, target, choice in zip(archs, targets, choices, strict=True):
+        if arch not in files:
+            files[arch] = make_file(project, evaluator, arch, options.file)
+        folder, file = _folder(project, target, options), files[arch]
+        # The place to check the file for devices with rules of their own (Edge TPU), before the folder is written.
+        manifest = _manifest(project, arch, target, choice, options.file, file)
+        with project.workdir.lock():
+            write_export(folder, file.content, project.config.classes, arch, manifest, options.force)
+        exports.append(Export(folder, manifest))
+        if len(targets) > 1:
+            project.progress.note(f"Exported {folder}.")
+    return exports
+
+
+def _manifest(
+    project: Project, arch: Arch, target: Target, choice: Choice | None, options: FileOptions, file: VerifiedFile
+) -> Manifest:
+    config, blocks = project.config, walk(project.config.space, arch, len(project.config.classes))
+    table = _table(project, target, options.precision)
+    device, timing = _device(project, target, table), None
+    if device is not None:
+        (timing,) = device.measure([Workload(file.content)], seed=config.seed)
+    statistic = table.statistic if table is not None and table.statistic in PERCENTILES else STATISTIC
+    limits = options.limits
+    return Manifest(
+        sha256=sha256_of(file.content),
+        size_bytes=len(file.content),
+        precision=options.precision,
+        io=options.io if options.precision == "int8" else "float32",
+        arch=arch.to_document(),
+        device=device.facts() if device else table.device if table else {"name": target.device},
+        runtime=device.runtime() if device else table.runtime if table else {},
+        budget_ms=choice.budget_ms if choice else None,
+        **_prediction(project, arch, table, choice, options.precision),
+        measured_ms=timing.percentile_ms(PERCENTILES[statistic]) if timing else None,
+        measured_median_ms=timing.percentile_ms(50) if timing else None,
+        latency_statistic=statistic if timing else None,
+        n_macs=count_macs(blocks),
+        n_params=count_params(blocks),
+        float_accuracy=file.parity.float_accuracy,
+        file_accuracy=file.parity.file_accuracy,
+        agreement=file.parity.agreement,
+        snr_db=file.parity.snr_db,
+        validation_images=file.parity.images,
+        gate={
+            "enforced": options.gate,
+            "points_lost": limits.points_lost,
+            "agreement": limits.agreement,
+            "complaint": file.complaint,
+        },
+        qat=file.qat,
+        representative=file.representative,
+        predicted_accuracy=choice.predicted_accuracy if choice else None,
+        predictor_origin=choice.predictor_origin if choice else None,
+        preprocessing={key: list(value) for key, value in config.preprocessing.__dict__.items()},
+        raw_pixels=file.raw_pixels,
+        input_quantization=file.input_quantization,
+        ops=file.facts.ops,
+        tensor_types=file.facts.tensor_types,
+        imported_from=project.workdir.ledger().source,
     )
 
 
-def _accuracy(logits: np.ndarray, images: Images) -> float | None:
-    return float((logits.argmax(1) == images.labels).mean()) if images.labelled else None
+def _table(project: Project, target: Target, precision: str) -> LatencyTable | None:
+    """The table of the device; None if it has none."""
+    with contextlib.suppress(DeviceError):  # no table of that name
+        return find_device_table(project, target.device, TABLE_PRECISION.get(precision, precision))
+    return None
 
 
-def representative_inputs(images: Images, resolution: int, config: Config) -> list[np.ndarray]:
-    """Preprocessed training images, balanced over classes and seeded, each of shape (1, resolution, resolution, 3)."""
-    order = np.random.default_rng([config.seed, 7]).permutation(len(images))
-    by_class = [order[images.labels[order] == label] for label in np.unique(images.labels)]
-    turns = [members[turn] for turn in range(max(map(len, by_class))) for members in by_class if turn < len(members)]
-    chosen = images.take(np.array(turns[:REPRESENTATIVE_IMAGES]))
-    return [config.preprocessing(pixels).numpy() for pixels, _ in chosen.batches(1, resolution)]
+def _device(project: Project, target: Target, table: LatencyTable | None) -> Device | None:
+    """The device, set up as its table was measured; None if it is not at hand."""
+    if not is_measurable(target.device):
+        return None
+    host = dataclasses.replace(project.host, seconds=EXPORT_SECONDS)
+    if table is None:
+        return host if target.device == HOST else None
+    try:
+        return device_of(table, host)
+    except DeviceError as error:
+        project.progress.note(f"The file is not measured on {target.device}: {error}")
+        return None
+
+
+def _prediction(
+    project: Project, arch: Arch, table: LatencyTable | None, choice: Choice | None, precision: str
+) -> Mapping[str, Any]:
+    """What the table says about the latency: of the search, or looked up; nothing where no table covers the arch."""
+    found = {"predicted_ms": None, "predicted_ms_error": None, "table_source": None, "table_precision": None}
+    table_precision = TABLE_PRECISION.get(precision, precision)
+    if choice is not None:
+        return {name: getattr(choice, name) for name in list(found)[:3]} | {"table_precision": table_precision}
+    space, n_classes = project.config.space, len(project.config.classes)
+    if table is None or table.missing(space, arch.resolution, n_classes):
+        return found
+    return {
+        "predicted_ms": _table_ms(project, table, arch),
+        "predicted_ms_error": None if table.validation is None else table.validation["mape"],
+        "table_source": table.source,
+        "table_precision": table_precision,
+    }
+
+
+def _table_ms(project: Project, table: LatencyTable, arch: Arch) -> float:
+    space = project.config.space
+    return float(table.costs(space, len(project.config.classes))(space.encode([arch]))[0])
+
+
+def _table_precision(project: Project, options: ExportOptions, quiet: bool = False) -> str:
+    precision = options.file.precision
+    used = TABLE_PRECISION.get(precision, precision)
+    if used != precision and not quiet:
+        project.progress.note(f"There are no tables of {precision} files: latencies are predicted by the {used} table.")
+    return used
+
+
+def _folder(project: Project, target: Target, options: ExportOptions) -> Path:
+    name = options.name
+    if name is None:
+        parts = [target.device, f"{target.budget_ms:g}ms" if target.budget_ms else "", options.file.precision]
+        name = "-".join(part for part in parts if part)
+    if not name or name != Path(name).name or name.startswith("."):
+        raise ExportError(f"--name {name!r} must be a plain folder name: no slash, and no dot at the beginning.")
+    return (options.out or project.workdir.exports) / name
+
+
+def _check_folders(project: Project, targets: Sequence[Target], options: ExportOptions) -> None:
+    """Refuses folders that cannot be written, before minutes of work.
+
+    Raises:
+        ExportError: says which and why.
+    """
+    folders = [_folder(project, target, options) for target in targets]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise ExportError(
+                f"{len(folders)} exports cannot all be {folder}: "
+                + ("leave --name out." if options.name else "each pair of device and budget may be named once.")
+            )
+        check_folder(folder, options.force)

@@ -108,7 +108,7 @@ def validate(
             f"There is no {precision} table of {'this machine' if device == HOST else device} in {project.workdir}: "
             f"run `ofa-tf lut build{'' if device == HOST else f' --device {device}'}`."
         )
-    found = device_of(project, table, settings)
+    found = device_of(table, project.host, settings)
     if found.runtime() != table.runtime:
         raise DeviceError(f"The table of {table.label} is of another runtime than the device has: {found.runtime()}.")
     path = project.workdir.tables / table_name(table.device["name"], table.runtime, precision)
@@ -142,8 +142,13 @@ def get_table(project: Project, device: str, precision: str) -> LatencyTable:
     return measure_table(project, device, precision)[1]
 
 
-def device_of(project: Project, table: LatencyTable, settings: Settings = DEFAULT) -> Device:
+def device_of(table: LatencyTable, host: HostDevice, settings: Settings = DEFAULT) -> Device:
     """The device that a measured table is of, with the settings that it was measured with.
+
+    Args:
+        table: the table.
+        host: the host, whose way of measuring is kept.
+        settings: what a table does not tell.
 
     Raises:
         DeviceError: it is not at hand.
@@ -151,7 +156,7 @@ def device_of(project: Project, table: LatencyTable, settings: Settings = DEFAUL
     own = {"threads": table.runtime["threads"], "delegate": table.runtime["delegate"]}
     if (name := table.device["name"]) == HOST:
         own["cores"] = tuple(table.device.get("cores", ()))
-    return open_device(name, dataclasses.replace(settings, **own), project.host)
+    return open_device(name, dataclasses.replace(settings, **own), host)
 
 
 def find_device_table(project: Project, device: str, precision: str) -> LatencyTable | None:

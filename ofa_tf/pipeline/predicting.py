@@ -27,10 +27,10 @@ def load_supernet(project: Project) -> Supernet:
     return supernet
 
 
-def make_evaluator(project: Project) -> SubnetEvaluator:
-    """An evaluator of the trained supernet's subnets."""
+def make_evaluator(project: Project, supernet: Supernet | None = None, traced: bool = True) -> SubnetEvaluator:
+    """An evaluator of the trained supernet's subnets; `supernet` if there is one already, `traced` as it takes it."""
     images = project.data.train
-    return SubnetEvaluator(load_supernet(project), project.config.preprocessing, images)
+    return SubnetEvaluator(supernet or load_supernet(project), project.config.preprocessing, images, traced)
 
 
 def fit(project: Project, n_archs: int = 100, evaluator: SubnetEvaluator | None = None) -> FittedPredictor:

@@ -68,7 +68,9 @@ def main() -> None:
     print(model)
     for name, latency_ms in published.items():
         predicted_ms = left_out[name]
-        print(f"{name:<28} {latency_ms:6.1f} ms  left out {predicted_ms:6.1f} ms ({predicted_ms / latency_ms - 1:+.0%})")
+        print(
+            f"{name:<28} {latency_ms:6.1f} ms  left out {predicted_ms:6.1f} ms ({predicted_ms / latency_ms - 1:+.0%})"
+        )
     mobile = {name: value for name, value in left_out.items() if name.startswith(MOBILE)}
     print("mobile:", errors(published, mobile))
     figures = {

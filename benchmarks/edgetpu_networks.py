@@ -1,9 +1,10 @@
 """The published networks whose Edge TPU latencies are known, operator by operator.
 
-Sources: Howard et al. 2017 (MobileNet), Sandler et al. 2018 (MobileNetV2), TensorFlow's model garden (MobileNet EdgeTPU,
-EfficientNet-EdgeTPU), Szegedy et al. 2014, 2015 and 2016 (Inception v1, v3, v4), He et al. 2015 (ResNet-50), Huang et al.
-2016 (DenseNet-121), Iandola et al. 2016 (SqueezeNet 1.0), Simonyan and Zisserman 2014 (VGG). Batch norm is folded
-wherever it follows a convolution; DenseNet's, which comes before, is a multiplication and an addition.
+Sources: Howard et al. 2017 (MobileNet), Sandler et al. 2018 (MobileNetV2), TensorFlow's model garden (MobileNet
+EdgeTPU, EfficientNet-EdgeTPU), Szegedy et al. 2014, 2015 and 2016 (Inception v1, v3, v4), He et al. 2015 (ResNet-50),
+Huang et al. 2016 (DenseNet-121), Iandola et al. 2016 (SqueezeNet 1.0), Simonyan and Zisserman 2014 (VGG). Batch norm
+is folded where it follows a convolution; DenseNet's, which comes before, is a multiplication and an addition. Their
+parameters and multiply-accumulates are those of the model cards (`macs_worst`, `params_worst` of the benchmark).
 """
 
 from collections.abc import Callable, Iterable
@@ -119,7 +120,7 @@ def efficientnet_edgetpu(size: int, width: float, depth: float) -> list[Layer]:
     tape = Tape(size)
     tape.conv(scaled(32), 3, 2)
     # In the first three stages a 3x3 expansion at stride 1 and a projection that carries the stride.
-    for index in range(ceil(1 * depth)):
+    for _ in range(ceil(depth)):
         tape.conv(scaled(24) * 4, 3)
         tape.conv(scaled(24))
     for out, repeats in ((32, 2), (48, 4)):
@@ -225,9 +226,7 @@ def inception_v4(size: int) -> list[Layer]:
     tape.branches(chain((64, 1), (96, 3, 1, True)), chain((64, 1), row(64, 7), row(64, 7), (96, 3, 1, True)))
     tape.branches(chain((192, 3, 2, True)), chain("halve"))
     for _ in range(4):
-        tape.branches(
-            chain((96, 1)), chain((64, 1), (96, 3)), chain((64, 1), (96, 3), (96, 3)), chain("pool", (96, 1))
-        )
+        tape.branches(chain((96, 1)), chain((64, 1), (96, 3)), chain((64, 1), (96, 3), (96, 3)), chain("pool", (96, 1)))
     tape.branches(chain((384, 3, 2, True)), chain((192, 1), (224, 3), (256, 3, 2, True)), chain("halve"))
     for _ in range(7):
         tape.branches(

@@ -111,6 +111,8 @@ class FakeDevice:
     A whole network takes `scale` times the sum of its blocks, so much more per elastic block, and a constant.
     """
 
+    resizes = True
+
     def __init__(self, space, scale, per_block_ms, constant_ms):
         self.space, self.law, self.made = space, (scale, per_block_ms, constant_ms), []
 

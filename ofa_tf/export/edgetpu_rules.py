@@ -1,6 +1,6 @@
 """The table of what an Edge TPU runs: operator -> the rule it must keep.
 
-Source: the operator table and the model requirements of the Edge TPU documentation (coral.ai/docs/edgetpu/models-intro),
+Source: operator table and model requirements of the Edge TPU documentation (coral.ai/docs/edgetpu/models-intro),
 and reports about version 16.0, the last of the compiler.
 """
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -45,7 +45,9 @@ class Timing:
 
 
 class Device(Protocol):
-    """What a device must be able to do."""
+    """What a device must be able to do. `resizes`: whether a file may be run at another input size."""
+
+    resizes: ClassVar[bool]
 
     def facts(self) -> Mapping[str, Any]:
         """`name`, and what else is known: model, processor, operating system."""
@@ -78,6 +80,7 @@ class HostDevice:
     seconds: float = 10.0
     least_rounds: int = 12
     runs: int = 4
+    resizes: ClassVar[bool] = True
 
     def __post_init__(self):
         if self.delegate not in DELEGATES:

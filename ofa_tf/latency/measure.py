@@ -62,7 +62,8 @@ def build_table(
     archs = space.decode(codes)
 
     # A block at another resolution is the same file with a resized input.
-    shapes = {key: dataclasses.replace(block, in_size=max(resolutions)) for key, block in blocks.items()}
+    largest = max(resolutions) if device.resizes else None
+    shapes = {key: dataclasses.replace(block, in_size=largest or block.in_size) for key, block in blocks.items()}
     files: dict[Block, bytes] = {}
     with progress.task("converting blocks", len(set(shapes.values())) + len(archs), "files") as advance:
         for shape in dict.fromkeys(shapes.values()):
@@ -73,7 +74,8 @@ def build_table(
             networks.append(Workload(converter.network(arch)))
             advance(1)
     workloads = [
-        Workload(files[shapes[key]], None if block.kind == "linear" else block.in_size) for key, block in blocks.items()
+        Workload(files[shapes[key]], None if block.kind == "linear" or not device.resizes else block.in_size)
+        for key, block in blocks.items()
     ]
     timings = device.measure(workloads + networks, seed=seed, progress=progress)
     table = LatencyTable(

@@ -5,26 +5,30 @@ from pathlib import Path
 
 from ofa_tf.errors import DeviceError, FormatError, WorkdirError
 from ofa_tf.export.convert import BlockConverter
+from ofa_tf.latency import edgetpu
 from ofa_tf.latency.measure import build_table, validate_table
 from ofa_tf.latency.store import find_table, table_name
 from ofa_tf.latency.table import LatencyTable
+from ofa_tf.pipeline.edgetpu import build_edgetpu_table, get_edgetpu_table
 from ofa_tf.project import Project
 
 
 def measure_table(
     project: Project, device: str = "host", precision: str = "int8", resolutions: Sequence[int] | None = None
 ) -> tuple[Path, LatencyTable]:
-    """Measures the latency table of a device for the workdir's space and keeps it.
+    """Measures the latency table of a device for the workdir's space and keeps it; an Edge TPU not at hand is modelled.
 
     Raises:
         DeviceError: the device is not at hand.
     """
-    if device != "host":
+    if device not in ("host", edgetpu.NAME):
         raise DeviceError(f"The device {device!r} cannot be measured from here; `host` can.")
     config, host = project.config, project.host
     unknown = sorted(set(resolutions or ()) - set(config.space.resolutions))
     if unknown:
         raise DeviceError(f"`resolution` (={unknown[0]}) must be one of the space's {list(config.space.resolutions)}.")
+    if device == edgetpu.NAME:
+        return build_edgetpu_table(project, precision, resolutions)
     n_classes = len(config.classes)
     converter = BlockConverter(config.space, n_classes, precision)
     with project.workdir.lock():
@@ -78,13 +82,15 @@ def validate(
 
 
 def get_table(project: Project, device: str, precision: str) -> LatencyTable:
-    """The table of a device; that of the host is measured if it is missing.
+    """The table of a device; that of the host is measured if it is missing, that of an Edge TPU modelled.
 
     Raises:
         DeviceError: no such device.
         FormatError: the file of a table is damaged.
     """
     try:
+        if device == edgetpu.NAME:
+            return get_edgetpu_table(project, precision)
         table = find_table(project.workdir.tables, device, precision, project.host)
     except FormatError as error:
         raise FormatError(f"{error} Remove it, or measure it again: `ofa-tf lut build`.") from None

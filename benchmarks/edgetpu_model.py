@@ -7,8 +7,8 @@ latencies, to the least squared relative error, and prints them. Figures: `edget
 of the MobileNets and EfficientNets, each predicted by a fit to all other networks, `edgetpu_loo_mape_all`, of all
 networks likewise; `edgetpu_macs_worst`, `edgetpu_params_worst`, the largest difference of a network as it is described
 here from its published counts; `edgetpu_clean_of_120`, of 30 random archs, half of `edge` and half of `proxyless`, at
-four resolutions, how many int8 files the linter passes as one partition (`--quick` converts a tenth of them, `--no-lint`
-none). `--tables` writes the table in `lut/`.
+four resolutions, how many int8 files the linter passes as one partition (`--quick` converts a tenth of them,
+`--no-lint` none). `--tables` writes the table in `lut/`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from _common import report
 from edgetpu_networks import NETWORKS
 from scipy.optimize import nnls
 
-from ofa_tf.latency.edgetpu import EdgeTpuModel, features, modelled_table
+from ofa_tf.latency.edgetpu import FEATURES, EdgeTpuModel, features, modelled_table
 from ofa_tf.latency.store import SHIPPED, table_name
 from ofa_tf.spaces import EDGE, PROXYLESS
 from ofa_tf.statistics import latency_errors
@@ -41,21 +41,21 @@ def fit(counts: np.ndarray, published_ms: np.ndarray) -> np.ndarray:
     return nnls(counts / published_ms[:, None], np.ones(len(published_ms)))[0]
 
 
-def fit_model(published: Mapping[str, float]) -> tuple[EdgeTpuModel, dict[str, float]]:
+def fit_model(published: Mapping[str, float]) -> tuple[EdgeTpuModel, dict[str, float], np.ndarray]:
     """Fits the model to published latencies by network.
 
     Returns:
-        The model, and the latency of each network by a model that was fitted without it.
+        The model, the latency of each network by a fit to all others, and the parameters of these fits: shape
+        (networks, features).
     """
     names = list(published)
     counts = np.array([features(NETWORKS[name]) for name in names])
     published_ms = np.array(list(published.values()))
-    left_out = {}
-    for index, name in enumerate(names):
-        rest = np.arange(len(names)) != index
-        left_out[name] = float(counts[index] @ fit(counts[rest], published_ms[rest]))
+    others = [np.arange(len(names)) != index for index in range(len(names))]
+    fits = np.array([fit(counts[rest], published_ms[rest]) for rest in others])
+    left_out = dict(zip(names, (counts * fits).sum(1).tolist(), strict=True))
     parameters = [float(f"{value:.4g}") for value in fit(counts, published_ms)]
-    return EdgeTpuModel(*parameters), left_out
+    return EdgeTpuModel(*parameters), left_out, fits
 
 
 def errors(published: Mapping[str, float], predicted: Mapping[str, float]) -> dict[str, float]:
@@ -110,8 +110,9 @@ def main() -> None:
     options = parser.parse_args()
     document = json.loads((options.fixtures / "edgetpu" / "published_latency.json").read_text())
     published = {row["name"]: row["latency_ms"] for row in document["models"]}
-    model, left_out = fit_model(published)
-    print(model)
+    model, left_out, fits = fit_model(published)
+    for name, low, high in zip(FEATURES, fits.min(0), fits.max(0), strict=True):
+        print(f"{name:<22} {getattr(model, name):8.4g}  ({low:.4g} to {high:.4g} with one network left out)")
     for name, latency_ms in published.items():
         predicted_ms = left_out[name]
         print(

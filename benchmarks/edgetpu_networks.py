@@ -4,7 +4,8 @@ Sources: Howard et al. 2017 (MobileNet), Sandler et al. 2018 (MobileNetV2), Tens
 EdgeTPU, EfficientNet-EdgeTPU), Szegedy et al. 2014, 2015 and 2016 (Inception v1, v3, v4), He et al. 2015 (ResNet-50),
 Huang et al. 2016 (DenseNet-121), Iandola et al. 2016 (SqueezeNet 1.0), Simonyan and Zisserman 2014 (VGG). Batch norm
 is folded where it follows a convolution; DenseNet's, which comes before, is a multiplication and an addition. Their
-parameters and multiply-accumulates are those of the model cards (`macs_worst`, `params_worst` of the benchmark).
+multiply-accumulates and parameters are close to the published ones (the figures `edgetpu_macs_worst` and
+`edgetpu_params_worst` of `edgetpu_model.py`).
 """
 
 from collections.abc import Callable, Iterable
@@ -290,11 +291,11 @@ def densenet121(size: int) -> list[Layer]:
 
 def squeezenet(size: int) -> list[Layer]:
     tape = Tape(size)
-    tape.conv(96, 7, 2)
-    tape.pool()
+    tape.conv(96, 7, 2, valid=True)
+    tape.pool(valid=True)
     for squeeze in (16, 16, 32, 0, 32, 48, 48, 64, 0, 64):
         if not squeeze:
-            tape.pool()
+            tape.pool(valid=True)
             continue
         tape.conv(squeeze)
         tape.branches(chain((4 * squeeze, 1)), chain((4 * squeeze, 3)))

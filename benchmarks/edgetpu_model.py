@@ -24,7 +24,7 @@ from _common import report
 from edgetpu_networks import NETWORKS
 from scipy.optimize import nnls
 
-from ofa_tf.latency.edgetpu import FEATURES, EdgeTpuModel, features, modelled_table
+from ofa_tf.latency.edgetpu import FEATURES, SPECIFIED_MS_PER_DENSE_GMAC, EdgeTpuModel, features, modelled_table
 from ofa_tf.latency.store import SHIPPED, table_name
 from ofa_tf.spaces import EDGE, PROXYLESS
 from ofa_tf.statistics import latency_errors
@@ -37,8 +37,11 @@ MOBILE = ("mobilenet", "efficientnet")
 
 
 def fit(counts: np.ndarray, published_ms: np.ndarray) -> np.ndarray:
-    """Parameters, none negative, of the least squared relative error; shape (features,)."""
-    return nnls(counts / published_ms[:, None], np.ones(len(published_ms)))[0]
+    """Parameters, none negative, of the least squared relative error; the dense rate is given. Shape (features,)."""
+    dense = FEATURES.index("ms_per_dense_gmac")
+    rest_ms = published_ms - counts[:, dense] * SPECIFIED_MS_PER_DENSE_GMAC
+    fitted = nnls(np.delete(counts, dense, 1) / published_ms[:, None], rest_ms / published_ms)[0]
+    return np.insert(fitted, dense, SPECIFIED_MS_PER_DENSE_GMAC)
 
 
 def fit_model(published: Mapping[str, float]) -> tuple[EdgeTpuModel, dict[str, float], np.ndarray]:

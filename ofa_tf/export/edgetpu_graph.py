@@ -74,6 +74,11 @@ def read_operators(content: bytes) -> list[Operator]:
         raise ExportError(f"The file is a damaged TFLite model: {error}.") from None
 
 
+def _text(name: bytes) -> str:
+    """A name that may be printed."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name[:100].decode(errors="replace"))
+
+
 class _Reader:
     def __init__(self, content: bytes):
         from ai_edge_litert import schema_py_generated as schema
@@ -107,21 +112,22 @@ class _Reader:
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
         name = self._names.get(number, f"operator {number}")
         if name == "CUSTOM":
-            name = (code.CustomCode() or b"CUSTOM").decode(errors="replace")
+            name = _text(code.CustomCode() or b"CUSTOM")
         return name, code.Version()
 
     def _tensor(self, model, tensor) -> Tensor:
         shape = self._list(tensor.ShapeLength(), tensor.Shape, int)
         signature = self._list(tensor.ShapeSignatureLength(), tensor.ShapeSignature, int)
-        dynamic = len(signature) == len(shape)
-        shape = [-1 if dynamic and signature[axis] < 0 else size for axis, size in enumerate(shape)]
+        known = signature if len(signature) == len(shape) else shape  # the signature has -1 where a size may change
+        shape = [size if size >= 0 and fixed >= 0 else -1 for size, fixed in zip(shape, known, strict=True)]
         index, data = tensor.Buffer(), None
         if 0 < index < model.BuffersLength():
             buffer = model.Buffers(index)
             if buffer.DataLength():
                 data = buffer.DataAsNumpy()  # a view: many tensors may share one buffer
-        name = (tensor.Name() or b"").decode(errors="replace")
-        return Tensor(name, self._types.get(tensor.Type(), f"type {tensor.Type()}"), tuple(shape), data)
+        return Tensor(
+            _text(tensor.Name() or b""), self._types.get(tensor.Type(), f"type {tensor.Type()}"), tuple(shape), data
+        )
 
     def _operator(self, operator, codes: list[tuple[str, int]], tensors: list[Tensor]) -> Operator:
         def pick(index: int) -> Tensor | None:

@@ -12,14 +12,10 @@ from ofa_tf.export.edgetpu_graph import Operator, Tensor
 TOO_NEW = {"CONV_2D": 6, "FULLY_CONNECTED": 12, "EXP": 2}  # versions that compiler 16.0 is reported to refuse
 MAY_STAY = {"RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"}  # on the CPU, where their tensors are large
 LARGE = 2**20  # elements; the documentation says "large" and gives no number
-WITH_BIAS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
+WITH_BIAS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}  # and weights, both constant
 MOST_SOFTMAX = 16_000
 
 Rule = Callable[[Operator], str | None]
-
-
-def _always(op: Operator) -> None:
-    del op
 
 
 def _no_fused_activation(op: Operator) -> str | None:
@@ -82,46 +78,29 @@ def _strides_of_one(op: Operator) -> str | None:
     return None if strides and all(stride == 1 for stride in strides) else f"its strides are {strides}, not 1"
 
 
-RULES: Mapping[str, Rule] = {
-    "ADD": _always,
+# fmt: off
+ALWAYS = frozenset((
+    "ADD", "EXPAND_DIMS", "L2_NORMALIZATION", "LOGISTIC", "MAXIMUM", "MINIMUM", "MUL", "QUANTIZE", "RELU", "RELU6",
+    "RELU_N1_TO_1", "RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "RSQRT", "SLICE", "SPACE_TO_DEPTH",
+    "SPLIT", "SQUARED_DIFFERENCE", "SUB", "SUM", "TANH", "TRANSPOSE", "TRANSPOSE_CONV",
+))
+# fmt: on
+WITH_RULE: Mapping[str, Rule] = {
     "AVERAGE_POOL_2D": _no_fused_activation,
     "CONCATENATION": _no_fused_activation,
     "CONV_2D": _same_dilation,
     "DEPTHWISE_CONV_2D": _same_dilation,
-    "EXPAND_DIMS": _always,
     "FULLY_CONNECTED": _dense,
-    "L2_NORMALIZATION": _always,
-    "LOGISTIC": _always,
-    "MAXIMUM": _always,
     "MAX_POOL_2D": _no_fused_activation,
     "MEAN": _mean,
-    "MINIMUM": _always,
-    "MUL": _always,
     "PACK": _pack,
     "PAD": _pad,
     "PRELU": _prelu,
-    "QUANTIZE": _always,
     "REDUCE_MAX": _not_over_batch,
     "REDUCE_MIN": _not_over_batch,
-    "RELU": _always,
-    "RELU6": _always,
-    "RELU_N1_TO_1": _always,
-    "RESHAPE": _always,
-    "RESIZE_BILINEAR": _always,
-    "RESIZE_NEAREST_NEIGHBOR": _always,
-    "RSQRT": _always,
-    "SLICE": _always,
     "SOFTMAX": _softmax,
-    "SPACE_TO_DEPTH": _always,
-    "SPLIT": _always,
-    "SQUARED_DIFFERENCE": _always,
     "SQUEEZE": _squeeze,
     "STRIDED_SLICE": _strides_of_one,
-    "SUB": _always,
-    "SUM": _always,
-    "TANH": _always,
-    "TRANSPOSE": _always,
-    "TRANSPOSE_CONV": _always,
 }
 
 
@@ -148,7 +127,7 @@ def _tensor_reason(op: Operator) -> str | None:
             return f"the shape of `{tensor.name}` is not known before it runs"
         if tensor.type not in ("INT8", "UINT8") and not (tensor.constant and tensor.type == "INT32"):
             return f"`{tensor.name}` is {tensor.type}, and only INT8 and UINT8 are supported"
-        if not tensor.constant and len(tensor.shape) in (2, 4) and tensor.shape[0] != 1:
+        if not tensor.constant and len(tensor.shape) == 4 and tensor.shape[0] != 1:
             return f"`{tensor.name}` has a batch of {tensor.shape[0]}, not 1"
         if not tensor.constant and any(size != 1 for size in tensor.shape[:-3]):
             return f"`{tensor.name}` {list(tensor.shape)} has more than three dimensions larger than 1"
@@ -160,6 +139,7 @@ def _tensor_reason(op: Operator) -> str | None:
 
 def fallback_reason(op: Operator) -> str | None:
     """Why an operator does not run on an Edge TPU; None if it does."""
-    if op.name not in RULES:
+    if op.name not in ALWAYS and op.name not in WITH_RULE:
         return "an Edge TPU has no such operator"
-    return _tensor_reason(op) or RULES[op.name](op)
+    rule = WITH_RULE.get(op.name)
+    return _tensor_reason(op) or (rule(op) if rule else None)

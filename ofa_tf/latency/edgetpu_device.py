@@ -1,5 +1,6 @@
 """An Edge TPU that is plugged in: files are compiled for it and timed through its delegate."""
 
+import ctypes
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ def load_delegates() -> list[Any]:
     from ai_edge_litert.interpreter import load_delegate
 
     try:
+        ctypes.CDLL(LIBRARY)  # a delegate without its library complains once more when it is collected
         return [load_delegate(LIBRARY)]
     except (OSError, ValueError):  # no such library; no device
         return []

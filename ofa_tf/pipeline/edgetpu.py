@@ -47,7 +47,8 @@ def build_edgetpu_table(
     """
     config = project.config
     require_legal(config.space, precision)
-    program, delegates = find_compiler(), load_delegates()
+    program = find_compiler()
+    delegates = load_delegates() if program else []
     if program is None or not delegates:
         return _keep(project, _modelled(project))
     device = EdgeTpuDevice(lambda content: compile_file(content, program)[0], delegates)

@@ -26,7 +26,7 @@ from ofa_tf.latency.edgetpu import (
 from ofa_tf.latency.edgetpu_device import LIBRARY, EdgeTpuDevice, load_delegates
 from ofa_tf.latency.store import SHIPPED, table_name
 from ofa_tf.latency.table import LatencyTable
-from ofa_tf.pipeline import get_table, measure_table
+from ofa_tf.pipeline import Choice, find_front, find_with, get_table, load_predictor, measure_table
 from ofa_tf.pipeline.edgetpu import memory_budgets
 from ofa_tf.progress import Progress
 from ofa_tf.project import Project, open_existing
@@ -259,6 +259,30 @@ def test_where_parameters_may_not_fit_they_are_limited(workdir):
         assert budget.costs(project.config.space.encode([project.config.space.largest()]))[0] * 1e6 > limit
     with pytest.raises(InfeasibleError, match="parameters in on-chip memory"):
         starts(project.config.space, [budget])
+
+
+def test_a_search_keeps_to_subnets_whose_parameters_fit(workdir):
+    notes = Notes()
+    project = open_existing(workdir, notes)
+    table = get_table(project, "edgetpu", "int8")
+    fitted = load_predictor(project)
+    assert fitted is not None
+    free = find_with(project, table, fitted.predictor, 1000)
+
+    def n_bytes(choice: Choice) -> int:
+        return sum(map(param_bytes, walk(project.config.space, choice.arch, 3)))
+
+    front = find_front(project, "edgetpu", points=5)
+    limit = min(n_bytes(free), max(map(n_bytes, front))) - 1
+    tight = dataclasses.replace(table, device={**table.device, "parameter_memory_bytes": limit})
+    assert n_bytes(find_with(project, tight, fitted.predictor, 1000)) <= limit
+    tight.save(workdir / "lut" / NAME)
+    notes.notes.clear()
+    within = find_front(project, "edgetpu", points=5)
+    assert within == [choice for choice in front if n_bytes(choice) <= limit]
+    assert notes.notes[-1].startswith(
+        f"{len(front) - len(within)} of {len(front)} subnets on the front have more parameters"
+    )
 
 
 # --- one that is plugged in -------------------------------------------------------------------------------------------

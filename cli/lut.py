@@ -64,11 +64,10 @@ def list_command(workdir, as_json):
     if as_json:
         print_json({"tables": [_facts(path, table) for path, table in tables]})
         return
-    if not tables:
-        click.echo("There are no tables yet: `ofa-tf lut build` measures one of this machine.")
-        return
     rows = [(table.device["name"], table.precision, table.source, len(table.entries), path) for path, table in tables]
     print_table(["device", "precision", "source", "blocks", "file"], rows)
+    if all(table.device["name"] != "host" for _, table in tables):
+        click.echo("There is none of this machine yet: `ofa-tf lut build` measures one.")
 
 
 @command.command("show")

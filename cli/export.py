@@ -24,9 +24,10 @@ from ofa_tf.cli.common import (
 @images_option
 @click.option("--arch", "arch_file", metavar="FILE", help="Export this arch instead of searching for one.")
 @click.option("--name", help="Name of the folder in exports/.  [default: from device, budget and precision]")
+@click.option("--allow-cpu", is_flag=True, help="Let operators that an Edge TPU does not run fall back to the CPU.")
 @click.option("--force", is_flag=True, help="Replace an export of the same name.")
 @json_option
-def command(workdir, device, budget, precision, data, arch_file, name, force, as_json):
+def command(workdir, device, budget, precision, data, arch_file, name, allow_cpu, force, as_json):
     """Export the best subnet for a latency budget as a .tflite file."""
     if (budget is None) == (arch_file is None):
         raise click.ClickException("Give either --latency MS or --arch FILE.")
@@ -36,9 +37,9 @@ def command(workdir, device, budget, precision, data, arch_file, name, force, as
 
         project = open_existing(workdir, progress, data)
         if arch_file is not None:
-            exported = export_arch_file(project, arch_file, precision, device, name, force)
+            exported = export_arch_file(project, arch_file, precision, device, name, force, allow_cpu)
         else:
-            exported = export_budget(project, budget, precision, device, name, force)
+            exported = export_budget(project, budget, precision, device, name, force, allow_cpu)
     print_exports([exported], as_json)
 
 

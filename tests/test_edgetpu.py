@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from ofa_tf.latency.edgetpu import (
 from ofa_tf.latency.edgetpu_device import LIBRARY, EdgeTpuDevice, load_delegates
 from ofa_tf.latency.store import SHIPPED, table_name
 from ofa_tf.latency.table import LatencyTable
-from ofa_tf.pipeline import Choice, find_front, find_with, get_table, load_predictor, measure_table
+from ofa_tf.pipeline import Choice, export, find_front, find_with, get_table, load_predictor, measure_table
 from ofa_tf.pipeline.edgetpu import memory_budgets
 from ofa_tf.progress import Progress
 from ofa_tf.project import Project, open_existing
@@ -285,6 +286,37 @@ def test_a_search_keeps_to_subnets_whose_parameters_fit(workdir):
     )
 
 
+def test_an_export_for_it_is_linted_and_compiled(workdir, ofa, plugged_in):
+    run = ofa("export", "-w", workdir, "--device", "edgetpu", "--latency", 5, "--json")
+    assert run.code == 0
+    folder = workdir / "exports" / "edgetpu-5ms-int8"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["edgetpu"]["lint"]["n_partitions"] == 1
+    assert manifest["edgetpu"]["lint"]["fallbacks"] == []
+    assert manifest["edgetpu"]["compiler"]["subgraphs"] == 1
+    assert manifest["table_source"] == "modelled"
+    assert manifest["predicted_ms_error"] == VALIDATION["mape"]
+    assert (folder / "model_edgetpu.tflite").read_bytes() == (folder / "model.tflite").read_bytes()
+
+
+def test_a_supernet_that_is_not_for_it_is_exported_only_if_the_cpu_is_allowed(workdir, monkeypatch, tmp_path):
+    """The weights do not know their activation, so the same supernet stands in for one with hard-swish."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    notes = Notes()
+    project = with_space(open_existing(workdir, notes), stem_activation="hard_swish")
+    arch = project.config.space.smallest()
+    with pytest.raises(DeviceError, match=r"hard_swish.*--space edge"):
+        export(project, arch, device="edgetpu")
+    assert not (workdir / "exports" / "edgetpu-int8").exists()
+    exported = export(project, arch, device="edgetpu", allow_cpu=True)
+    assert exported.manifest.edgetpu is not None
+    assert exported.manifest.edgetpu["lint"]["fallbacks"][0]["operator"] == "HARD_SWISH"
+    assert exported.manifest.edgetpu["compiler"] is None
+    assert not (exported.folder / "model_edgetpu.tflite").exists()
+    assert notes.notes[-2].startswith("Operator 2 of")
+    assert notes.notes[-1].startswith("edgetpu_compiler is not on PATH")
+
+
 # --- one that is plugged in -------------------------------------------------------------------------------------------
 
 
@@ -302,9 +334,10 @@ def plugged_in(tmp_path, monkeypatch) -> list[list[str]]:
     given: list[list[str]] = []
     real = interpreter.Interpreter
 
-    def make(model_content: bytes, experimental_delegates: list[str]):
-        given.append(experimental_delegates)
-        return real(model_content=model_content)
+    def make(experimental_delegates: Sequence[str] = (), **settings):
+        if experimental_delegates:
+            given.append(list(experimental_delegates))
+        return real(**settings)
 
     monkeypatch.setattr(interpreter, "Interpreter", make)
     monkeypatch.setattr("ctypes.CDLL", lambda library: library)

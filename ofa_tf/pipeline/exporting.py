@@ -11,10 +11,13 @@ from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.data import Images
 from ofa_tf.errors import ExportError
 from ofa_tf.export.convert import to_tflite
+from ofa_tf.export.edgetpu import check
 from ofa_tf.export.folder import Manifest, check_folder, sha256_of, write_export
 from ofa_tf.export.model_file import ModelFile, inspect_file
 from ofa_tf.jsonio import read_json
 from ofa_tf.latency.device import Workload
+from ofa_tf.latency.edgetpu import NAME as EDGE_TPU
+from ofa_tf.latency.edgetpu import require_legal
 from ofa_tf.latency.measure import STATISTIC
 from ofa_tf.latency.store import find_table
 from ofa_tf.pipeline.predicting import make_evaluator
@@ -45,6 +48,7 @@ def export(
     name: str | None = None,
     force: bool = False,
     evaluator: SubnetEvaluator | None = None,
+    allow_cpu: bool = False,
 ) -> Export:
     """Extracts a subnet, recalibrates, converts, runs the file on the validation images, and writes the folder.
 
@@ -57,10 +61,15 @@ def export(
         name: of the folder in `exports/`.
         force: whether an export of that name may be replaced.
         evaluator: of the trained supernet, if there is one already.
+        allow_cpu: whether a file for an Edge TPU may have operators that run on the CPU.
 
     Raises:
-        ExportError: the conversion fails, a float tensor is left in a full-integer file, or the folder exists.
+        DeviceError: the space, or the precision, is not for the device.
+        ExportError: the conversion fails, a float tensor is left in a full-integer file, the device does not run an
+            operator, or the folder exists.
     """
+    if device == EDGE_TPU and not allow_cpu:
+        require_legal(project.config.space, precision)
     config, data = project.config, project.data
     if name is None:
         name = f"{device}-{choice.budget_ms:g}ms-{precision}" if choice else f"{device}-{precision}"
@@ -78,6 +87,9 @@ def export(
         raise ExportError(
             f"{facts.n_float_tensors} tensors of the file are still floating-point: {facts.tensor_types}."
         )
+    edgetpu = check(content, allow_cpu) if device == EDGE_TPU else None
+    for note in edgetpu.notes if edgetpu else ():
+        project.progress.note(note)
     model_file = ModelFile(content)
     logits = model_file.logits(data.val, config.preprocessing)
     blocks = walk(config.space, arch, len(config.classes))
@@ -112,9 +124,11 @@ def export(
         ops=facts.ops,
         tensor_types=facts.tensor_types,
         imported_from=project.workdir.ledger().source,
+        edgetpu=edgetpu.document if edgetpu else None,
     )
+    more = {"model_edgetpu.tflite": edgetpu.compiled} if edgetpu and edgetpu.compiled else {}
     with project.workdir.lock():
-        write_export(folder, content, config.classes, arch, manifest, force)
+        write_export(folder, content, config.classes, arch, manifest, force, more)
     return Export(folder, manifest)
 
 
@@ -125,11 +139,12 @@ def export_budget(
     device: str = "host",
     name: str | None = None,
     force=False,
+    allow_cpu: bool = False,
 ) -> Export:
     """Searches the best subnet for a latency budget and exports it; arguments as for `find` and `export`."""
     project.require_data()
     choice = find(project, device, budget_ms, precision)
-    return export(project, choice.arch, precision, device, choice, name, force)
+    return export(project, choice.arch, precision, device, choice, name, force, allow_cpu=allow_cpu)
 
 
 def export_arch_file(
@@ -139,6 +154,7 @@ def export_arch_file(
     device: str = "host",
     name: str | None = None,
     force=False,
+    allow_cpu: bool = False,
 ) -> Export:
     """Exports the arch of a JSON file; arguments as for `export`.
 
@@ -149,7 +165,7 @@ def export_arch_file(
     """
     find_table(project.workdir.tables, device, precision, project.host)
     arch = project.config.space.arch_from_document(read_json(path), str(path))
-    return export(project, arch, precision, device, None, name, force)
+    return export(project, arch, precision, device, None, name, force, allow_cpu=allow_cpu)
 
 
 def _accuracy(logits: np.ndarray, images: Images) -> float | None:

@@ -89,9 +89,10 @@ def clean_files(n_archs: int = 30) -> int:
         converter = BlockConverter(space, N_CLASSES, "int8")
         for arch in space.decode(space.sample(np.random.default_rng(SEED), archs)):
             for resolution in RESOLUTIONS:
-                found = lint(converter.network(dataclasses.replace(arch, resolution=resolution)))
+                sized = dataclasses.replace(arch, resolution=resolution)
+                found = lint(converter.network(sized))
                 clean += found.clean and found.n_partitions == 1
-                print(f"{space.name} {arch}, at {resolution} px: {found.explain()}", flush=True)
+                print(f"{space.name} {sized}: {found.explain()}", flush=True)
     return clean
 
 

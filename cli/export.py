@@ -38,6 +38,7 @@ from ofa_tf.cli.common import (
 @images_option
 @click.option("--name", help="Name of the folder.  [default: from device, budget and precision]")
 @click.option("--out", metavar="DIR", help="Where to put the folder.  [default: exports/ of the workdir]")
+@click.option("--allow-cpu", is_flag=True, help="Let operators that an Edge TPU does not run fall back to the CPU.")
 @click.option("--force", is_flag=True, help="Replace an export of the same name.")
 @click.option("--author", default="", help="Who made the file; written into it.")
 @click.option("--license", "license_", default="", help="License of the file; written into it.")
@@ -56,6 +57,7 @@ def command(
     data,
     name,
     out,
+    allow_cpu,
     force,
     author,
     license_,
@@ -79,7 +81,7 @@ def command(
         about = Metadata(author=author, license=license_, description=description)
         qat_epochs = (epochs or QAT_EPOCHS) if qat else 0.0
         file = FileOptions(precision, io, qat_epochs=qat_epochs, gate=not no_gate, about=about)
-        options = ExportOptions(file, name, Path(out) if out else None, force)
+        options = ExportOptions(file, name, Path(out) if out else None, force, allow_cpu)
         targets = [Target(device, budget) for device, budget in pairs]
         project = open_existing(workdir, progress, data)
         if arch_file is not None:

@@ -94,11 +94,10 @@ def list_command(workdir, as_json):
     if as_json:
         print_json({"tables": [_facts(path, table) for path, table in tables]})
         return
-    if not tables:
-        click.echo("There are no tables yet: `ofa-tf lut build` measures one of this machine.")
-        return
     rows = [(table.device["name"], table.precision, table.source, len(table.entries), path) for path, table in tables]
     print_table(["device", "precision", "source", "blocks", "file"], rows)
+    if all(table.device["name"] != "host" for _, table in tables):
+        click.echo("There is none of this machine yet: `ofa-tf lut build` measures one.")
 
 
 @command.command("show")
@@ -188,9 +187,10 @@ def _print(path, table, as_json: bool) -> None:
     click.echo(f"{path}: {table.label}, {len(table.entries)} blocks, runtime: {runtime}.")
     if table.validation is not None:
         errors = table.validation
-        how = "measured for this alone" if "worst_arch" in errors else "each left out of the calibration"
+        what = "published networks" if table.source == "modelled" else "whole subnets"
+        how = "measured for this alone" if "worst_arch" in errors else "each left out of the fit"
         click.echo(
-            f"Error on {errors['subnets']} whole subnets, {how}: "
+            f"Error on {errors['subnets']} {what}, {how}: "
             f"{percent(errors['mape'])} on average, {percent(errors['within_10pct'])} of them within 10 %, "
             f"rank correlation {errors['spearman']:.3f}"
             + (f", bias {errors['bias'] * 100:+.1f} %" if "bias" in errors else "")

@@ -87,6 +87,7 @@ class Workdir:
             raise WorkdirError(f"The workdir {self.path} is not a folder.")
         self.config_path = self.path / "config.json"
         self.cache = self.path / "cache"
+        self.converted = self.cache / "block-files"
         self.tables = self.path / TABLES
         self.accuracy = self.path / "accuracy"
         self.exports = self.path / "exports"
@@ -141,7 +142,7 @@ class Workdir:
                     f"Another ofa-tf is at work in {self.path}: wait for it, or use another workdir."
                 ) from None
             checkpoints = (self.path / "checkpoints").glob("*")
-            for folder in (self.path, self.cache, self.tables, self.accuracy, *checkpoints):
+            for folder in (self.path, self.cache, self.converted, self.tables, self.accuracy, *checkpoints):
                 sweep(folder)
             sweep(self.exports, folders=True)
             yield

@@ -301,7 +301,7 @@ def test_what_benchmark_refuses(tint, tmp_path, ofa):
     path.write_bytes(edited(tint(dtype="uint8").read_bytes(), any_size))
     for arguments, said in (
         ((path,), "open: fix its size"),
-        ((tint(), "--device", "toaster"), "'toaster' cannot run files"),
+        ((tint(), "--device", "toaster"), "'toaster' cannot be measured from here"),
         ((tint(), "--seconds", "-1"), "not a positive number of seconds"),
         ((tint(), "--threads", "0"), "not a whole number from 1"),
     ):

@@ -56,6 +56,7 @@ class Manifest:
         ops: operators with how often each occurs.
         tensor_types: element types with how many tensors have each.
         imported_from: `address` and `sha256` of the checkpoint that the weights were imported from; None if trained.
+        edgetpu: reports of the linter (`lint`) and of `edgetpu_compiler` (`compiler`); None for other devices.
     """
 
     sha256: str
@@ -91,10 +92,17 @@ class Manifest:
     ops: Mapping[str, int]
     tensor_types: Mapping[str, int]
     imported_from: Mapping[str, str] | None = None
+    edgetpu: Mapping[str, Any] | None = None
 
 
 def write_export(
-    folder: Path, content: bytes, classes: Sequence[str], arch: Arch, manifest: Manifest, force: bool = False
+    folder: Path,
+    content: bytes,
+    classes: Sequence[str],
+    arch: Arch,
+    manifest: Manifest,
+    force: bool = False,
+    more: Mapping[str, bytes] | None = None,
 ) -> None:
     """Writes `model.tflite`, `labels.txt`, `arch.json` and `manifest.json`.
 
@@ -105,6 +113,7 @@ def write_export(
         arch: the subnet.
         manifest: the truth about the file.
         force: whether an export that is already there may be replaced.
+        more: other files by name.
 
     Raises:
         ExportError: the folder exists and `force` is not given, or it is not an export.
@@ -112,7 +121,8 @@ def write_export(
     restore_folder(folder)
     check_folder(folder, force)
     with replacing_folder(folder) as temporary:
-        write_bytes(temporary / "model.tflite", content)
+        for name, other in {"model.tflite": content, **(more or {})}.items():
+            write_bytes(temporary / name, other)
         write_bytes(temporary / "labels.txt", "".join(f"{name}\n" for name in classes).encode())
         write_json(temporary / "arch.json", arch.to_document())
         write_json(temporary / "manifest.json", {**manifest.__dict__, "versions": versions()})

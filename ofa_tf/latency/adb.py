@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -90,6 +90,7 @@ class AdbDevice:
     delegate: str = "xnnpack"
     rounds: int = 5
     runs: int = 30
+    resizes: ClassVar[bool] = True
 
     def __post_init__(self):
         if self.delegate not in DELEGATES:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -40,7 +40,9 @@ class Timing:
 
 
 class Device(Protocol):
-    """What a device must be able to do."""
+    """What a device must be able to do. `resizes`: whether a file may be run at another input size."""
+
+    resizes: ClassVar[bool]
 
     def facts(self) -> Mapping[str, Any]:
         """`name`, and what else is known: model, processor, operating system."""

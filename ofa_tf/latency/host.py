@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class HostDevice:
     seconds: float = 10.0
     least_rounds: int = 12
     runs: int = 4
+    resizes: ClassVar[bool] = True
 
     def __post_init__(self):
         if self.delegate not in DELEGATES:

@@ -82,10 +82,10 @@ def build_table(
     held_out = held_out_subnets(space, covered, codes, validation_subnets, seed)
 
     # A block at another resolution is the same file with a resized input.
-    shapes = [dataclasses.replace(block, in_size=_converted_size(block)) for block in blocks.values()]
+    shapes = [_as_converted(block) if device.resizes else block for block in blocks.values()]
     archs = space.decode(np.concatenate([codes, held_out]))
     files = converter.convert([*shapes, *archs], progress)
-    sizes = [None if block.kind == "linear" else block.in_size for block in blocks.values()]
+    sizes = [None if shape == block else block.in_size for shape, block in zip(shapes, blocks.values(), strict=True)]
     workloads = [Workload(*item) for item in zip(files, [*sizes, *[None] * len(archs)], strict=True)]
     timings = measure_in_passes(device, workloads, passes, journal, seed, progress)
 
@@ -214,8 +214,8 @@ def leave_one_out(sums_ms: np.ndarray, n_blocks: np.ndarray, whole_ms: np.ndarra
     return latency_errors(predicted, whole_ms)
 
 
-def _converted_size(block: Block) -> int:
-    return block.in_size if block.kind == "linear" else CONVERTED_SIZE
+def _as_converted(block: Block) -> Block:
+    return block if block.kind == "linear" else dataclasses.replace(block, in_size=CONVERTED_SIZE)
 
 
 def _whole_ms(timings: Sequence[Timing], statistic: str) -> np.ndarray:

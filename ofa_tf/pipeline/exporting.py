@@ -9,10 +9,13 @@ from typing import Any
 
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.errors import DeviceError, ExportError
+from ofa_tf.export.edgetpu import EdgeTpuCheck, check
 from ofa_tf.export.folder import Manifest, check_folder, sha256_of, write_export
 from ofa_tf.jsonio import read_json
 from ofa_tf.latency.device import Device, Workload
 from ofa_tf.latency.devices import HOST, is_measurable
+from ofa_tf.latency.edgetpu import NAME as EDGE_TPU
+from ofa_tf.latency.edgetpu import require_legal
 from ofa_tf.latency.measure import PERCENTILES, STATISTIC
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.pipeline.filing import FileOptions, VerifiedFile, make_file
@@ -36,12 +39,14 @@ class ExportOptions:
         name: of the folder; None for one made of device, budget and precision.
         out: folder that the export's folder is put into; None for the workdir's `exports/`.
         force: whether an export of that name may be replaced.
+        allow_cpu: whether a file for an Edge TPU may have operators that run on the CPU.
     """
 
     file: FileOptions = field(default_factory=FileOptions)
     name: str | None = None
     out: Path | None = None
     force: bool = False
+    allow_cpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def export_budgets(
         OfaError: as for `find` and `export`. The exports before the one that failed are there, and are noted.
     """
     project.require_data()
-    _check_folders(project, targets, options)
+    _check_targets(project, targets, options)
     choices = []
     for target in targets:
         assert target.budget_ms is not None, "a search needs a budget"
@@ -107,7 +112,7 @@ def export_arch_file(
         SpaceError: an arch of another space.
         OfaError: as for `export`.
     """
-    _check_folders(project, targets, options)
+    _check_targets(project, targets, options)
     for target in targets:
         find_device_table(project, target.device, _table_precision(project, options, quiet=True))
     arch = project.config.space.arch_from_document(read_json(path), str(path))
@@ -136,7 +141,7 @@ def export(
         ExportError: the folder exists or cannot be written, the conversion fails, a float tensor is left in an int8
             file, or the file is not what the subnet is.
     """
-    _check_folders(project, [target], options)
+    _check_targets(project, [target], options)
     return _export_all(project, [arch], [target], [choice], options, supernet)[0]
 
 
@@ -156,10 +161,13 @@ def _export_all(
         if arch not in files:
             files[arch] = make_file(project, evaluator, arch, options.file)
         folder, file = _folder(project, target, options), files[arch]
-        # The place to check the file for devices with rules of their own (Edge TPU), before the folder is written.
-        manifest = _manifest(project, arch, target, choice, options.file, file)
+        edgetpu = check(file.content, options.allow_cpu) if target.device == EDGE_TPU else None
+        for note in edgetpu.notes if edgetpu else ():
+            project.progress.note(note)
+        more = {"model_edgetpu.tflite": edgetpu.compiled} if edgetpu and edgetpu.compiled else {}
+        manifest = _manifest(project, arch, target, choice, options.file, file, edgetpu)
         with project.workdir.lock():
-            write_export(folder, file.content, project.config.classes, arch, manifest, options.force)
+            write_export(folder, file.content, project.config.classes, arch, manifest, options.force, more)
         exports.append(Export(folder, manifest))
         if len(targets) > 1:
             project.progress.note(f"Exported {folder}.")
@@ -167,7 +175,13 @@ def _export_all(
 
 
 def _manifest(
-    project: Project, arch: Arch, target: Target, choice: Choice | None, options: FileOptions, file: VerifiedFile
+    project: Project,
+    arch: Arch,
+    target: Target,
+    choice: Choice | None,
+    options: FileOptions,
+    file: VerifiedFile,
+    edgetpu: EdgeTpuCheck | None,
 ) -> Manifest:
     config, blocks = project.config, walk(project.config.space, arch, len(project.config.classes))
     table = _table(project, target, options.precision)
@@ -212,6 +226,7 @@ def _manifest(
         ops=file.facts.ops,
         tensor_types=file.facts.tensor_types,
         imported_from=project.workdir.ledger().source,
+        edgetpu=edgetpu.document if edgetpu else None,
     )
 
 
@@ -278,12 +293,15 @@ def _folder(project: Project, target: Target, options: ExportOptions) -> Path:
     return (options.out or project.workdir.exports) / name
 
 
-def _check_folders(project: Project, targets: Sequence[Target], options: ExportOptions) -> None:
-    """Refuses folders that cannot be written, before minutes of work.
+def _check_targets(project: Project, targets: Sequence[Target], options: ExportOptions) -> None:
+    """Refuses what the device does not run and folders that cannot be written, before minutes of work.
 
     Raises:
-        ExportError: says which and why.
+        DeviceError: the space or the precision is not for an Edge TPU.
+        ExportError: says which folder and why.
     """
+    if not options.allow_cpu and any(target.device == EDGE_TPU for target in targets):
+        require_legal(project.config.space, options.file.precision)
     folders = [_folder(project, target, options) for target in targets]
     for folder in folders:
         if folders.count(folder) > 1:

@@ -12,11 +12,13 @@ from ofa_tf.errors import DeviceError, FormatError, TableError, WorkdirError
 from ofa_tf.export.block_files import BlockFiles
 from ofa_tf.latency.device import Device
 from ofa_tf.latency.devices import DEFAULT, HOST, Settings, fastest, is_measurable, open_device
+from ofa_tf.latency.edgetpu import NAME as EDGE_TPU
 from ofa_tf.latency.host import HostDevice, available_cores
 from ofa_tf.latency.measure import CALIBRATION_SUBNETS, PASSES, build_table, sample_subnets, validate_table
 from ofa_tf.latency.shares import time_shares
 from ofa_tf.latency.store import find_table, table_name
 from ofa_tf.latency.table import LatencyTable
+from ofa_tf.pipeline.edgetpu import build_edgetpu_table, get_edgetpu_table
 from ofa_tf.project import Project
 from ofa_tf.spaces import SPACES
 from ofa_tf.workdir import Workdir
@@ -33,13 +35,13 @@ def measure_table(
     auto: bool = False,
     validation_subnets: int = 0,
 ) -> tuple[Path, LatencyTable]:
-    """Measures the latency table of a device for the workdir's space and keeps it.
+    """Measures the latency table of a device for the workdir's space and keeps it; an Edge TPU not at hand is modelled.
 
     What a table of the same device and settings has of other resolutions stays in it.
 
     Args:
         project: the workdir.
-        device: `host` or `adb:SERIAL`.
+        device: `host`, `adb:SERIAL` or `edgetpu`.
         precision: "int8", "fp16" or "fp32".
         resolutions: those to measure, None for all of the space.
         settings: how the device runs files.
@@ -53,6 +55,8 @@ def measure_table(
     unknown = sorted(set(resolutions or ()) - set(space.resolutions))
     if unknown:
         raise DeviceError(f"`resolution` (={unknown[0]}) must be one of the space's {list(space.resolutions)}.")
+    if device == EDGE_TPU:
+        return build_edgetpu_table(project, precision, resolutions)
     found = open_device(device, settings, project.host)
     converter = _converter(project, precision)
     with workdir.lock():
@@ -128,12 +132,14 @@ def validate(
 
 
 def get_table(project: Project, device: str, precision: str) -> LatencyTable:
-    """The table of a device; that of a device at hand is measured if it is missing.
+    """The table of a device; that of a device at hand is measured if it is missing, that of an Edge TPU modelled.
 
     Raises:
         DeviceError: no such device.
         FormatError: the file of a table is damaged.
     """
+    if device == EDGE_TPU:
+        return get_edgetpu_table(project, precision)
     table = find_device_table(project, device, precision)
     if table is not None:
         return table
@@ -183,9 +189,7 @@ def find_device_table(project: Project, device: str, precision: str) -> LatencyT
 
 
 def _converter(project: Project, precision: str) -> BlockFiles:
-    return BlockFiles(
-        project.config.space, len(project.config.classes), precision, project.workdir.cache / "block-files"
-    )
+    return BlockFiles(project.config.space, len(project.config.classes), precision, project.workdir.converted)
 
 
 def import_table(source: str | Path, workdir: Workdir, force: bool = False) -> tuple[Path, LatencyTable]:

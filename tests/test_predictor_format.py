@@ -98,8 +98,20 @@ def test_a_predictor_is_the_same_after_its_file(tmp_path, members, hidden):
 
 def test_a_predictor_of_another_space_is_refused(tmp_path):
     make_predictor().save(tmp_path / "p.npz")
+    twin = dataclasses.replace(TINY, name="twin")
+    for space in (PROXYLESS, twin):
+        with pytest.raises(FormatError, match=f"is a predictor of another space: of `tiny`, not of `{space.name}`"):
+            Predictor.load(tmp_path / "p.npz", space)
+
+
+def test_a_file_that_does_not_name_its_space_is_told_by_its_shape(tmp_path):
+    arrays = arrays_of(make_predictor(), tmp_path)
+    assert str(arrays.pop("space")) == "tiny"
+    np.savez(tmp_path / "old.npz", **arrays)
+    codes = TINY.sample(np.random.default_rng(1), 9)
+    assert Predictor.load(tmp_path / "old.npz", TINY)(codes).tolist() == make_predictor()(codes).tolist()
     with pytest.raises(FormatError, match="is a predictor of another space: `proxyless` needs 129 inputs"):
-        Predictor.load(tmp_path / "p.npz", PROXYLESS)
+        Predictor.load(tmp_path / "old.npz", PROXYLESS)
 
 
 BROKEN = {

@@ -1,152 +1,192 @@
-"""Collecting (arch, accuracy) pairs and learning the predictor from them."""
+"""Learning the predictor from (arch, accuracy) pairs."""
 
-import json
-import os
 from collections.abc import Sequence
-from pathlib import Path
+from itertools import pairwise
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ofa_tf.accuracy.evaluate import SubnetEvaluator
-from ofa_tf.accuracy.predictor import Predictor, features
-from ofa_tf.data import Images
-from ofa_tf.errors import FormatError
-from ofa_tf.jsonio import write_bytes
-from ofa_tf.progress import SILENT, Progress
-from ofa_tf.space import Arch, SearchSpace
+from ofa_tf.accuracy.collect import Pairs
+from ofa_tf.accuracy.predictor import Layers, Predictor, features
+from ofa_tf.space import SearchSpace
 from ofa_tf.statistics import spearman
 
-Pairs = list[tuple[Arch, float]]
-JOURNAL = "pairs.jsonl"
-
-
-def read_journal(path: Path, space: SearchSpace) -> Pairs:
-    """Reads the pairs collected so far; a last line cut short by a crash is left out.
-
-    Raises:
-        FormatError: a line that is not a pair of this space.
-    """
-    if not path.exists():
-        return []
-    pairs: Pairs = []
-    lines = path.read_text(errors="replace").split("\n")
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        try:
-            record = json.loads(line)
-            accuracy = record.pop("accuracy")
-        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-            if number == len(lines):
-                break
-            raise FormatError(f"{path}, line {number}, is not a pair of arch and accuracy: remove it.") from None
-        if not isinstance(accuracy, float) or not 0 <= accuracy <= 1:
-            raise FormatError(f"{path}, line {number}: `accuracy` (={accuracy!r}) must be a number from 0 to 1.")
-        pairs.append((space.arch_from_document(record, f"{path}, line {number},"), accuracy))
-    return pairs
-
-
-def collect_pairs(
-    evaluator: SubnetEvaluator, images: Images, n: int, seed: int, folder: Path, progress: Progress = SILENT
-) -> Pairs:
-    """Evaluates `n` archs, the smallest and the largest of each resolution among them; each result is kept at once.
-
-    Args:
-        evaluator: of the trained supernet.
-        images: held-out training images.
-        n: how many pairs are wanted in all; those in the journal count.
-        seed: of the archs drawn.
-        folder: keeps the journal; a later call goes on there.
-        progress: told about the work.
-    """
-    space = evaluator.supernet.space
-    journal = folder / JOURNAL
-    pairs = read_journal(journal, space)
-    known = {arch for arch, _ in pairs}
-    ends = [end(resolution) for resolution in space.resolutions for end in (space.smallest, space.largest)]
-    drawn = space.decode(space.sample(np.random.default_rng([seed, 3]), n))
-    wanted = [arch for arch in dict.fromkeys(ends + drawn) if arch not in known][: max(0, n - len(pairs))]
-    folder.mkdir(parents=True, exist_ok=True)
-    text = "".join(_line(arch, accuracy) for arch, accuracy in pairs).encode()
-    if journal.exists() and journal.read_bytes() != text:
-        write_bytes(journal, text)
-    with open(journal, "a") as file, progress.task("evaluating subnets", n, "subnets", done=len(pairs)) as advance:
-        for arch in wanted:
-            accuracy = evaluator.accuracy(arch, images)
-            file.write(_line(arch, accuracy))
-            file.flush()
-            os.fsync(file.fileno())
-            pairs.append((arch, accuracy))
-            advance(1)
-    return pairs
-
-
-def _line(arch: Arch, accuracy: float) -> str:
-    return json.dumps({**arch.to_document(), "accuracy": accuracy}) + "\n"
+HIDDEN = (400, 400, 400)  # the published architecture (Cai et al., ICLR 2020, appendix B)
+MEMBERS = 3
+STOPS = (5, 10, 20, 40, 80)  # epochs; training goes back to the best of them, or to none
+RIDGES = np.append(np.geomspace(0.1, 1000, 17), np.inf)  # with the last a linear function is a constant
 
 
 def fit_predictor(
-    space: SearchSpace, pairs: Pairs, seed: int, members: int = 3, hidden: Sequence[int] = (64, 64), epochs: int = 300
+    space: SearchSpace,
+    pairs: Pairs,
+    seed: int,
+    n_images: int | None = None,
+    quantised: Pairs | None = None,
+    members: int = MEMBERS,
+    hidden: Sequence[int] = HIDDEN,
 ) -> tuple[Predictor, dict[str, float]]:
-    """Learns accuracies from pairs with an ensemble; every member leaves out another part, which tells its error.
+    """Learns accuracies from pairs, with as much of a network as the pairs can support.
+
+    Each member of the ensemble leaves out another part of the pairs. It is a sum of two: a linear function of the
+    one-hot arch (ridge regression), which a few dozen pairs are enough for, and the published network, trained on what
+    the linear function leaves. It goes back to where all members together were best on what they left out; that may be
+    before training, with the linear function alone, and for that the mean stands in where it is better. These few
+    alternatives are all that is chosen on the left-out pairs, so the errors on them are those of archs not seen.
+
+    With `quantised` the accuracies of int8 files are predicted: what they lose is another linear function of the arch,
+    learned from a few of them; it shrinks to the mean loss where they do not tell more.
 
     Args:
         space: the space of the archs.
         pairs: archs with their accuracies (0 to 1).
-        seed: of initial weights and order.
+        seed: of initial weights and of the parts.
+        n_images: that each accuracy was found with.
+        quantised: some of these archs with the accuracies of their int8 files on the same images.
         members: networks in the ensemble.
         hidden: widths of their hidden layers.
-        epochs: passes over the pairs.
 
     Returns:
-        The predictor, and its error on pairs that a member had not seen: `rmse_points` (percentage points),
-        `spearman`, `pairs`.
+        The predictor, and its error on pairs that a member had not seen, in percentage points: `rmse_points`,
+        `worst_points`, `spearman`, `pairs`; `mean_rmse_points`, the error of the mean of all; with
+        `n_images`, `noise_points`, the standard error of one accuracy. With `quantised` the errors are those on int8
+        files, and there are `int8_pairs` and `int8_drop_points`, how many and their mean loss.
     """
-    codes = space.encode([arch for arch, _ in pairs])
+    members = min(members, len(pairs))
     targets = np.array([accuracy for _, accuracy in pairs])
-    inputs = features(space, codes, space.resolutions)
-    centre, scale = targets.mean(), max(targets.std(), 1e-6)
+    inputs = features(space, space.encode([arch for arch, _ in pairs]), space.resolutions)
     part = np.random.default_rng([seed, 4]).permutation(len(pairs)) % members
-    networks, unseen = [], np.zeros(len(pairs))
-    for member in range(members):
-        seen = part != member if members > 1 else np.ones(len(pairs), bool)
-        layers = _train_member(inputs[seen], (targets[seen] - centre) / scale, seed + member, hidden, epochs)
-        weights, biases = layers[-1]
-        layers[-1] = (weights * np.float32(scale), biases * np.float32(scale) + np.float32(centre))
-        networks.append(tuple(layers))
-        unseen[~seen] = Predictor(space, space.resolutions, (networks[-1],))(codes[~seen])
+    seen = part != np.arange(members)[:, None]
+    left_out = part, np.arange(len(pairs))
+
+    lines = [_ridge(inputs[rows], targets[rows])[:2] for rows in seen]
+    straight = np.stack([inputs @ slope + intercept for slope, intercept in lines])
+    if _rmse(straight[left_out], targets) >= targets.std():
+        lines = [(np.zeros(inputs.shape[1]), targets.mean())] * members
+        straight = np.full(seen.shape, targets.mean())
+    best, unseen = [_linear(*line) for line in lines], straight[left_out]
+    scale = float(np.std(targets - unseen))
+    if scale > 1e-6:
+        networks = _Networks(inputs, (targets - straight) / scale, seen, hidden, seed)
+        for stop in STOPS:
+            bent = straight + networks.train(stop) * scale
+            if _rmse(bent[left_out], targets) < _rmse(unseen, targets):
+                best = [_sum(line, layers, scale) for line, layers in zip(lines, networks.layers(), strict=True)]
+                unseen = bent[left_out]
+
+    facts = {"pairs": float(len(pairs))}
+    if quantised:
+        row_of = {arch: row for row, (arch, _) in enumerate(pairs)}
+        rows = [row_of[arch] for arch, _ in quantised]
+        losses = targets[rows] - [accuracy for _, accuracy in quantised]
+        slope, intercept, unexplained = _ridge(inputs[rows], losses)
+        best = [_sum((-slope, -intercept), layers, 1.0) for layers in best]
+        targets, unseen = targets[rows] - losses, unseen[rows] - (losses - unexplained)
+        facts |= {"int8_pairs": float(len(rows)), "int8_drop_points": 100 * float(losses.mean())}
     errors = {
-        "rmse_points": float(np.sqrt(np.mean((unseen - targets) ** 2)) * 100),
+        "rmse_points": 100 * _rmse(unseen, targets),
+        "worst_points": 100 * float(np.abs(unseen - targets).max()),
         "spearman": spearman(unseen, targets),
-        "pairs": float(len(pairs)),
+        "mean_rmse_points": 100 * float(targets.std()),
+        **facts,
     }
-    return Predictor(space, space.resolutions, tuple(networks)), errors
+    if n_images is not None:
+        mean = float(targets.mean())
+        errors["noise_points"] = 100 * (mean * (1 - mean) / n_images) ** 0.5
+    return Predictor(space, space.resolutions, tuple(best)), errors
 
 
-def _train_member(
-    inputs, targets, seed: int, hidden: Sequence[int], epochs: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    generator = keras.random.SeedGenerator(seed)
-    layers = [
-        keras.layers.Dense(width, activation, kernel_initializer=keras.initializers.GlorotUniform(seed=generator))
-        for width, activation in [*((width, "relu") for width in hidden), (1, None)]
-    ]
-    model = keras.Sequential([keras.Input((inputs.shape[1],)), *layers])
-    optimizer = keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(3e-3, epochs), weight_decay=1e-2)
-    variables = model.trainable_variables
-    optimizer.build(variables)
-    wanted = tf.constant(targets[:, None], tf.float32)
+def _rmse(predicted: np.ndarray, targets: np.ndarray) -> float:
+    return float(np.sqrt(np.mean((predicted - targets) ** 2)))
 
-    # All pairs are one batch: a few hundred of them, and no order to make reproducible. One call for all epochs, as
-    # an epoch takes less time than a call.
-    @tf.function
-    def train():
-        for _ in tf.range(epochs):
-            with tf.GradientTape() as tape:
-                loss = tf.reduce_mean(tf.square(model(inputs) - wanted))
-            optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
 
-    train()
-    return [(np.array(weights), np.array(biases)) for weights, biases in (layer.get_weights() for layer in layers)]
+def _ridge(inputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+    """Slope and intercept of the ridge regression whose leave-one-out errors are least, and these errors."""
+    centre, mean = inputs.mean(0, dtype=np.float64), targets.mean()
+    left, values, right = np.linalg.svd(inputs - centre, full_matrices=False)
+    rotated = left.T @ (targets - mean)
+    shrink = values**2 / (values**2 + RIDGES[:, None])
+    leverage = shrink @ (left**2).T + 1 / len(targets)
+    residuals = (targets - mean - (shrink * rotated) @ left.T) / np.maximum(1 - leverage, 1e-9)
+    best = int((residuals**2).mean(1).argmin())
+    slope = right.T @ (values / (values**2 + RIDGES[best]) * rotated)
+    return slope, float(mean - centre @ slope), residuals[best]
+
+
+class _Networks:
+    """The networks of all members, trained side by side on all their pairs at once: a few hundred, so one batch.
+
+    Args:
+        inputs: shape (pairs, inputs).
+        targets: per member, shape (members, pairs).
+        seen: which pairs each member learns from, likewise.
+        hidden: widths of the hidden layers.
+        seed: of the initial weights. The outputs are 0 at first.
+    """
+
+    def __init__(self, inputs, targets, seen, hidden: Sequence[int], seed: int):
+        rng = np.random.default_rng([seed, 5])
+        widths = [inputs.shape[1], *hidden, 1]
+        self._weights, self._biases = [], []
+        for n_in, n_out in pairwise(widths):
+            weights = rng.normal(0, np.sqrt(2 / n_in), (len(seen), n_in, n_out)) * (n_out != 1)
+            self._weights.append(keras.Variable(weights.astype(np.float32)))
+            self._biases.append(keras.Variable(np.zeros((len(seen), 1, n_out), np.float32)))
+        variables = [*self._weights, *self._biases]
+        optimizer = keras.optimizers.AdamW(1e-3, weight_decay=1e-2)
+        optimizer.build(variables)
+        inputs, targets = tf.constant(inputs, tf.float32), tf.constant(targets, tf.float32)
+        share = tf.constant(seen / seen.sum(1, keepdims=True), tf.float32)
+
+        def outputs():
+            x = tf.tile(inputs[None], (len(seen), 1, 1))
+            for weights, biases in zip(self._weights[:-1], self._biases[:-1], strict=True):
+                x = tf.nn.relu(x @ weights + biases)
+            return (x @ self._weights[-1] + self._biases[-1])[..., 0]
+
+        @tf.function
+        def train(epochs):
+            for _ in tf.range(epochs):
+                with tf.GradientTape() as tape:
+                    loss = tf.reduce_sum(share * tf.square(outputs() - targets))
+                optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
+            return outputs()
+
+        self._train, self._epochs = train, 0
+
+    def train(self, stop: int) -> np.ndarray:
+        """Goes on until that epoch; returns the outputs, shape (members, pairs)."""
+        outputs = self._train(tf.constant(stop - self._epochs)).numpy()
+        self._epochs = stop
+        return outputs
+
+    def layers(self) -> list[Layers]:
+        """The layers of each member."""
+        arrays = [(np.array(w), np.array(b)) for w, b in zip(self._weights, self._biases, strict=True)]
+        return [[(w[member], b[member, 0]) for w, b in arrays] for member in range(len(arrays[0][0]))]
+
+
+def _linear(slope: np.ndarray, intercept: float) -> Layers:
+    """A linear function as a network of one layer."""
+    return ((slope[:, None].astype(np.float32), np.array([intercept], np.float32)),)
+
+
+def _sum(line: tuple[np.ndarray, float], layers: Layers, scale: float) -> Layers:
+    """A linear function plus `scale` times a network, as one network.
+
+    Each hidden layer has one unit more, which hands the linear function on. The inputs are zeros and ones, so it has a
+    least value; what lies above that passes the ReLUs unchanged.
+    """
+    slope, intercept = line
+    least = np.minimum(slope, 0).sum()
+    combined = []
+    for index, (weights, biases) in enumerate(layers):
+        (n_in, n_out), first, last = weights.shape, index == 0, index == len(layers) - 1
+        unit = slope[:, None] if first else np.eye(n_in + 1, 1, -n_in)
+        rows = weights if first else np.concatenate([weights, np.zeros((1, n_out))])
+        if last:
+            combined.append((rows * scale + unit, biases * scale + intercept + (0.0 if first else least)))
+        else:
+            combined.append((np.concatenate([rows, unit], 1), np.append(biases, -least if first else 0.0)))
+    return tuple((weights.astype(np.float32), biases.astype(np.float32)) for weights, biases in combined)

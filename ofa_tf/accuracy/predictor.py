@@ -76,7 +76,10 @@ class Predictor:
 
     def save(self, path: str | Path) -> None:
         """Writes the weights as an `.npz` file, atomically."""
-        arrays: dict[str, Any] = {"resolutions": np.array(self.resolutions, np.int32)}
+        arrays: dict[str, Any] = {
+            "space": np.array(self.space.name),
+            "resolutions": np.array(self.resolutions, np.int32),
+        }
         for m, layers in enumerate(self.members):
             for n, (weights, biases) in enumerate(layers):
                 arrays[f"{m}/{n}/weights"], arrays[f"{m}/{n}/biases"] = weights, biases
@@ -86,18 +89,21 @@ class Predictor:
 
     @classmethod
     def load(cls, path: str | Path, space: SearchSpace) -> "Predictor":
-        """Reads a predictor of `space`.
+        """Reads a predictor of `space`; files of before they named their space are told by the shape alone.
 
         Raises:
-            FormatError: not a predictor, or one of a space of another shape.
+            FormatError: not a predictor, or one of another space.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
+            name = str(arrays.pop("space", space.name))
             resolutions = tuple(int(value) for value in arrays.pop("resolutions"))
             members = _take_members(arrays)
         except Exception as error:  # NumPy and zipfile raise some ten kinds for broken files
             raise FormatError(f"{path} is not a predictor: {error}.") from error
+        if name != space.name:
+            raise FormatError(f"{path} is a predictor of another space: of `{name}`, not of `{space.name}`.")
         n_inputs = space.n_blocks * (len(space.kernels) + len(space.expands)) + len(resolutions)
         if members[0][0][0].shape[:1] != (n_inputs,):
             raise FormatError(f"{path} is a predictor of another space: `{space.name}` needs {n_inputs} inputs.")

@@ -11,6 +11,8 @@ from ofa_tf.space import SearchSpace
 
 WEIGHTS, FACTS = "predictor.npz", "predictor.json"
 ORIGINS = ("fitted", "imported")
+TARGETS = ("float", "int8")
+ERRORS = {"spearman", "worst_points", "mean_rmse_points", "noise_points", "int8_pairs", "int8_drop_points"}
 
 
 @dataclass(frozen=True)
@@ -19,23 +21,39 @@ class FittedPredictor:
 
     Args:
         predictor: the predictor.
-        errors: `rmse_points` and, where known, `spearman`, and the number of `pairs`; of an imported one as published.
+        errors: as of `fit_predictor`; of an imported one `rmse_points` and `pairs` as published.
         origin: "fitted" in this workdir, or "imported".
         source: of an imported one, the `address` and `sha256` of its file.
+        target: whose accuracy it predicts: that of the "float" network or of the "int8" file.
     """
 
     predictor: Predictor
     errors: Mapping[str, float]
     origin: str = "fitted"
     source: Mapping[str, str] = field(default_factory=dict)
+    target: str = "float"
+
+    @property
+    def label(self) -> str:
+        """What is said beside its predictions: where it is from and, unless it is the usual one, its target."""
+        return self.origin if self.target == "float" else f"{self.origin} {self.target}"
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether subnets differ in accuracy and it is no better than the mean of all at telling by how much.
+
+        Where they differ by no more than the noise of evaluation, the mean is as good an answer as any.
+        """
+        mean_points, noise_points = (self.errors.get(name, 0.0) for name in ("mean_rmse_points", "noise_points"))
+        return self.errors["rmse_points"] >= mean_points > noise_points
 
     def save(self, folder: Path) -> None:
         """Writes both files into a workdir's folder."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FACTS).unlink(missing_ok=True)  # so that weights never stand beside another one's facts
         self.predictor.save(folder / WEIGHTS)
-        facts = {"errors": dict(self.errors), "origin": self.origin, "source": dict(self.source)}
-        write_json(folder / FACTS, facts)
+        facts = {"origin": self.origin, "target": self.target, "source": dict(self.source)}
+        write_json(folder / FACTS, {"errors": dict(self.errors), **facts})
 
     @classmethod
     def load(cls, folder: Path, space: SearchSpace) -> "FittedPredictor | None":
@@ -47,15 +65,17 @@ class FittedPredictor:
         if not (folder / WEIGHTS).exists() or not (folder / FACTS).exists():
             return None
         facts = read_json(folder / FACTS)
-        check_keys(facts, {"errors"}, {"origin", "source"}, str(folder / FACTS))
+        check_keys(facts, {"errors"}, {"origin", "source", "target"}, str(folder / FACTS))
         errors, origin, source = facts["errors"], facts.get("origin", "fitted"), facts.get("source", {})
-        if origin not in ORIGINS:
-            raise FormatError(f"{folder / FACTS}: `origin` (={origin!r}) must be one of {list(ORIGINS)}.")
+        target = facts.get("target", "float")
+        for name, value, known in (("origin", origin, ORIGINS), ("target", target, TARGETS)):
+            if value not in known:
+                raise FormatError(f"{folder / FACTS}: `{name}` (={value!r}) must be one of {list(known)}.")
         imported = origin == "imported"
         required = {"rmse_points", "pairs"} | (set() if imported else {"spearman"})
-        check_keys(errors, required, {"spearman"}, f"{folder / FACTS}, `errors`,")
+        check_keys(errors, required, ERRORS, f"{folder / FACTS}, `errors`,")
         check_keys(source, {"address", "sha256"} if imported else set(), set(), f"{folder / FACTS}, `source`,")
         for name, value in errors.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise FormatError(f"{folder / FACTS}: `{name}` (={value!r}) must be a number.")
-        return cls(Predictor.load(folder / WEIGHTS, space), errors, origin, source)
+        return cls(Predictor.load(folder / WEIGHTS, space), errors, origin, source, target)

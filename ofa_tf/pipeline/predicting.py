@@ -1,13 +1,29 @@
 """The trained supernet, and the accuracy predictor of a workdir."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import keras
+import numpy as np
+
+from ofa_tf.accuracy.collect import JOURNAL, Pairs, balanced_archs, collect_pairs
 from ofa_tf.accuracy.evaluate import SubnetEvaluator
-from ofa_tf.accuracy.fit import collect_pairs, fit_predictor
+from ofa_tf.accuracy.fit import fit_predictor
 from ofa_tf.accuracy.store import FittedPredictor
+from ofa_tf.blocks import count_macs, walk
 from ofa_tf.errors import DataError, FormatError, WorkdirError
+from ofa_tf.export.convert import to_tflite
+from ofa_tf.export.model_file import ModelFile
+from ofa_tf.export.representative import representative_inputs
 from ofa_tf.project import Project
+from ofa_tf.space import Arch
+from ofa_tf.subnet import extract
 from ofa_tf.supernet import Supernet
 from ofa_tf.training.recipe import STAGES
 from ofa_tf.training.trainer import load_stage
+
+INT8_JOURNAL = "int8_pairs.jsonl"
+INT8_ARCHS = 24
 
 
 def load_supernet(project: Project) -> Supernet:
@@ -30,28 +46,81 @@ def load_supernet(project: Project) -> Supernet:
 def make_evaluator(project: Project, supernet: Supernet | None = None, traced: bool = True) -> SubnetEvaluator:
     """An evaluator of the trained supernet's subnets; `supernet` if there is one already, `traced` as it takes it."""
     images = project.data.train
-    return SubnetEvaluator(supernet or load_supernet(project), project.config.preprocessing, images, traced)
+    net = supernet or load_supernet(project)
+    return SubnetEvaluator(net, project.config.preprocessing, images, frozen=True, traced=traced)
 
 
-def fit(project: Project, n_archs: int = 100, evaluator: SubnetEvaluator | None = None) -> FittedPredictor:
+def fit(
+    project: Project,
+    n_archs: int = 100,
+    evaluator: SubnetEvaluator | None = None,
+    target: str = "float",
+    n_int8: int = INT8_ARCHS,
+) -> FittedPredictor:
     """Evaluates subnets on held-out training images and fits the accuracy predictor to them.
 
     Args:
         project: the workdir.
         n_archs: subnets in all; those evaluated in earlier calls count.
         evaluator: of the trained supernet, if there is one already.
+        target: "float", or "int8" to predict the accuracies of int8 files.
+        n_int8: of these subnets, how many are converted to int8 files for that; likewise.
 
     Raises:
         DataError: there are no images, or they have no labels.
+        FormatError: a journal of earlier results is damaged.
+        SpaceError: it is of another space.
     """
     workdir, config = project.workdir, project.config
     require_labels(project)
-    evaluator = evaluator or make_evaluator(project)
+    evaluator, images = evaluator or make_evaluator(project), project.data.tune
     with workdir.lock():
-        pairs = collect_pairs(evaluator, project.data.tune, n_archs, config.seed, workdir.accuracy, project.progress)
-        fitted = FittedPredictor(*fit_predictor(config.space, pairs, config.seed))
+        pairs = collect_pairs(
+            config.space,
+            balanced_archs(config.space, config.seed),
+            lambda arch: evaluator.accuracy(arch, images),
+            n_archs,
+            workdir.accuracy / JOURNAL,
+            project.progress,
+        )
+        quantised = _int8_pairs(project, evaluator, pairs, n_int8) if target == "int8" else None
+        fitted = FittedPredictor(
+            *fit_predictor(config.space, pairs, config.seed, len(images), quantised), target=target
+        )
         fitted.save(workdir.accuracy)
     return fitted
+
+
+def _int8_pairs(project: Project, evaluator: SubnetEvaluator, pairs: Pairs, n: int) -> Pairs:
+    """Accuracies of the int8 files of the first `n` of these archs, on the images that the float ones are of."""
+
+    def accuracy(arch: Arch) -> float:
+        evaluator.calibrate(arch)
+        return _int8_accuracy(project, extract(evaluator.supernet, arch), arch)
+
+    archs = [arch for arch, _ in pairs]
+    journal = project.workdir.accuracy / INT8_JOURNAL
+    quantised = collect_pairs(
+        project.config.space, archs, accuracy, min(n, len(archs)), journal, project.progress, "evaluating int8 files"
+    )
+    known = set(archs)
+    return [pair for pair in quantised if pair[0] in known]
+
+
+def _int8_accuracy(project: Project, model: keras.Model, arch: Arch) -> float:
+    """Converts a subnet as the export does and runs the file on the held-out images, on all cores."""
+    config, images = project.config, project.data.tune
+    n_macs = count_macs(walk(config.space, arch, len(config.classes)))
+    chosen = representative_inputs(project.data.train, arch.resolution, config.preprocessing, config.seed, n_macs)
+    content = to_tflite(model, "int8", chosen.inputs)
+
+    def right(part: np.ndarray) -> int:
+        some = images.take(part)
+        return int((ModelFile(content).logits(some, config.preprocessing).argmax(1) == some.labels).sum())
+
+    n_threads = min(os.cpu_count() or 1, len(images))
+    with ThreadPoolExecutor(n_threads) as pool:
+        return sum(pool.map(right, np.array_split(np.arange(len(images)), n_threads))) / len(images)
 
 
 def require_labels(project: Project) -> None:
@@ -60,6 +129,22 @@ def require_labels(project: Project) -> None:
             f"The images in {project.config.data} have no labels, without which there are no accuracies to learn from: "
             "sort them into folders named after their classes."
         )
+
+
+def require_useful(fitted: FittedPredictor) -> FittedPredictor:
+    """Refuses a predictor that a search would be misled by.
+
+    Raises:
+        WorkdirError: it is no better than the mean of all subnets, though these differ.
+    """
+    if fitted.says_nothing:
+        errors = fitted.errors
+        raise WorkdirError(
+            f"The accuracy predictor is off by {errors['rmse_points']:.2f} points on subnets that it has not seen, no "
+            f"better than the mean of all ({errors['mean_rmse_points']:.2f}): fit it to more subnets than "
+            f"{errors['pairs']:.0f} with `ofa-tf predictor fit --archs N`, or train the network for longer."
+        )
+    return fitted
 
 
 def load_predictor(project: Project) -> FittedPredictor | None:

@@ -11,7 +11,7 @@ from ofa_tf.blocks import ArchCosts, arch_costs, count_macs, count_params, walk
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.pipeline.edgetpu import memory_budgets
 from ofa_tf.pipeline.measuring import get_table
-from ofa_tf.pipeline.predicting import fit, load_predictor, require_labels
+from ofa_tf.pipeline.predicting import fit, load_predictor, require_labels, require_useful
 from ofa_tf.project import Project
 from ofa_tf.search import Budget, pareto, search
 from ofa_tf.search.budget import loads
@@ -32,7 +32,7 @@ class Choice:
         predicted_accuracy: by the predictor (0 to 1).
         n_macs: multiply-accumulates for one image.
         n_params: trainable parameters.
-        predictor_origin: "fitted" in this workdir, or "imported".
+        predictor_origin: "fitted" in this workdir, "fitted int8" to the accuracies of int8 files, or "imported".
     """
 
     arch: Arch
@@ -71,7 +71,7 @@ def find(
     """
     table, fitted = _search_parts(project, device, precision)
     choice = find_with(project, table, fitted.predictor, budget_ms, most_macs, most_params)
-    return dataclasses.replace(choice, predictor_origin=fitted.origin)
+    return dataclasses.replace(choice, predictor_origin=fitted.label)
 
 
 def find_front(project: Project, device: str, precision: str = "int8", points: int = 20) -> list[Choice]:
@@ -94,7 +94,7 @@ def find_front(project: Project, device: str, precision: str = "int8", points: i
         )
     return [
         dataclasses.replace(
-            _choice(project, table, code, None, float(cost), float(score)), predictor_origin=fitted.origin
+            _choice(project, table, code, None, float(cost), float(score)), predictor_origin=fitted.label
         )
         for code, cost, score in zip(front.codes[within], front.costs[within], front.scores[within], strict=True)
     ]
@@ -109,7 +109,7 @@ def _search_parts(project: Project, device: str, precision: str) -> tuple[Latenc
     if fitted is None:
         project.progress.note("There is no accuracy predictor yet: fitting one.")
         fitted = fit(project)
-    return table, fitted
+    return table, require_useful(fitted)
 
 
 def find_with(

@@ -1,10 +1,6 @@
 """The trained supernet, and the accuracy predictor of a workdir."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-
 import keras
-import numpy as np
 
 from ofa_tf.accuracy.collect import JOURNAL, Pairs, balanced_archs, collect_pairs
 from ofa_tf.accuracy.evaluate import SubnetEvaluator
@@ -13,7 +9,7 @@ from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.blocks import count_macs, walk
 from ofa_tf.errors import DataError, FormatError, WorkdirError
 from ofa_tf.export.convert import to_tflite
-from ofa_tf.export.model_file import ModelFile
+from ofa_tf.export.gate import run_file
 from ofa_tf.export.representative import representative_inputs
 from ofa_tf.project import Project
 from ofa_tf.space import Arch
@@ -112,15 +108,8 @@ def _int8_accuracy(project: Project, model: keras.Model, arch: Arch) -> float:
     config, images = project.config, project.data.tune
     n_macs = count_macs(walk(config.space, arch, len(config.classes)))
     chosen = representative_inputs(project.data.train, arch.resolution, config.preprocessing, config.seed, n_macs)
-    content = to_tflite(model, "int8", chosen.inputs)
-
-    def right(part: np.ndarray) -> int:
-        some = images.take(part)
-        return int((ModelFile(content).logits(some, config.preprocessing).argmax(1) == some.labels).sum())
-
-    n_threads = min(os.cpu_count() or 1, len(images))
-    with ThreadPoolExecutor(n_threads) as pool:
-        return sum(pool.map(right, np.array_split(np.arange(len(images)), n_threads))) / len(images)
+    logits = run_file(to_tflite(model, "int8", chosen.inputs), images, config.preprocessing)
+    return float((logits.argmax(1) == images.labels).mean())
 
 
 def require_labels(project: Project) -> None:

@@ -12,7 +12,7 @@ from ofa_tf.data import Images, Preprocessing
 from ofa_tf.export.model_file import ModelFile
 
 LEAST_IMAGES = 300
-MOST_MACS = 1.5e11  # of all images together: about 20 s of one thread
+MOST_MACS = 1e11  # of all images together: about 10 s of one core
 BAD_SNR_DB = 10.0  # a layer whose error has a tenth of the power of its output
 
 

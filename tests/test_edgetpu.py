@@ -1,5 +1,6 @@
 """The model of Edge TPU latency, its tables, and the Edge TPU of a workdir."""
 
+import ctypes
 import dataclasses
 import json
 import os
@@ -27,7 +28,17 @@ from ofa_tf.latency.edgetpu import (
 from ofa_tf.latency.edgetpu_device import LIBRARY, EdgeTpuDevice, load_delegates
 from ofa_tf.latency.store import SHIPPED, table_name
 from ofa_tf.latency.table import LatencyTable
-from ofa_tf.pipeline import Choice, export, find_front, find_with, get_table, load_predictor, measure_table
+from ofa_tf.pipeline import (
+    Choice,
+    ExportOptions,
+    Target,
+    export,
+    find_front,
+    find_with,
+    get_table,
+    load_predictor,
+    measure_table,
+)
 from ofa_tf.pipeline.edgetpu import memory_budgets
 from ofa_tf.progress import Progress
 from ofa_tf.project import Project, open_existing
@@ -306,9 +317,9 @@ def test_a_supernet_that_is_not_for_it_is_exported_only_if_the_cpu_is_allowed(wo
     project = with_space(open_existing(workdir, notes), stem_activation="hard_swish")
     arch = project.config.space.smallest()
     with pytest.raises(DeviceError, match=r"hard_swish.*--space edge"):
-        export(project, arch, device="edgetpu")
+        export(project, arch, Target("edgetpu"))
     assert not (workdir / "exports" / "edgetpu-int8").exists()
-    exported = export(project, arch, device="edgetpu", allow_cpu=True)
+    exported = export(project, arch, Target("edgetpu"), ExportOptions(allow_cpu=True))
     assert exported.manifest.edgetpu is not None
     assert exported.manifest.edgetpu["lint"]["fallbacks"][0]["operator"] == "HARD_SWISH"
     assert exported.manifest.edgetpu["compiler"] is None
@@ -340,9 +351,13 @@ def plugged_in(tmp_path, monkeypatch) -> list[list[str]]:
         return real(**settings)
 
     monkeypatch.setattr(interpreter, "Interpreter", make)
-    monkeypatch.setattr("ctypes.CDLL", lambda library: library)
+    monkeypatch.setattr("ctypes.CDLL", _load_all_but_the_delegate)
     monkeypatch.setattr(interpreter, "load_delegate", lambda library: f"delegate of {library}")
     return given
+
+
+def _load_all_but_the_delegate(library, *mode, load=ctypes.CDLL):
+    return library if library.startswith("libedgetpu") or "no-such" in library else load(library, *mode)
 
 
 def test_one_that_is_plugged_in_is_measured(workdir, plugged_in, tmp_path):
@@ -376,7 +391,7 @@ def test_a_missing_library_or_device_is_no_delegate(monkeypatch):
     monkeypatch.setattr(interpreter, "load_delegate", refuse)
     monkeypatch.setattr("ofa_tf.latency.edgetpu_device.LIBRARY", "libno-such-library.so.1")
     assert load_delegates() == []
-    monkeypatch.setattr("ctypes.CDLL", lambda library: library)
+    monkeypatch.setattr("ctypes.CDLL", _load_all_but_the_delegate)
     assert load_delegates() == []
 
 

@@ -314,7 +314,7 @@ FULL = {
     "cache": (FIT, 100_000, ["cache/*"], "work/cache/", ()),
     "checkpoint": (WIDTH, 100_000, ["width", "accuracy/*", "logs/width/*"], "step-00000002.npz", ("ledger.json",)),
     "journal": (FIT, 700, ["accuracy/*"], "", ("accuracy/pairs.jsonl",)),
-    "predictor": (FIT, 20_000, ["accuracy/*"], "accuracy/predictor.npz", ("accuracy/pairs.jsonl",)),
+    "predictor": (FIT, 2_000, ["accuracy/*"], "accuracy/predictor.npz", ("accuracy/pairs.jsonl",)),
     "table": (BUILD, 4_000, [HOST_TABLE], "work/lut/host__", ()),
     "export": (NEW, 20_000, [], "work/exports/new", ()),
     "replaced export": (AGAIN, 1_000, [], "work/exports/first", ()),

@@ -1,18 +1,23 @@
 """The main job after training: predict, measure, search, export. Each command calls one of these functions."""
 
+from ofa_tf.pipeline.answering import Answer, Verified, find_all
 from ofa_tf.pipeline.exporting import Export, export, export_arch_file, export_budget
 from ofa_tf.pipeline.measuring import get_table, measure_table, validate
 from ofa_tf.pipeline.predicting import fit, load_predictor, load_supernet, make_evaluator
-from ofa_tf.pipeline.searching import Choice, find, find_front, find_with
+from ofa_tf.pipeline.searching import Choice, Limits, find, find_fronts, find_with
 
 __all__ = [
+    "Answer",
     "Choice",
     "Export",
+    "Limits",
+    "Verified",
     "export",
     "export_arch_file",
     "export_budget",
     "find",
-    "find_front",
+    "find_all",
+    "find_fronts",
     "find_with",
     "fit",
     "get_table",

@@ -84,7 +84,7 @@ def _picture(path: Path, latency: str) -> Iterator:
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     try:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(_plain(latency))

@@ -1,4 +1,4 @@
-"""The size of a subnet's `.tflite` file, by a rule that adds up over blocks as MACs do, so that a search can limit it."""
+"""The size of a `.tflite` file, by a rule that adds up over blocks as MACs do, so that a search can limit it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

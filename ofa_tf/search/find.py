@@ -86,7 +86,7 @@ def search(
     seed: int = 0,
     population: int = 512,
     generations: int = 4,
-    steps: int = 90,
+    steps: int = 80,
     top: int = 8,
     progress: Progress | None = None,
 ) -> Found:
@@ -132,7 +132,7 @@ def search(
     chains = _distinct(within, CHAINS, APART)
     explored = tabu(problem, chains, np.ones(len(chains)), steps, slope, rng)
     step()
-    within = _distinct(Points.join([within, explored]), max(top, 1))
+    within = _distinct(Points.join([within, explored[explored.loads <= 1]]), max(top, 1))
     best = improve(problem, within.codes[0], 1.0)
     step()
     within = _distinct(Points.join([best, within]), max(top, 1))
@@ -154,8 +154,8 @@ def pareto(
     *,
     seed: int = 0,
     population: int = 1024,
-    generations: int = 40,
-    steps: int = 30,
+    generations: int = 20,
+    steps: int = 34,
     progress: Progress | None = None,
 ) -> Front:
     """The front of highest scores at lowest costs, in one run: a population that keeps the best at every limit.

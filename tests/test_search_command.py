@@ -191,12 +191,11 @@ def test_resolutions_that_a_table_lacks_are_left_out_and_named(ofa, workdir, hal
     assert {choice["arch"]["resolution"] for choice in front} == {24}
 
 
-def test_tables_that_share_no_resolution_are_refused(ofa, workdir, half_table):
+@pytest.mark.parametrize("more", [["--latency", 1000], ["--pareto"]], ids=["budget", "front"])
+def test_a_predictor_and_a_table_that_share_no_resolution_are_refused(ofa, workdir, half_table, more):
     fitted = FittedPredictor.load(workdir / "accuracy", space_of(workdir))
-    only = replace(fitted.predictor, resolutions=(32, 40))
-    project = open_existing(workdir)
-    with pytest.raises(Exception, match="No resolution of the space `small` is covered"):
-        find_with(project, half_table, only, 1000.0)
+    replace(fitted, predictor=replace(fitted.predictor, resolutions=(32, 40))).save(workdir / "accuracy")
+    assert "No resolution of the space `small` is known" in refusal(ofa(*SEARCH, *more))
 
 
 # --- accuracy, size ---------------------------------------------------------------------------------------------------

@@ -163,7 +163,8 @@ def _verified(
 
 def _file(project: Project, evaluator: SubnetEvaluator, arch: Arch, precision: str) -> bytes:
     """The file of a calibrated subnet, to be timed: few images for the ranges of int8, which cost no time."""
-    images = project.data.train.take(np.arange(RANGE_IMAGES))
+    images = project.data.train
+    images = images.take(np.arange(min(RANGE_IMAGES, len(images))))
     inputs = [project.config.preprocessing(pixels).numpy() for pixels, _ in images.batches(1, arch.resolution)]
     return to_tflite(extract(evaluator.supernet, arch), precision, inputs)
 

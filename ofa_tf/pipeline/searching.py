@@ -12,6 +12,7 @@ import numpy as np
 from ofa_tf.accuracy.predictor import Predictor
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.blocks import ArchCosts, arch_costs, count_macs, count_params, walk
+from ofa_tf.errors import TableError
 from ofa_tf.jsonio import write_json
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.pipeline.measuring import get_table
@@ -134,7 +135,8 @@ class Finder:
         """Reads the tables of the devices and the predictor; a missing table of the host or predictor is made first.
 
         Raises:
-            OfaError: no such device, nothing trained yet, or no labels to fit a predictor with.
+            OfaError: no such device, nothing trained yet, no labels to fit a predictor with, or no resolution that
+                the predictor and every table know.
         """
         fitted = load_predictor(project)
         if fitted is None:
@@ -145,7 +147,9 @@ class Finder:
             fitted = fit(project)
         finder = cls(project, tables, fitted, precision)
         space, searched = project.config.space, finder.resolutions
-        if 0 < len(searched) < len(space.resolutions):
+        if not searched:
+            raise TableError(f"No resolution of the space `{space.name}` is known to the predictor and to every table.")
+        if len(searched) < len(space.resolutions):
             left_out = [resolution for resolution in space.resolutions if resolution not in searched]
             project.progress.note(
                 f"Only {_pixels(searched)} are searched: the tables or the predictor do not know {_pixels(left_out)}."

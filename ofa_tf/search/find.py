@@ -86,7 +86,7 @@ def search(
     seed: int = 0,
     population: int = 512,
     generations: int = 4,
-    steps: int = 80,
+    steps: int = 90,
     top: int = 8,
     progress: Progress | None = None,
 ) -> Found:

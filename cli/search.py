@@ -4,7 +4,7 @@ import click
 from ofa_tf.cli.common import (
     MILLISECONDS,
     Positive,
-    device_option,
+    Whole,
     images_option,
     json_option,
     library,
@@ -19,48 +19,172 @@ from ofa_tf.cli.common import (
 
 @click.command("search")
 @workdir_option()
-@device_option
-@click.option("--latency", "budgets", type=MILLISECONDS, multiple=True, help="Budget; may be repeated.")
-@click.option("--macs", type=Positive(), help="The most multiply-accumulates, too, in millions.")
-@click.option("--params", type=Positive(), help="The most parameters, too, in thousands.")
-@click.option("--pareto", is_flag=True, help="The best subnets at many latencies, instead of at a budget.")
+@click.option("--device", "devices", multiple=True, help="`host`, or the name of a table.  [default: host]")
+@click.option(
+    "--latency",
+    "latencies",
+    type=MILLISECONDS,
+    multiple=True,
+    help="The most milliseconds; one after each of several --device. Several for one device: a search each.",
+)
+@click.option("--macs", type=Positive(), help="The most multiply-accumulates, in millions.")
+@click.option("--params", type=Positive(), help="The most parameters, in thousands.")
+@click.option("--size-kb", type=Positive("KB"), help="The most kilobytes (1,000 bytes) of the file, as predicted.")
+@click.option("--verify", type=Whole(1, 1000), default=None, help="Evaluate and measure N candidates before choosing.")
+@click.option("--pareto", is_flag=True, help="The best subnets at many latencies, instead of within a budget.")
+@click.option("--points", type=Whole(2, 1000), default=20, show_default=True, help="How many latencies of a front.")
+@click.option("--plot", type=click.Path(dir_okay=False), help="Also draw the front: a .png or .svg file.")
 @precision_option
 @images_option
-@click.option("--out", type=click.Path(dir_okay=False), help="Also write the arch of the last budget to this file.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False),
+    help="Write the arch of the last search here; with --pareto, the front.  [default: arch.json in the workdir]",
+)
 @json_option
-def command(workdir, device, budgets, macs, params, pareto, precision, data, out, as_json):
-    """Search the most accurate subnet for each latency budget."""
-    if pareto and (budgets or macs or params):
-        raise click.UsageError("--pareto takes no budget: leave --latency, --macs and --params out.")
-    if not pareto and not budgets:
-        raise click.UsageError("Missing option '--latency': give a positive number of milliseconds, or --pareto.")
+def command(
+    workdir, devices, latencies, macs, params, size_kb, verify, pareto, points, plot, precision, data, out, as_json
+):
+    """Search the most accurate subnet within budgets."""
+    budgets = {"--latency": latencies, "--macs": macs, "--params": params, "--size-kb": size_kb, "--verify": verify}
+    _check(devices, latencies, budgets, pareto, plot)
     with library() as progress:
-        from ofa_tf.jsonio import write_json
-        from ofa_tf.pipeline import find, find_front
+        from ofa_tf.errors import InfeasibleError
+        from ofa_tf.pipeline import Limits, find_all, find_fronts
         from ofa_tf.project import open_existing
 
         project = open_existing(workdir, progress, data)
-        most = macs and macs * 1e6, params and params * 1e3
         if pareto:
-            choices = find_front(project, device, precision)
+            choices = find_fronts(project, devices or ["host"], precision, points, out, plot)
         else:
-            choices = [find(project, device, budget, precision, *most) for budget in budgets]
-        if out:
-            write_json(out, choices[-1].arch.to_document())
-    if as_json:
-        print_json({"choices": [{**choice.__dict__, "arch": choice.arch.to_document()} for choice in choices]})
+            most = Limits({}, macs and macs * 1e6, params and params * 1e3, size_kb and size_kb * 1e3)
+            try:
+                answers, path = find_all(project, _each(most, devices, latencies), precision, verify or 0, out)
+            except InfeasibleError as error:
+                if as_json:
+                    print_json({"infeasible": error.details})
+                raise
+    if pareto:
+        _print_fronts(choices, as_json)
+    else:
+        _print_answers(answers, path, as_json)
+
+
+def _check(devices, latencies, budgets, pareto, plot) -> None:
+    """Refuses options that do not go together."""
+    if len(set(devices)) < len(devices):
+        raise click.UsageError("--device names a device twice: name each once, with its --latency.")
+    given = [name for name, value in budgets.items() if value]
+    if pareto:
+        if given:
+            raise click.UsageError(f"--pareto takes no budget: leave {', '.join(given)} out.")
         return
+    if plot is not None:
+        raise click.UsageError("--plot draws fronts: give --pareto, too.")
+    if not set(given) - {"--verify"}:
+        raise click.UsageError(
+            "Missing option '--latency': give a positive number of milliseconds, or --macs, --params, --size-kb or "
+            "--pareto."
+        )
+    if len(devices) > 1 and latencies and len(latencies) != len(devices):
+        raise click.UsageError(
+            f"--device names {len(devices)} devices and --latency {len(latencies)} budgets: give one --latency after "
+            "each --device, or none."
+        )
+
+
+def _each(most, devices, latencies):
+    """The limits of each search: with several devices one for all, otherwise one per latency."""
+    from dataclasses import replace
+
+    if len(devices) > 1 or not latencies:
+        return [replace(most, latency_ms=dict(zip(devices, latencies or [None] * len(devices), strict=True)))]
+    (device,) = devices or ["host"]
+    return [replace(most, latency_ms={device: latency}) for latency in latencies]
+
+
+def _print_answers(answers, path, as_json: bool) -> None:
+    if as_json:
+        print_json({"choices": [answer.to_document() for answer in answers], "file": str(path)})
+        return
+    choices = [answer.choice for answer in answers]
+    rows = [(_budgets(answer), *_cells(answer.choice)) for answer in answers]
+    print_table(["budget", *_columns(choices[0])], rows, "Best subnets")
+    for answer in answers:
+        if answer.verified:
+            _print_verified(answer)
+    _print_notes(choices[0])
+    click.echo(f"The arch{' of the last search' if len(answers) > 1 else ''} is in {path}.")
+
+
+def _print_fronts(choices, as_json: bool) -> None:
+    if as_json:
+        print_json({"choices": [choice.to_document() for choice in choices]})
+        return
+    for device in dict.fromkeys(choice.latencies[0].device for choice in choices):
+        front = [choice for choice in choices if choice.latencies[0].device == device]
+        print_table(_columns(front[0]), map(_cells, front), f"Front of {device}")
+    _print_notes(choices[0])
+
+
+def _print_verified(answer) -> None:
+    images = answer.verified[0].images
     rows = [
         (
-            milliseconds(choice.budget_ms),
-            milliseconds(choice.predicted_ms, choice.predicted_ms_error),
-            percent(choice.predicted_accuracy),
-            f"{choice.n_macs / 1e6:.2f} M",
-            f"{choice.n_params / 1e3:.0f} k",
-            choice.arch,
-        )[pareto:]
-        for choice in choices
+            percent(candidate.choice.predicted_accuracy),
+            percent(candidate.accuracy),
+            milliseconds(candidate.choice.predicted_ms),
+            milliseconds(candidate.measured_ms),
+            candidate.choice.arch,
+        )
+        for candidate in answer.verified
     ]
-    columns = ["budget", "predicted latency", "predicted accuracy", "MACs", "parameters", "arch (kernel x expand)"]
-    title = f"Best subnets for {choices[0].device}; accuracies by the {choices[0].predictor_origin} predictor"
-    print_table(columns[pareto:], rows, title)
+    columns = ["predicted accuracy", "evaluated accuracy", "predicted latency", "measured latency", "arch"]
+    title = f"Candidates, the chosen one first; evaluated in float on {images} held-out training images"
+    print_table(columns, rows, title)
+
+
+def _budgets(answer) -> str:
+    """All that was limited, such as `20 ms, 5 M MACs`."""
+    limits = answer.limits
+    several = len(limits.latency_ms) > 1
+    latencies = [
+        f"{device} {milliseconds(limit)}" if several else milliseconds(limit)
+        for device, limit in limits.latency_ms.items()
+        if limit is not None
+    ]
+    rest = ((limits.n_macs, 1e6, "M MACs"), (limits.n_params, 1e3, "k parameters"), (limits.size_bytes, 1e3, "kB"))
+    return ", ".join([*latencies, *(f"{limit / unit:g} {name}" for limit, unit, name in rest if limit is not None)])
+
+
+def _columns(choice) -> list[str]:
+    latencies = [f"predicted latency on {latency.device}" for latency in choice.latencies]
+    return [*latencies, "predicted accuracy", "MACs", "parameters", "predicted size", "arch (kernel x expand)"]
+
+
+def _cells(choice) -> tuple:
+    spread = "" if choice.accuracy_spread is None else f" ± {choice.accuracy_spread * 100:.1f}"
+    return (
+        *(milliseconds(latency.predicted_ms, latency.predicted_ms_error) for latency in choice.latencies),
+        percent(choice.predicted_accuracy) + spread,
+        f"{choice.n_macs / 1e6:.2f} M",
+        f"{choice.n_params / 1e3:.0f} k",
+        f"{choice.predicted_bytes / 1e3:.0f} kB",
+        choice.arch,
+    )
+
+
+def _print_notes(choice) -> None:
+    """How far the predictions can be trusted."""
+    unknown = [latency.device for latency in choice.latencies if latency.predicted_ms_error is None]
+    if len(unknown) < len(choice.latencies):
+        click.echo("Latency: ± the table's mean error on whole subnets.")
+    if unknown:
+        click.echo(f"Latency: the error of the table of {' and of '.join(unknown)} on whole subnets is not known.")
+    spread = "" if choice.accuracy_spread is None else ", ± the spread of its networks"
+    rmse = choice.predictor_rmse_points
+    error = "not known" if rmse is None else f"{rmse:.2f} points (RMSE)"
+    click.echo(
+        f"Accuracy: by the {choice.predictor_origin} predictor{spread}; its error on subnets it had not seen: {error}."
+    )
+    click.echo(f"Size: of the {choice.precision} file, by rule from weights and channels, not converted.")

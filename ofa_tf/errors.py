@@ -1,5 +1,8 @@
 """The errors that a user can mend. Each message is one sentence: what was given, what would be right."""
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class OfaError(Exception):
     """Base of every error that ofa-tf raises on purpose; the command line prints it and exits with status 2."""
@@ -38,7 +41,16 @@ class DeviceError(OfaError):
 
 
 class InfeasibleError(OfaError):
-    """A budget that no subnet of the space can meet."""
+    """Budgets that no subnet of the space can meet.
+
+    Args:
+        message: the sentence.
+        details: the same as JSON values; `search.budget.starts` fills it.
+    """
+
+    def __init__(self, message: str, details: Mapping[str, Any] | None = None):
+        super().__init__(message)
+        self.details = dict(details or {})
 
 
 class TrainingError(OfaError):

@@ -399,12 +399,6 @@ def test_json_is_one_object_and_nothing_else(ofa, workdir, arguments, key):
     assert key in json.loads(run.out)
 
 
-def test_search_writes_the_last_arch(ofa, workdir):
-    run = ofa(*SEARCH, "--latency", "999", "--out", "arch.json", "--json")
-    assert read_json("arch.json") == json.loads(run.out)["choices"][-1]["arch"]
-    assert_refused(ofa(*SEARCH, "--out", "none/arch.json"), "none/arch.json")
-
-
 def test_tables_show_names_as_they_are(ofa, workdir):
     odd = Path("é [bold] x")
     workdir.rename(odd)

@@ -1,60 +1,275 @@
-"""The best subnets of a workdir for a budget."""
+"""The best subnets of a workdir within budgets, and its fronts."""
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ofa_tf.accuracy.predictor import Predictor
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.blocks import ArchCosts, arch_costs, count_macs, count_params, walk
+from ofa_tf.errors import TableError
+from ofa_tf.jsonio import write_json
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.pipeline.edgetpu import memory_budgets
 from ofa_tf.pipeline.measuring import get_table
 from ofa_tf.pipeline.predicting import fit, load_predictor, require_labels, require_useful
 from ofa_tf.project import Project
+from ofa_tf.report.plot import Points, check_picture, plot_fronts
 from ofa_tf.search import Budget, pareto, search
 from ofa_tf.search.budget import loads
-from ofa_tf.space import Arch
+from ofa_tf.search.file_size import size_costs
+from ofa_tf.space import Arch, SearchSpace
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a subnet may cost at most; None for any number.
+
+    Args:
+        latency_ms: milliseconds per device, all at the same time; None where a device's latency is only shown.
+        n_macs: multiply-accumulates for one image.
+        n_params: trainable parameters.
+        size_bytes: of the file, as predicted by a rule.
+    """
+
+    latency_ms: Mapping[str, float | None] = field(default_factory=dict)
+    n_macs: float | None = None
+    n_params: float | None = None
+    size_bytes: float | None = None
+
+
+@dataclass(frozen=True)
+class Latency:
+    """A latency by a table.
+
+    Args:
+        device: label of the table, with its precision and source.
+        table_source: "measured", "modelled" or "imported".
+        budget_ms: the most milliseconds; None where it was not limited.
+        predicted_ms: by the table.
+        predicted_ms_error: mean error of the table on whole subnets, as a share; None if it was not validated.
+    """
+
+    device: str
+    table_source: str
+    budget_ms: float | None
+    predicted_ms: float
+    predicted_ms_error: float | None
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A subnet found for a budget; latency and accuracy are predictions.
+    """A subnet found for budgets or on a front; latency, accuracy and file size are predictions.
 
     Args:
         arch: the subnet.
-        device: label of the table, with its precision and source.
-        budget_ms: the latency asked for; None on a front.
-        predicted_ms: by the table.
-        table_source: "measured", "modelled" or "imported".
-        predicted_ms_error: mean error of the table on whole subnets, as a share; None if it was not validated.
+        latencies: on each device; on a front, first on the front's own.
         predicted_accuracy: by the predictor (0 to 1).
+        accuracy_spread: standard deviation over the predictor's networks; None if it has one alone.
+        predictor_rmse_points: the predictor's error on subnets that it had not seen, in points; None if not known.
+        predictor_origin: "fitted" in this workdir, "fitted int8" to the accuracies of int8 files, or "imported".
         n_macs: multiply-accumulates for one image.
         n_params: trainable parameters.
-        predictor_origin: "fitted" in this workdir, "fitted int8" to the accuracies of int8 files, or "imported".
+        precision: of the file.
+        predicted_bytes: its size, by a rule.
     """
 
     arch: Arch
-    device: str
-    budget_ms: float | None
-    predicted_ms: float
-    table_source: str
-    predicted_ms_error: float | None
+    latencies: tuple[Latency, ...]
     predicted_accuracy: float
+    accuracy_spread: float | None
+    predictor_rmse_points: float | None
+    predictor_origin: str
     n_macs: int
     n_params: int
-    predictor_origin: str = "fitted"
+    precision: str
+    predicted_bytes: int
+
+    @property
+    def budget_ms(self) -> float | None:
+        """The latency budget on the first device."""
+        return self.latencies[0].budget_ms if self.latencies else None
+
+    @property
+    def predicted_ms(self) -> float | None:
+        """The latency on the first device."""
+        return self.latencies[0].predicted_ms if self.latencies else None
+
+    @property
+    def predicted_ms_error(self) -> float | None:
+        """The error of the first device's table."""
+        return self.latencies[0].predicted_ms_error if self.latencies else None
+
+    @property
+    def table_source(self) -> str | None:
+        """The source of the first device's table."""
+        return self.latencies[0].table_source if self.latencies else None
+
+    def to_document(self) -> dict[str, Any]:
+        """The choice as JSON values, what is of the first device beside the rest."""
+        first = dataclasses.asdict(self.latencies[0]) if self.latencies else {}
+        return {**first, **dataclasses.asdict(self), "arch": self.arch.to_document()}
 
 
-def find(
-    project: Project,
-    device: str,
-    budget_ms: float,
-    precision: str = "int8",
-    most_macs: float | None = None,
-    most_params: float | None = None,
-) -> Choice:
+@dataclass(frozen=True)
+class Finder:
+    """What searches in a workdir go by.
+
+    Args:
+        project: the workdir.
+        tables: latency tables by the name of their device.
+        fitted: the accuracy predictor.
+        precision: of the files whose size is predicted.
+    """
+
+    project: Project
+    tables: Mapping[str, LatencyTable]
+    fitted: FittedPredictor
+    precision: str = "int8"
+
+    @classmethod
+    def of(cls, project: Project, devices: Iterable[str], precision: str) -> "Finder":
+        """Reads the tables of the devices and the predictor; a missing table of the host or predictor is made first.
+
+        Raises:
+            OfaError: no such device, nothing trained yet, no labels to fit a predictor with, or no resolution that
+                the predictor and every table know.
+        """
+        fitted = load_predictor(project)
+        if fitted is None:
+            require_labels(project)  # before a table is measured for nothing
+        tables = {device: get_table(project, device, precision) for device in devices}
+        if fitted is None:
+            project.progress.note("There is no accuracy predictor yet: fitting one.")
+            fitted = fit(project)
+        finder = cls(project, tables, require_useful(fitted), precision)
+        space, searched = project.config.space, finder.resolutions
+        if not searched:
+            raise TableError(f"No resolution of the space `{space.name}` is known to the predictor and to every table.")
+        if len(searched) < len(space.resolutions):
+            left_out = [resolution for resolution in space.resolutions if resolution not in searched]
+            project.progress.note(
+                f"Only {_pixels(searched)} are searched: the tables or the predictor do not know {_pixels(left_out)}."
+            )
+        return finder
+
+    @property
+    def space(self) -> SearchSpace:
+        return self.project.config.space
+
+    @cached_property
+    def _tabulated(self) -> Mapping[str, ArchCosts]:
+        n_classes = len(self.project.config.classes)
+        return {device: table.costs(self.space, n_classes) for device, table in self.tables.items()}
+
+    @cached_property
+    def _known(self) -> np.ndarray:
+        """Which resolutions the predictor and every table know, bool of shape (resolutions,)."""
+        known = np.isin(self.space.resolutions, self.fitted.predictor.resolutions)
+        return np.logical_and.reduce([known, *(np.isfinite(costs.fixed) for costs in self._tabulated.values())])
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """The resolutions that are searched, in pixels."""
+        return tuple(np.array(self.space.resolutions)[self._known].tolist())
+
+    def _at_known(self, costs: ArchCosts) -> ArchCosts:
+        return ArchCosts(self.space, np.where(self._known, costs.fixed, np.inf), costs.elastic)
+
+    def latencies(self, device: str) -> ArchCosts:
+        """Milliseconds on a device, infinite at the resolutions that are not searched."""
+        return self._at_known(self._tabulated[device])
+
+    def budgets(self, limits: Limits) -> list[Budget]:
+        """The limits as budgets of a search."""
+        space, n_classes = self.space, len(self.project.config.classes)
+        several = sum(limit is not None for limit in limits.latency_ms.values()) > 1
+        budgets = [
+            Budget(f"latency on {device}" if several else "latency", "ms", self.latencies(device), limit)
+            for device, limit in limits.latency_ms.items()
+            if limit is not None
+        ]
+        additive: list[tuple[str, str, float | None, Callable[[], ArchCosts]]] = [
+            ("MACs", "", limits.n_macs, lambda: arch_costs(space, lambda block: block.n_macs, n_classes)),
+            ("parameters", "", limits.n_params, lambda: arch_costs(space, lambda block: block.n_params, n_classes)),
+            ("file size", "bytes", limits.size_bytes, lambda: size_costs(space, n_classes, self.precision)),
+        ]
+        for name, unit, limit, costs in additive:
+            if limit is not None:
+                budgets.append(Budget(name, unit, self._at_known(costs()), limit))
+        for device in limits.latency_ms:
+            budgets += memory_budgets(self.project, self.tables[device])
+        return budgets
+
+    def candidates(self, limits: Limits, n: int = 1) -> list[Choice]:
+        """The best `n` subnets within the limits, by predicted accuracy; fewer where the search met fewer.
+
+        Raises:
+            InfeasibleError: no subnet is within all limits; the message has the nearest.
+        """
+        seed = self.project.config.seed
+        found = search(self.space, self.fitted.predictor, self.budgets(limits), seed=seed, top=n)
+        return self.choices(found.candidates, limits)
+
+    def front(self, device: str, points: int) -> list[Choice]:
+        """The best subnets at latencies from the fastest to the largest one's, in one search."""
+        costs, space = self.latencies(device), self.space
+        fastest_ms, slowest_ms = costs(np.stack([costs.cheapest(), space.encode(space.largest(self.resolutions[-1]))]))
+        limits_ms = np.geomspace(fastest_ms, max(fastest_ms, slowest_ms), points)
+        front = pareto(space, self.fitted.predictor, costs, limits_ms, seed=self.project.config.seed)
+        within = loads(memory_budgets(self.project, self.tables[device]), front.codes) <= 1
+        if not within.all():
+            self.project.progress.note(
+                f"{(~within).sum()} of {len(within)} subnets on the front have more parameters than the memory of "
+                f"{device} holds, and are left out."
+            )
+        others = [other for other in self.tables if other != device]
+        return self.choices(front.codes[within], Limits(dict.fromkeys([device, *others])))
+
+    def choices(self, codes: np.ndarray, limits: Limits) -> list[Choice]:
+        """What is predicted for codes of shape (archs, genes)."""
+        space, n_classes = self.space, len(self.project.config.classes)
+        members = self.fitted.predictor.predict_members(codes)
+        latencies_ms = {device: self.latencies(device)(codes) for device in limits.latency_ms}
+        sizes = size_costs(space, n_classes, self.precision)(codes)
+        choices = []
+        for row, arch in enumerate(space.decode(codes)):
+            blocks = walk(space, arch, n_classes)
+            choices.append(
+                Choice(
+                    arch=arch,
+                    latencies=tuple(
+                        _latency(self.tables[device], limit, float(latencies_ms[device][row]))
+                        for device, limit in limits.latency_ms.items()
+                    ),
+                    predicted_accuracy=min(max(float(members[:, row].mean()), 0.0), 1.0),
+                    accuracy_spread=float(members[:, row].std(ddof=1)) if len(members) > 1 else None,
+                    predictor_rmse_points=self.fitted.errors.get("rmse_points"),
+                    predictor_origin=self.fitted.label,
+                    n_macs=count_macs(blocks),
+                    n_params=count_params(blocks),
+                    precision=self.precision,
+                    predicted_bytes=round(float(sizes[row])),
+                )
+            )
+        return choices
+
+
+def _latency(table: LatencyTable, budget_ms: float | None, predicted_ms: float) -> Latency:
+    error = None if table.validation is None else table.validation["mape"]
+    return Latency(table.label, table.source, budget_ms, predicted_ms, error)
+
+
+def _pixels(resolutions: Sequence[int]) -> str:
+    return f"{', '.join(map(str, resolutions))} px"
+
+
+def find(project: Project, device: str, budget_ms: float, precision: str = "int8") -> Choice:
     """Searches the best subnet for a latency budget; a missing table of the host or predictor is made first.
 
     Args:
@@ -62,100 +277,58 @@ def find(
         device: whose latency is limited.
         budget_ms: the most milliseconds.
         precision: of the files that the table is of.
-        most_macs: the most multiply-accumulates for one image, too; None for any number.
-        most_params: the most trainable parameters, too; None for any number.
 
     Raises:
-        InfeasibleError: no subnet is within all budgets; the message has the nearest.
+        InfeasibleError: no subnet is within the budget; the message has the fastest.
         OfaError: no such device, or nothing trained yet.
     """
-    table, fitted = _search_parts(project, device, precision)
-    choice = find_with(project, table, fitted.predictor, budget_ms, most_macs, most_params)
-    return dataclasses.replace(choice, predictor_origin=fitted.label)
+    return Finder.of(project, [device], precision).candidates(Limits({device: budget_ms}))[0]
 
 
-def find_front(project: Project, device: str, precision: str = "int8", points: int = 20) -> list[Choice]:
-    """The best subnets at so many latencies from the fastest to the largest one's, in one search.
-
-    Raises:
-        OfaError: no such device, or nothing trained yet.
-    """
-    table, fitted = _search_parts(project, device, precision)
-    space, costs = project.config.space, _known_costs(project, table, fitted.predictor)
-    largest = space.largest(space.resolutions[int(np.flatnonzero(np.isfinite(costs.fixed))[-1])])
-    fastest_ms, slowest_ms = costs(np.stack([costs.cheapest(), space.encode(largest)]))
-    limits = np.geomspace(fastest_ms, slowest_ms, points)
-    front = pareto(space, fitted.predictor, costs, limits, seed=project.config.seed)
-    within = loads(memory_budgets(project, table), front.codes) <= 1
-    if not within.all():
-        project.progress.note(
-            f"{(~within).sum()} of {len(within)} subnets on the front have more parameters than the memory of "
-            f"{table.device['name']} holds, and are left out."
-        )
-    return [
-        dataclasses.replace(
-            _choice(project, table, code, None, float(cost), float(score)), predictor_origin=fitted.label
-        )
-        for code, cost, score in zip(front.codes[within], front.costs[within], front.scores[within], strict=True)
-    ]
-
-
-def _search_parts(project: Project, device: str, precision: str) -> tuple[LatencyTable, FittedPredictor]:
-    """Table and predictor, made if they are missing."""
-    fitted = load_predictor(project)
-    if fitted is None:
-        require_labels(project)  # before a table is measured for nothing
-    table = get_table(project, device, precision)
-    if fitted is None:
-        project.progress.note("There is no accuracy predictor yet: fitting one.")
-        fitted = fit(project)
-    return table, require_useful(fitted)
-
-
-def find_with(
-    project: Project,
-    table: LatencyTable,
-    predictor: Predictor,
-    budget_ms: float,
-    most_macs: float | None = None,
-    most_params: float | None = None,
-) -> Choice:
+def find_with(project: Project, table: LatencyTable, predictor: Predictor, budget_ms: float) -> Choice:
     """Searches with a table and a predictor at hand, at the resolutions that both know; arguments as for `find`."""
-    space, n_classes = project.config.space, len(project.config.classes)
-    costs = _known_costs(project, table, predictor)
-    budgets = [Budget("latency", "ms", costs, budget_ms), *memory_budgets(project, table)]
-    if most_macs is not None:
-        budgets.append(Budget("MACs", "", arch_costs(space, lambda block: block.n_macs, n_classes), most_macs))
-    if most_params is not None:
-        budgets.append(
-            Budget("parameters", "", arch_costs(space, lambda block: block.n_params, n_classes), most_params)
-        )
-    found = search(space, predictor, budgets, seed=project.config.seed)
-    return _choice(project, table, found.code, budget_ms, float(costs(found.code[None])[0]), float(found.score))
+    device = table.device["name"]
+    finder = Finder(project, {device: table}, FittedPredictor(predictor, {}), table.precision)
+    return finder.candidates(Limits({device: budget_ms}))[0]
 
 
-def _known_costs(project: Project, table: LatencyTable, predictor: Predictor) -> ArchCosts:
-    """Latencies, infinite at the resolutions that the predictor does not know."""
-    space = project.config.space
-    costs = table.costs(space, len(project.config.classes))
-    known = np.isin(space.resolutions, predictor.resolutions)
-    return ArchCosts(space, np.where(known, costs.fixed, np.inf), costs.elastic)
+def find_fronts(
+    project: Project,
+    devices: Sequence[str],
+    precision: str = "int8",
+    points: int = 20,
+    out: str | Path | None = None,
+    plot: str | Path | None = None,
+) -> list[Choice]:
+    """A front for each device, one search each: the best subnets at so many latencies, with those on the others.
 
+    Args:
+        project: the workdir.
+        devices: whose fronts.
+        precision: of the files that the tables are of.
+        points: how many latencies, from the fastest to the largest subnet's.
+        out: where to write the fronts as JSON, too.
+        plot: where to draw them, too: a `.png` or `.svg` file.
 
-def _choice(
-    project: Project, table: LatencyTable, code: np.ndarray, budget_ms: float | None, latency_ms: float, accuracy: float
-) -> Choice:
-    space = project.config.space
-    arch = space.decode_one(code)
-    blocks = walk(space, arch, len(project.config.classes))
-    return Choice(
-        arch=arch,
-        device=table.label,
-        budget_ms=budget_ms,
-        predicted_ms=latency_ms,
-        table_source=table.source,
-        predicted_ms_error=None if table.validation is None else table.validation["mape"],
-        predicted_accuracy=min(max(accuracy, 0.0), 1.0),
-        n_macs=count_macs(blocks),
-        n_params=count_params(blocks),
-    )
+    Returns:
+        Front after front, by ascending latency.
+
+    Raises:
+        OfaError: no such device, nothing trained yet, or a picture of another kind.
+    """
+    if plot is not None:
+        check_picture(plot)
+    finder = Finder.of(project, devices, precision)
+    fronts = {device: finder.front(device, points) for device in devices}
+    choices = [choice for front in fronts.values() for choice in front]
+    if out is not None:
+        write_json(out, {"choices": [choice.to_document() for choice in choices]})
+    if plot is not None:
+        lines = {
+            front[0].latencies[0].device: Points(
+                [choice.latencies[0].predicted_ms for choice in front], [choice.predicted_accuracy for choice in front]
+            )
+            for front in fronts.values()
+        }
+        plot_fronts(plot, lines)
+    return choices

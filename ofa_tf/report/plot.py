@@ -1,13 +1,17 @@
 """The accuracy-latency front as a picture."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ofa_tf.errors import FormatError
 from ofa_tf.jsonio import write_bytes
+
+KINDS = (".png", ".svg")
 
 
 @dataclass(frozen=True)
@@ -23,19 +27,54 @@ class Points:
     accuracy: Sequence[float] | np.ndarray
 
 
+def check_picture(path: str | Path) -> None:
+    """Refuses names of pictures that cannot be drawn.
+
+    Raises:
+        FormatError: says which can.
+    """
+    if Path(path).suffix not in KINDS:
+        raise FormatError(f"The picture {str(path)!r} must be a file named *{' or *'.join(KINDS)}.")
+
+
 def plot_front(
     path: Path, device: str, front: Points, evaluated: Points, chosen: Points, labels: Sequence[str]
 ) -> None:
-    """Draws a PNG: the predicted front, subnets that were evaluated, and the exported ones.
+    """Draws the predicted front, subnets that were evaluated, and the exported ones.
 
     Args:
-        path: where to write it.
+        path: where to write it, a `.png` or `.svg` file.
         device: label of the latency axis.
         front: the best predicted accuracy for each predicted latency.
         evaluated: random subnets; latency predicted, accuracy evaluated on held-out training images.
         chosen: exported files; latency measured, accuracy of the file on the validation images.
         labels: one per chosen file.
     """
+    with _picture(path, f"latency on {device}, ms") as axes:
+        _scatter(axes, evaluated, s=14, color="#9aa5b1", label="random subnets, evaluated")
+        _line(axes, front, color="#1f6feb", label="front, predicted")
+        _scatter(axes, chosen, s=90, marker="*", color="#d1242f", zorder=3, label="exported files, measured")
+        for x, y, label in zip(chosen.latency_ms, chosen.accuracy, labels, strict=True):
+            axes.annotate(_plain(label), (x, y * 100), xytext=(6, -14), textcoords="offset points", fontsize=9)
+
+
+def plot_fronts(path: str | Path, fronts: Mapping[str, Points]) -> None:
+    """Draws fronts of several devices side by side.
+
+    Args:
+        path: where to write it, a `.png` or `.svg` file.
+        fronts: by the label of the device; latency and accuracy predicted.
+    """
+    with _picture(Path(path), "predicted latency, ms") as axes:
+        for label, front in fronts.items():
+            _line(axes, front, marker=".", label=_plain(label))
+        axes.set_ylabel("predicted top-1 accuracy, %")
+
+
+@contextmanager
+def _picture(path: Path, latency: str) -> Iterator:
+    """Axes for latency (logarithmic) and accuracy; what was drawn is written to `path`."""
+    check_picture(path)
     import matplotlib
 
     matplotlib.use("Agg")
@@ -43,35 +82,34 @@ def plot_front(
     from matplotlib.ticker import LogLocator, NullLocator
 
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    axes.scatter(
-        evaluated.latency_ms,
-        np.array(evaluated.accuracy) * 100,
-        s=14,
-        color="#9aa5b1",
-        label="random subnets, evaluated",
-    )
-    order = np.argsort(front.latency_ms)
-    axes.plot(
-        np.array(front.latency_ms)[order],
-        np.array(front.accuracy)[order] * 100,
-        color="#1f6feb",
-        label="front, predicted",
-    )
-    axes.scatter(
-        chosen.latency_ms, np.array(chosen.accuracy) * 100, s=90, marker="*", color="#d1242f", zorder=3,
-        label="exported files, measured",
-    )  # fmt: skip
-    for x, y, label in zip(chosen.latency_ms, chosen.accuracy, labels, strict=True):
-        axes.annotate(label, (x, y * 100), xytext=(6, -14), textcoords="offset points", fontsize=9)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel(f"latency on {device}, ms")
-    axes.set_ylabel("top-1 accuracy, %")
-    axes.grid(alpha=0.25)
-    axes.legend(loc="lower right")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    plt.close(figure)
+    try:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel(_plain(latency))
+        axes.set_ylabel("top-1 accuracy, %")
+        axes.grid(alpha=0.25)
+        yield axes
+        axes.legend(loc="lower right")
+        buffer = io.BytesIO()
+        with matplotlib.rc_context({"svg.hashsalt": "ofa-tf"}):  # equal fronts are equal files
+            metadata = {"Date": None} if path.suffix == ".svg" else None
+            figure.savefig(buffer, format=path.suffix[1:], dpi=150, metadata=metadata)
+    finally:
+        plt.close(figure)
     write_bytes(path, buffer.getvalue())
+
+
+def _plain(text: str) -> str:
+    """Text that is not taken for a formula."""
+    return text.replace("$", r"\$")
+
+
+def _line(axes, points: Points, **style) -> None:
+    order = np.argsort(points.latency_ms)
+    axes.plot(np.array(points.latency_ms)[order], np.array(points.accuracy)[order] * 100, **style)
+
+
+def _scatter(axes, points: Points, **style) -> None:
+    axes.scatter(points.latency_ms, np.array(points.accuracy) * 100, **style)

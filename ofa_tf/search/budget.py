@@ -44,8 +44,9 @@ class Budget:
             raise OfaError(f"The budget for {self.name} (={self.limit!r} {self.unit}) must be a finite number above 0.")
 
     def show(self, cost: float) -> str:
-        """A cost with its unit, such as `12.3 ms`."""
-        return f"{cost:.4g} {self.unit}".rstrip()
+        """A cost with its unit, such as `12.3 ms` or `1,234,567 bytes`."""
+        number = f"{cost:.4g}" if cost < 1e4 else f"{cost:,.0f}"
+        return f"{number} {self.unit}".rstrip()
 
 
 def check_budgets(space: SearchSpace, budgets: Sequence[Budget]) -> None:
@@ -135,27 +136,41 @@ def starts(space: SearchSpace, budgets: Sequence[Budget]) -> np.ndarray:
     found = [lightest(space, budgets, resolution) for resolution in resolutions]
     good = [code for code, load in found if load <= 1]
     if not good:
-        raise InfeasibleError(_explain(space, budgets, min(found, key=lambda item: item[1])[0]))
+        raise _infeasible(space, budgets, min(found, key=lambda item: item[1])[0])
     return np.stack(good)
 
 
-def _explain(space: SearchSpace, budgets: Sequence[Budget], nearest: np.ndarray) -> str:
-    """Why no arch of the space meets the budgets."""
-    lowest: list[Any] = []
+def _infeasible(space: SearchSpace, budgets: Sequence[Budget], nearest: np.ndarray) -> InfeasibleError:
+    """Why no arch of the space meets the budgets: the least of each, the arch that comes nearest, and what binds."""
+    reachable, alone = [], []
+    least: list[dict[str, Any]] = []
     for budget in budgets:
         code = budget.costs.cheapest()
-        lowest.append((budget, float(budget.costs(code[None])[0]), space.decode_one(code)))
-    reachable = "; ".join(
-        f"the least {budget.name} is {budget.show(cost)} ({arch}), the budget {budget.show(budget.limit)}"
-        for budget, cost, arch in lowest
-    )
-    alone = [budget.name for budget, cost, _ in lowest if cost > budget.limit]
-    if alone:
-        return f"No subnet of `{space.name}` meets the budget for {' and '.join(alone)}: {reachable}."
+        cost, arch = float(budget.costs(code[None])[0]), space.decode_one(code)
+        alone += [budget.name] if cost > budget.limit else []
+        reachable.append(
+            f"the least {budget.name} is {budget.show(cost)} ({arch}), the budget {budget.show(budget.limit)}"
+        )
+        least.append(
+            {"name": budget.name, "unit": budget.unit, "limit": budget.limit, "least": cost, "arch": arch.to_document()}
+        )
     costs = [(budget, float(budget.costs(nearest[None])[0])) for budget in budgets]
-    bound = max(costs, key=lambda item: item[1] / item[0].limit)[0].name
+    binds = alone or [max(costs, key=lambda item: item[1] / item[0].limit)[0].name]
+    details = {
+        "budgets": least,
+        "binds": binds,
+        "nearest": {
+            "arch": space.decode_one(nearest).to_document(),
+            "costs": {budget.name: cost for budget, cost in costs},
+        },
+    }
     shown = ", ".join(f"{budget.name} {budget.show(cost)}" for budget, cost in costs)
-    return (
-        f"The budgets exclude each other in `{space.name}`, though each can be met alone: {reachable}. "
-        f"The nearest subnet has {shown} ({space.decode_one(nearest)}); the budget for {bound} binds."
+    ending = f"; the nearest subnet has {shown} ({space.decode_one(nearest)})" if len(budgets) > 1 else ""
+    if alone:
+        sentence = f"No subnet of `{space.name}` meets the budget for {' and '.join(alone)}: "
+        return InfeasibleError(f"{sentence}{'; '.join(reachable)}{ending}.", details)
+    return InfeasibleError(
+        f"The budgets exclude each other in `{space.name}`, though each can be met alone: {'; '.join(reachable)}"
+        f"{ending}, where the budget for {binds[0]} binds.",
+        details,
     )

@@ -16,8 +16,8 @@ from ofa_tf.space import SearchSpace
 Progress = Callable[[int, int], None]
 NEAR = (0.97, 1.0, 1.03)
 ISLANDS = 8
-CHAINS = 24
-PER_DEPTHS = 2
+CHAINS = 32
+APART = 8  # genes in which the starts of chains differ, so that they end in different optima
 FRONT_TURNS = 4
 FRONT_STARTS = 3
 KEPT_ON_FRONT = 16
@@ -59,20 +59,14 @@ class Front:
     costs: np.ndarray
 
 
-def _distinct(problem: Problem, points: Points, n: int, per_depths: int | None = None) -> Points:
-    """The best `n` distinct points, best first; at most so many of the same depths and resolution."""
+def _distinct(points: Points, n: int, apart: int = 1) -> Points:
+    """The best `n` points, best first, any two of which differ in at least so many genes."""
     points = points[np.argsort(-points.scores, kind="stable")]
-    points = points[np.sort(np.unique(points.codes, axis=0, return_index=True)[1])]
-    if per_depths is None:
-        return points[:n]
     keep: list[int] = []
-    counts: dict[int, int] = {}
-    for row, key in enumerate(problem.structures(points.codes).tolist()):
-        counts[key] = counts.get(key, 0) + 1
-        if counts[key] <= per_depths:
-            keep.append(row)
-        if len(keep) == n:
-            break
+    far = np.ones(len(points), bool)
+    while far.any() and len(keep) < n:
+        keep.append(int(far.argmax()))
+        far &= (points.codes != points.codes[keep[-1]]).sum(1) >= apart
     return points[keep]
 
 
@@ -91,8 +85,8 @@ def search(
     *,
     seed: int = 0,
     population: int = 512,
-    generations: int = 20,
-    steps: int = 70,
+    generations: int = 4,
+    steps: int = 90,
     top: int = 8,
     progress: Progress | None = None,
 ) -> Found:
@@ -135,13 +129,13 @@ def search(
     )  # fmt: skip
     slope = _slope(points, NEAR[0], NEAR[-1])
     within = points[points.loads <= 1]
-    chains = _distinct(problem, within, CHAINS, PER_DEPTHS)
+    chains = _distinct(within, CHAINS, APART)
     explored = tabu(problem, chains, np.ones(len(chains)), steps, slope, rng)
     step()
-    within = _distinct(problem, Points.join([within, explored]), max(top, 1))
+    within = _distinct(Points.join([within, explored[explored.loads <= 1]]), max(top, 1))
     best = improve(problem, within.codes[0], 1.0)
     step()
-    within = _distinct(problem, Points.join([best, within]), max(top, 1))
+    within = _distinct(Points.join([best, within]), max(top, 1))
     return Found(
         code=within.codes[0],
         score=float(within.scores[0]),
@@ -160,8 +154,8 @@ def pareto(
     *,
     seed: int = 0,
     population: int = 1024,
-    generations: int = 40,
-    steps: int = 30,
+    generations: int = 20,
+    steps: int = 34,
     progress: Progress | None = None,
 ) -> Front:
     """The front of highest scores at lowest costs, in one run: a population that keeps the best at every limit.
@@ -205,7 +199,7 @@ def pareto(
         points = points[survivors(problem, points, wanted, KEPT_ON_FRONT)]
         chains = []
         for index, limit in enumerate(wanted):
-            choices = _distinct(problem, points[points.loads <= limit], FRONT_STARTS, 1)
+            choices = _distinct(points[points.loads <= limit], FRONT_STARTS, APART)
             rank = (index + turn) % FRONT_STARTS % len(choices)
             chains.append(choices[rank : rank + 1])
         points = Points.join([points, tabu(problem, Points.join(chains), wanted, steps, slope, rng)])

@@ -72,7 +72,7 @@ def tabu(
         rng: the source of randomness.
 
     Returns:
-        The best point within its limit that each chain saw in each step.
+        Every point that was scored, once.
     """
     n, groups = len(start), problem.groups
     chains, here, limit = np.arange(n), start, limits[:, None]
@@ -101,8 +101,7 @@ def tabu(
         dense[chain, move] = np.where(over <= 0, found.scores, -np.inf)
         top = dense.argmax(1)
         top_score = dense[chains, top]
-        legal = top_score > -np.inf
-        seen.append(found[row[chains, top][legal]])
+        seen.append(found)
         record = (over <= 0) & (found.scores > best[chain])
         best = np.maximum(best, top_score)
 
@@ -119,7 +118,8 @@ def tabu(
             found.codes[rows], found.scores[rows], found.loads[rows],
         )  # fmt: skip
         price = np.clip(price * np.where(here.loads <= limits, 1 / 1.5, 1.5), slope / 10, slope * 10)
-    return Points.join(seen)
+    points = Points.join(seen)
+    return points[np.unique(problem.hashes(points.codes), return_index=True)[1]]
 
 
 def improve(problem: Problem, code: np.ndarray, limit: float) -> Points:

@@ -15,7 +15,7 @@ from ofa_tf._version import VERSION
 from ofa_tf.errors import OfaError
 
 NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())  # click 8.1 prints the help by itself
-COMMANDS = ("demo", "data", "train", "predictor", "lut", "search", "export", "zoo", "doctor")
+COMMANDS = ("demo", "data", "train", "predictor", "lut", "search", "export", "report", "zoo", "doctor")
 
 
 class LazyGroup(click.Group):

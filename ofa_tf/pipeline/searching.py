@@ -128,10 +128,8 @@ def find_with(
 
 def _known_costs(project: Project, table: LatencyTable, predictor: Predictor) -> ArchCosts:
     """Latencies, infinite at the resolutions that the predictor does not know."""
-    space = project.config.space
-    costs = table.costs(space, len(project.config.classes))
-    known = np.isin(space.resolutions, predictor.resolutions)
-    return ArchCosts(space, np.where(known, costs.fixed, np.inf), costs.elastic)
+    costs = table.costs(project.config.space, len(project.config.classes))
+    return costs.limited_to(predictor.resolutions)
 
 
 def _choice(

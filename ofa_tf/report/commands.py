@@ -1,0 +1,48 @@
+"""The commands that a report offers to copy; they are run in the folder in which the report was made."""
+
+import json
+import shlex
+
+from ofa_tf.jsonio import SCHEMA
+from ofa_tf.report.contents import Contents, Device, ExportView
+from ofa_tf.space import Arch
+
+
+def ofa_tf(contents: Contents, *arguments: str) -> str:
+    """An `ofa-tf` command for the report's workdir, quoted for the shell."""
+    place = () if str(contents.workdir) == "." else ("--workdir", str(contents.workdir))
+    return shlex.join(["ofa-tf", *arguments, *place])
+
+
+def export_budget(contents: Contents, device: Device, latency_ms: float) -> str:
+    """Exports the best subnet of a device that is no slower than a point of its front."""
+    above = float(f"{latency_ms * (1 + 1e-4):.4g}")
+    limit_ms = above if above >= latency_ms else float(f"{latency_ms * (1 + 1e-3):.4g}")
+    return ofa_tf(contents, "export", *_target(device), "--latency", f"{limit_ms:g}", *_images(contents))
+
+
+def export_again(contents: Contents, export: ExportView) -> str:
+    """Exports the subnet of an export once more, in its place."""
+    arch = contents.workdir.exports / export.name / "arch.json"
+    device, precision = export.manifest["device"]["name"], str(export.manifest.get("precision"))
+    target = ("--device", device, "--precision", precision)
+    rest = ("--arch", str(arch), "--name", export.name, "--force")
+    return ofa_tf(contents, "export", *target, *rest, *_images(contents))
+
+
+def export_given(contents: Contents, device: Device) -> str:
+    """Exports the arch that is on standard input; the name of the export is still to be appended."""
+    return ofa_tf(contents, "export", *_target(device), "--arch", "/dev/stdin", *_images(contents)) + " --name"
+
+
+def echo(arch: Arch) -> str:
+    """Puts an arch on standard output."""
+    return "echo " + shlex.quote(json.dumps({"schema": SCHEMA, **arch.to_document()}, separators=(",", ":")))
+
+
+def _target(device: Device) -> tuple[str, ...]:
+    return "--device", device.table.device["name"], "--precision", device.table.precision
+
+
+def _images(contents: Contents) -> tuple[str, ...]:
+    return () if contents.config.data is not None else ("--data", "my-images")

@@ -148,13 +148,13 @@
   function axes(x, y) {
     const scale = (title, more) => ({
       title: { display: true, text: title, color: style("--soft") },
-      grid: { color: style("--line") }, ticks: { color: style("--soft"), ...more?.ticks }, ...more?.scale,
+      grid: { color: style("--line") }, ticks: { color: style("--soft"), maxRotation: 0, autoSkipPadding: 12, ...more.ticks }, ...more.scale,
     });
     return { x: scale(x.title, x), y: scale(y.title, y) };
   }
 
   const leading = (value) => Number(value.toExponential().split("e")[0]);
-  const logTicks = { callback: (value) => ([1, 1.5, 2, 3, 5, 7].includes(leading(value)) ? String(Number(value.toPrecision(2))) : null), maxRotation: 0, autoSkipPadding: 8 };
+  const logTicks = { callback: (value) => ([1, 1.5, 2, 3, 5, 7].includes(leading(value)) ? String(Number(value.toPrecision(2))) : null) };
 
   function makeFront() {
     const canvas = document.getElementById("front-chart");

@@ -72,6 +72,7 @@ def test_everything_of_a_workdir_is_on_one_page(workdir, ofa):
     manifest = json.loads((workdir / "exports/first/manifest.json").read_text())
     ledger = json.loads((workdir / "ledger.json").read_text())
     assert list(page.sections) == SECTIONS
+    assert "small, 400 subnets" in path.read_text()
     for stage, record in ledger["stages"].items():
         assert stage in page.sections["training"]
         assert f"{record['metrics']['largest_accuracy'] * 100:.1f} %" in page.sections["training"]
@@ -105,6 +106,18 @@ def test_the_shares_of_a_subnet_add_up_to_its_predicted_latency(finished):
     ends = space.encode([space.smallest(space.resolutions[-1]), space.largest()])
     sums = [sum(share.latency_ms for share in shares) for shares in device.breakdown.values()]
     np.testing.assert_allclose(sums, device.costs(ends))
+
+
+@pytest.mark.parametrize("latency_ms", [0.0, 1e-9, 0.1449, 0.14491, 0.99999, 1.0, 12.3456, 98765.4])
+def test_the_budget_of_a_point_is_never_below_it(finished, latency_ms):
+    from ofa_tf.report.commands import export_budget
+    from ofa_tf.report.contents import read_contents
+
+    contents = read_contents(finished)
+    words = shlex.split(export_budget(contents, contents.devices[0], latency_ms))
+    limit_ms = float(words[words.index("--latency") + 1])
+    assert limit_ms >= latency_ms
+    assert limit_ms <= max(latency_ms * 1.0011, 1.001e-6)
 
 
 def test_it_is_written_where_asked_and_says_so_for_programs(workdir, ofa, tmp_path):
@@ -307,8 +320,11 @@ def browser():
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         stop("there is no Chromium: on Debian, `apt-get install chromium`")
-    playwright = pytest.importorskip("playwright.sync_api", reason="there is no playwright: pip install -e '.[dev]'")
-    with playwright.sync_playwright() as driver:
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        stop("there is no playwright: pip install -e '.[dev]'")
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()

@@ -1,11 +1,14 @@
 """The commands that a report offers to copy; they are run in the folder in which the report was made."""
 
 import json
+import math
 import shlex
 
 from ofa_tf.jsonio import SCHEMA
 from ofa_tf.report.contents import Contents, Device, ExportView
 from ofa_tf.space import Arch
+
+SHORTEST_MS = 1e-6
 
 
 def ofa_tf(contents: Contents, *arguments: str) -> str:
@@ -15,10 +18,11 @@ def ofa_tf(contents: Contents, *arguments: str) -> str:
 
 
 def export_budget(contents: Contents, device: Device, latency_ms: float) -> str:
-    """Exports the best subnet of a device that is no slower than a point of its front."""
-    above = float(f"{latency_ms * (1 + 1e-4):.4g}")
-    limit_ms = above if above >= latency_ms else float(f"{latency_ms * (1 + 1e-3):.4g}")
-    return ofa_tf(contents, "export", *_target(device), "--latency", f"{limit_ms:g}", *_images(contents))
+    """Exports the best subnet of a device that is no slower than a point of its front; rounded up to four digits."""
+    latency_ms = max(latency_ms, SHORTEST_MS)
+    step_ms = 10.0 ** (math.floor(math.log10(latency_ms)) - 3)
+    limit_ms = math.ceil(latency_ms / step_ms) * step_ms
+    return ofa_tf(contents, "export", *_target(device), "--latency", f"{limit_ms:.4g}", *_images(contents))
 
 
 def export_again(contents: Contents, export: ExportView) -> str:

@@ -4,7 +4,7 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-VOID = ("meta", "br", "link")
+VOID = ("meta",)
 
 
 class Html(str):

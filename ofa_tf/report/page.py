@@ -106,7 +106,7 @@ def _header(contents: Contents, name: str, now: datetime) -> Html:
     config = contents.config
     data = "no images" if config.data is None else Path(config.data).name
     facts = [
-        ("space", f"{config.space.name}, {_count(config.space.size())} subnets"),
+        ("space", join([f"{config.space.name}, ", _count(config.space.size()), " subnets"])),
         ("data", f"{data}, {len(config.classes)} classes"),
         ("recipe", config.recipe.name),
         ("made", f"{now:%Y-%m-%d %H:%M} by ofa-tf {VERSION}"),

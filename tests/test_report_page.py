@@ -146,7 +146,7 @@ def test_thousands_of_subnets_are_thinned_out_evenly(workdir, ofa):
         (["accuracy"], "front", "no accuracy predictor yet", "predictor fit"),
         (["accuracy"], "accuracy", "no accuracy predictor yet", "predictor fit"),
         (["lut"], "latency", "No device has a latency table yet", "lut build"),
-        (["exports"], "exports", "Nothing is exported yet", "export --latency 1"),
+        (["exports", "accuracy"], "exports", "Nothing is exported yet", "export --latency 1"),
         (["logs"], "training", "no logs of this training", None),
     ],
 )  # fmt: skip
@@ -159,6 +159,16 @@ def test_what_is_missing_is_said_with_the_command_that_makes_it(workdir, ofa, re
     assert says in page.sections[section]
     if command is not None:
         assert f"ofa-tf {command} --workdir work" in page.copies
+
+
+def test_the_first_export_that_is_offered_is_of_the_middle_of_a_front(workdir, ofa):
+    shutil.rmtree(workdir / "exports")
+    ofa("report", "-w", workdir)
+    page = Page(workdir / "report.html")
+    (command,) = {command for command in page.copies if command in page.sections["exports"]}
+    points = [point["ms"] for point in json.loads(page.data)["devices"][0]["front"]]
+    limit_ms = float(shlex.split(command)[shlex.split(command).index("--latency") + 1])
+    assert min(points) <= limit_ms <= max(points) * 1.002
 
 
 # --- damaged and hostile files ----------------------------------------------------------------------------------------

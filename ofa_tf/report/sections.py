@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ofa_tf.report.commands import export_budget, ofa_tf
 from ofa_tf.report.contents import Contents, Device, ExportView, Share
 from ofa_tf.report.html import Html, command_line, element, join, label, table
@@ -212,14 +214,21 @@ def _breakdown(breakdown: Mapping[str, Sequence[Share]]) -> Html | None:
 def exports(contents: Contents) -> Html:
     """The exported files and their manifests."""
     if not contents.exports:
-        missing = _missing("Nothing is exported yet.", ofa_tf(contents, "export", "--latency", "1"))
-        return _section("exports", "Exports", missing)
+        return _section("exports", "Exports", _missing("Nothing is exported yet.", _first_export(contents)))
     rows = [_export_row(export) for export in contents.exports]
     columns = ("export", "for", "budget", "predicted", "measured", "MACs", "size", "float accuracy", "file's accuracy")
     caption = "Accuracies are measured on validation images that nothing was chosen by"
     return _section(
         "exports", "Exports", table(columns, rows, caption), *(_manifest(export) for export in contents.exports)
     )
+
+
+def _first_export(contents: Contents) -> str:
+    """The command for the middle of a front, if there is one."""
+    for device in contents.devices:
+        if device.front is not None:
+            return export_budget(contents, device, float(np.median(device.front.costs)))
+    return ofa_tf(contents, "export", "--latency", "1")
 
 
 def _export_row(export: ExportView) -> tuple[Any, ...]:

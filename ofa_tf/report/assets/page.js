@@ -272,14 +272,14 @@
 
   // --- the other charts ------------------------------------------------------------------------------------------
 
-  function makeChart(canvas, datasets, scales, options) {
+  function makeChart(canvas, datasets, scales, { own = [], ...options }) {
     const chart = new Chart(canvas, {
       type: "scatter", data: { datasets },
       options: {
         animation: false, maintainAspectRatio: false, responsive: true, scales: scales(),
         ...options, plugins: { legend: { display: false }, ...options.plugins },
       },
-      plugins: options.own ?? [],
+      plugins: own,
     });
     charts.push(() => {
       chart.options.scales = scales();

@@ -22,4 +22,4 @@ def command(workdir, data, as_json):
     print_exports(result.exports, as_json, seconds=round(result.seconds, 1), traces=result.traces)
     if not as_json:
         click.echo("Latencies: 10th percentile of the runs. Accuracies: on validation images never used before.")
-        click.echo(f"The accuracy-latency front is drawn in {result.plot}.")
+        click.echo(f"The accuracy-latency front is drawn in {result.plot}, and {result.report} shows everything.")

@@ -26,6 +26,7 @@ COMMANDS = (
     "show",
     "evaluate",
     "benchmark",
+    "report",
     "zoo",
     "doctor",
 )

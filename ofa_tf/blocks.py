@@ -224,6 +224,11 @@ class ArchCosts:
             total = total + np.where(used, costs[choice], 0.0)
         return total
 
+    def limited_to(self, resolutions: Sequence[int]) -> "ArchCosts":
+        """The same costs at the given resolutions, infinite at all others."""
+        known = np.isin(self.space.resolutions, resolutions)
+        return ArchCosts(self.space, np.where(known, self.fixed, np.inf), self.elastic)
+
     def cheapest(self) -> np.ndarray:
         """Code of the arch with the lowest cost, exactly: block costs are independent of each other."""
         space = self.space

@@ -21,6 +21,7 @@ from ofa_tf.pipeline import (
 )
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project import open_project
+from ofa_tf.report.page import write_report
 from ofa_tf.report.plot import Points, plot_front
 from ofa_tf.search import pareto
 from ofa_tf.stages import train
@@ -40,12 +41,14 @@ class Demo:
         seconds: from start to end.
         traces: of the training step, all stages together; 0 if they were trained before.
         plot: the picture.
+        report: the page of the workdir.
     """
 
     exports: Sequence[Export]
     seconds: float
     traces: int
     plot: Path
+    report: Path
 
 
 def run_demo(path: str | Path, data: str | None = None, progress: Progress = SILENT) -> Demo:
@@ -89,4 +92,5 @@ def run_demo(path: str | Path, data: str | None = None, progress: Progress = SIL
         Points([e.manifest.measured_ms or 0.0 for e in exports], [e.manifest.file_accuracy or 0.0 for e in exports]),
         [f"{e.manifest.budget_ms:g} ms" for e in exports],
     )
-    return Demo(exports, time.monotonic() - start, sum(training.traces.values()), plot)
+    page = write_report(path).path
+    return Demo(exports, time.monotonic() - start, sum(training.traces.values()), plot, page)

@@ -33,7 +33,7 @@ from ofa_tf.pipeline import (
     ExportOptions,
     Target,
     export,
-    find_front,
+    find_fronts,
     find_with,
     get_table,
     load_predictor,
@@ -284,13 +284,13 @@ def test_a_search_keeps_to_subnets_whose_parameters_fit(workdir):
     def n_bytes(choice: Choice) -> int:
         return sum(map(param_bytes, walk(project.config.space, choice.arch, 3)))
 
-    front = find_front(project, "edgetpu", points=5)
+    front = find_fronts(project, ["edgetpu"], points=5)
     limit = min(n_bytes(free), max(map(n_bytes, front))) - 1
     tight = dataclasses.replace(table, device={**table.device, "parameter_memory_bytes": limit})
     assert n_bytes(find_with(project, tight, fitted.predictor, 1000)) <= limit
     tight.save(workdir / "lut" / NAME)
     notes.notes.clear()
-    within = find_front(project, "edgetpu", points=5)
+    within = find_fronts(project, ["edgetpu"], points=5)
     assert within == [choice for choice in front if n_bytes(choice) <= limit]
     assert notes.notes[-1].startswith(
         f"{len(front) - len(within)} of {len(front)} subnets on the front have more parameters"

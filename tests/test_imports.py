@@ -32,7 +32,7 @@ ALLOWED = {
     "training": {"space", "blocks", "layers", "supernet", "subnet", "data", "accuracy", "workdir"},
     "workdir": {"space", "data", "training", "latency"},
     "export": {"space", "blocks", "layers", "supernet", "subnet", "data", "doctor", "latency"},
-    "report": set(),
+    "report": {"space", "blocks", "latency", "search", "accuracy", "training", "workdir"},
     "doctor": set(),
 }
 LIGHT = ("space", "spaces", "blocks", "search", "errors", "jsonio", "statistics", "progress", "doctor")

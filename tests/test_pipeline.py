@@ -370,6 +370,7 @@ def test_the_demo_ends_with_three_files_and_one_object(ofa, workdir, finished, m
     assert budgets == sorted(set(budgets))
     with Image.open(workdir / "front.png") as image:
         assert image.format == "PNG"
+    assert "</html>" in (workdir / "report.html").read_text()
 
 
 def test_the_demo_begins_with_the_tiny_space_and_the_bundled_digits(ofa, tmp_path, monkeypatch):

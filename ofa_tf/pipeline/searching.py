@@ -179,7 +179,7 @@ class Finder:
         return tuple(np.array(self.space.resolutions)[self._known].tolist())
 
     def _at_known(self, costs: ArchCosts) -> ArchCosts:
-        return ArchCosts(self.space, np.where(self._known, costs.fixed, np.inf), costs.elastic)
+        return costs.limited_to(self.resolutions)
 
     def latencies(self, device: str) -> ArchCosts:
         """Milliseconds on a device, infinite at the resolutions that are not searched."""

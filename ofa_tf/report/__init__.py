@@ -1,1 +1,1 @@
-"""Pictures of what a project has found."""
+"""What a project has found, to look at: plots, and one HTML page of a workdir."""

@@ -1,0 +1,52 @@
+"""The commands that a report offers to copy; they are run in the folder in which the report was made."""
+
+import json
+import math
+import shlex
+
+from ofa_tf.jsonio import SCHEMA
+from ofa_tf.report.contents import Contents, Device, ExportView
+from ofa_tf.space import Arch
+
+SHORTEST_MS = 1e-6
+
+
+def ofa_tf(contents: Contents, *arguments: str) -> str:
+    """An `ofa-tf` command for the report's workdir, quoted for the shell."""
+    place = () if str(contents.workdir) == "." else ("--workdir", str(contents.workdir))
+    return shlex.join(["ofa-tf", *arguments, *place])
+
+
+def export_budget(contents: Contents, device: Device, latency_ms: float) -> str:
+    """Exports the best subnet of a device that is no slower than a point of its front; rounded up to four digits."""
+    latency_ms = max(latency_ms, SHORTEST_MS)
+    step_ms = 10.0 ** (math.floor(math.log10(latency_ms)) - 3)
+    limit_ms = math.ceil(latency_ms / step_ms) * step_ms
+    return ofa_tf(contents, "export", *_target(device), "--latency", f"{limit_ms:.4g}", *_images(contents))
+
+
+def export_again(contents: Contents, export: ExportView) -> str:
+    """Exports the subnet of an export once more, in its place."""
+    arch = contents.workdir.exports / export.name / "arch.json"
+    device, precision = export.manifest["device"]["name"], str(export.manifest.get("precision"))
+    target = ("--device", device, "--precision", precision)
+    rest = ("--arch", str(arch), "--name", export.name, "--force")
+    return ofa_tf(contents, "export", *target, *rest, *_images(contents))
+
+
+def export_given(contents: Contents, device: Device) -> str:
+    """Exports the arch that is on standard input; the name of the export is still to be appended."""
+    return ofa_tf(contents, "export", *_target(device), "--arch", "/dev/stdin", *_images(contents)) + " --name"
+
+
+def echo(arch: Arch) -> str:
+    """Puts an arch on standard output."""
+    return "echo " + shlex.quote(json.dumps({"schema": SCHEMA, **arch.to_document()}, separators=(",", ":")))
+
+
+def _target(device: Device) -> tuple[str, ...]:
+    return "--device", device.table.device["name"], "--precision", device.table.precision
+
+
+def _images(contents: Contents) -> tuple[str, ...]:
+    return () if contents.config.data is not None else ("--data", "my-images")

@@ -1,0 +1,170 @@
+"""What a report shows: everything that a workdir holds, read without changing it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ofa_tf.accuracy.fit import JOURNAL, Pairs, read_journal
+from ofa_tf.accuracy.store import FittedPredictor
+from ofa_tf.blocks import ArchCosts, Block, walk
+from ofa_tf.errors import FormatError
+from ofa_tf.jsonio import read_json
+from ofa_tf.latency.store import list_tables
+from ofa_tf.latency.table import LatencyTable
+from ofa_tf.report.curves import Curve, read_curves
+from ofa_tf.search import Front, pareto
+from ofa_tf.space import Arch, SearchSpace
+from ofa_tf.training.ledger import StageRecord
+from ofa_tf.workdir import Config, Workdir
+
+MOST_SUBNETS = 2000
+NUMBERS = ("predicted_ms", "measured_ms", "budget_ms", "predicted_ms_error", "size_bytes", "n_macs", "n_params",
+           "float_accuracy", "file_accuracy", "agreement", "validation_images", "predicted_accuracy")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a part of a network takes of its latency."""
+
+    part: str
+    latency_ms: float
+
+
+@dataclass(frozen=True)
+class Device:
+    """A latency table, and what it says of the workdir's space.
+
+    Args:
+        path: file of the table.
+        table: the table.
+        costs: predicted latency of every arch; None where the table covers no resolution of the space.
+        breakdown: for the smallest and the largest subnet at the largest covered resolution, where its time goes.
+        front: the best predicted accuracy at every latency; None without a predictor that knows these resolutions.
+    """
+
+    path: Path
+    table: LatencyTable
+    costs: ArchCosts | None
+    breakdown: Mapping[str, Sequence[Share]]
+    front: Front | None
+
+
+@dataclass(frozen=True)
+class ExportView:
+    """An export: the name of its folder, its subnet, and its manifest."""
+
+    name: str
+    arch: Arch
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything a report shows.
+
+    Args:
+        workdir: as the user named it.
+        config: what it was made with.
+        stages: those that were begun.
+        curves: of each stage, the logged scalars by name.
+        pairs: evaluated subnets, at most `MOST_SUBNETS` of them, evenly spread.
+        n_pairs: how many were evaluated in all.
+        fitted: the predictor, or None.
+        devices: a latency table each.
+        exports: by name.
+    """
+
+    workdir: Workdir
+    config: Config
+    stages: Mapping[str, StageRecord]
+    curves: Mapping[str, Mapping[str, Curve]]
+    pairs: Pairs
+    n_pairs: int
+    fitted: FittedPredictor | None
+    devices: Sequence[Device]
+    exports: Sequence[ExportView]
+
+
+def read_contents(path: str | Path) -> Contents:
+    """Reads a workdir and searches the front of each of its devices.
+
+    Raises:
+        WorkdirError: there is no workdir.
+        FormatError: a file in it is damaged; names it.
+    """
+    workdir = Workdir(path)
+    config, stages = workdir.config(), workdir.ledger().stages
+    fitted = FittedPredictor.load(workdir.accuracy, config.space)
+    pairs = read_journal(workdir.accuracy / JOURNAL, config.space)
+    exports = _exports(workdir.exports, config.space)
+    spread = np.unique(np.linspace(0, len(pairs) - 1, min(len(pairs), MOST_SUBNETS)).round().astype(int))
+    return Contents(
+        workdir=workdir,
+        config=config,
+        stages=stages,
+        curves={stage: read_curves(workdir.logs / stage) for stage in stages},
+        pairs=[pairs[index] for index in spread],
+        n_pairs=len(pairs),
+        fitted=fitted,
+        devices=[_device(path, table, config, fitted) for path, table in list_tables(workdir.tables)],
+        exports=exports,
+    )
+
+
+def _device(path: Path, table: LatencyTable, config: Config, fitted: FittedPredictor | None) -> Device:
+    space, n_classes = config.space, len(config.classes)
+    covered = table.resolutions(space, n_classes)
+    if not covered:
+        return Device(path, table, None, {}, None)
+    costs, front = table.costs(space, n_classes), None
+    if fitted is not None and set(covered) & set(fitted.predictor.resolutions):
+        known = costs.limited_to(fitted.predictor.resolutions)
+        front = pareto(space, fitted.predictor, known, seed=config.seed)
+        front = replace(front, scores=np.clip(front.scores, 0, 1))
+    ends = {"smallest": space.smallest(covered[-1]), "largest": space.largest(covered[-1])}
+    breakdown = {
+        f"{name} subnet, {covered[-1]} px": _shares(table, space, arch, n_classes) for name, arch in ends.items()
+    }
+    return Device(path, table, costs, breakdown, front)
+
+
+def _shares(table: LatencyTable, space: SearchSpace, arch: Arch, n_classes: int) -> list[Share]:
+    """Where the time of a subnet goes, stage by stage; the shares add up to its predicted latency."""
+    scale, per_block_ms, constant_ms = 1.0, 0.0, 0.0
+    if table.calibration is not None:
+        scale, per_block_ms = table.calibration.scale, table.calibration.per_block_ms
+        constant_ms = table.calibration.constant_ms
+    shares: dict[str, float] = {}
+    for block in walk(space, arch, n_classes):
+        extra_ms = per_block_ms if block.slot >= 0 else 0.0
+        part = _part(block)
+        shares[part] = shares.get(part, 0.0) + table.block_ms(block) * scale + extra_ms
+    if constant_ms:
+        shares["whole network"] = constant_ms
+    return [Share(part, latency_ms) for part, latency_ms in shares.items()]
+
+
+def _part(block: Block) -> str:
+    if block.slot >= 0:
+        return block.name.split("_")[0].replace("stage", "stage ")
+    return {"stem": "stem", "first": "stem"}.get(block.name, "head")
+
+
+def _exports(folder: Path, space: SearchSpace) -> list[ExportView]:
+    return [_export(path, space) for path in sorted(folder.glob("[!.]*/manifest.json"))]
+
+
+def _export(path: Path, space: SearchSpace) -> ExportView:
+    manifest = read_json(path)
+    for name in NUMBERS:
+        value = manifest.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
+            raise FormatError(f"{path}: `{name}` (={value!r}) must be a number of at least 0, or null.")
+    if not isinstance(manifest.get("device"), Mapping) or not isinstance(manifest["device"].get("name"), str):
+        raise FormatError(f"{path}: `device` must be an object with a `name`.")
+    if "arch" not in manifest:
+        raise FormatError(f"{path} lacks the key 'arch'.")
+    return ExportView(path.parent.name, space.arch_from_document(manifest["arch"], f"{path}, `arch`,"), manifest)

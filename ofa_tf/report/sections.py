@@ -1,0 +1,294 @@
+"""The sections of the page: tables and words. What is missing is said, with the command that makes it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ofa_tf.report.commands import export_budget, ofa_tf
+from ofa_tf.report.contents import Contents, Device, ExportView, Share
+from ofa_tf.report.html import Html, command_line, element, join, label, table
+from ofa_tf.training.ledger import StageRecord
+from ofa_tf.training.recipe import STAGES
+
+ENDS = ("smallest", "random1", "random2", "random3", "random4", "largest")
+
+
+def front(contents: Contents) -> Html:
+    """The front of every device, on one chart."""
+    shown = [device for device in contents.devices if device.costs is not None]
+    parts: list[Html | None] = []
+    if not contents.devices:
+        parts.append(_missing("No device has a latency table yet.", ofa_tf(contents, "lut", "build")))
+    if contents.fitted is None:
+        parts.append(_missing("There is no accuracy predictor yet, so no front.", ofa_tf(contents, "predictor", "fit")))
+    if any(device.front is not None for device in shown) or (shown and contents.pairs):
+        parts += [*(_lead(device) for device in shown), _chart()]
+    for device in shown:
+        if device.front is not None:
+            parts.append(_front_table(contents, device))
+    return _section("front", "Accuracy against latency", *parts)
+
+
+def _lead(device: Device) -> Html | None:
+    if device.front is None:
+        return None
+    ends = [f"{percent(device.front.scores[end])} at {milliseconds(device.front.costs[end])}" for end in (0, -1)]
+    return element("p", element("strong", device.table.label), f": {ends[0]} to {ends[1]}, ", label("predicted"), ".")
+
+
+def _chart() -> Html:
+    keys = "Arrow keys move between points and kinds of points, Enter copies the command that exports one."
+    canvas = element("canvas", id="front-chart", tabindex=0, role="application", aria_label=f"Front. {keys}")
+    return element(
+        "div",
+        element("p", "Hover over a point, or tap it, to see its subnet; a click copies the command. ", keys),
+        element("div", id="front-legend", class_="legend"),
+        element(
+            "div",
+            element("div", canvas, class_="chart tall"),
+            element("div", id="front-point", class_="panel", aria_live="polite"),
+            class_="with-panel",
+        ),
+        element("p", "Commands are for the folder in which this report was made.", class_="note"),
+    )
+
+
+def _front_table(contents: Contents, device: Device) -> Html:
+    assert device.front is not None
+    rows = []
+    for code, score, cost in zip(device.front.codes, device.front.scores, device.front.costs, strict=True):
+        command = export_budget(contents, device, float(cost))
+        arch = contents.config.space.decode_one(code)
+        button = element("button", "Copy", type="button", data_copy=command, title=command)
+        rows.append((milliseconds(cost), percent(score), arch, button))
+    columns = ("latency", "accuracy, predicted", "arch (kernel x expand)", "export")
+    caption = f"Front of {device.table.label}: latencies predicted from a {device.table.source} table"
+    return element(
+        "details", element("summary", f"{device.table.label}: its front as a table"), table(columns, rows, caption)
+    )
+
+
+def training(contents: Contents) -> Html:
+    """The stages and their curves."""
+    begun = [(stage, contents.stages[stage]) for stage in STAGES if stage in contents.stages]
+    parts: list[Html | None] = []
+    if begun:
+        rows = [(stage, _state(record), *_ends(record)) for stage, record in begun]
+        caption = "Accuracy of subnets at the end of each stage, evaluated on held-out training images"
+        parts.append(table(("stage", "state", *ENDS), rows, caption))
+    trained = [stage for stage, record in begun if record.source is None]
+    if trained:
+        curves = [
+            _figure("accuracy-curve", "Accuracy over the training: the largest, the smallest and random subnets"),
+            _figure("loss-curve", "Training loss. From the second stage on it includes that of the distillation."),
+        ]
+        parts.append(element("div", *curves, class_="figures"))
+    if trained and not any(contents.curves[stage] for stage in trained):
+        parts.append(element("p", "There are no logs of this training, so the loss is not drawn.", class_="note"))
+    if len(begun) < len(STAGES) or any(record.state != "done" for _, record in begun):
+        text = "Not all stages are trained yet." if begun else "Nothing is trained yet."
+        parts.append(_missing(text, ofa_tf(contents, "train", "--stage", "width")))
+    return _section("training", "Training", *parts)
+
+
+def _state(record: StageRecord) -> Html | str:
+    if record.source is not None:
+        return join([label("imported"), " from ", record.source["address"]])
+    return f"{record.steps:,} steps" if record.state == "done" else f"step {record.step:,} of {record.steps:,}"
+
+
+def _ends(record: StageRecord) -> list[str]:
+    return [percent(record.metrics.get(f"{end}_accuracy")) for end in ENDS]
+
+
+def accuracy(contents: Contents) -> Html:
+    """The evaluated subnets, and how good the predictor is."""
+    parts: list[Html | None] = []
+    if contents.pairs:
+        accuracies = [value for _, value in contents.pairs]
+        shown = f", {len(contents.pairs):,} of them drawn" if len(contents.pairs) < contents.n_pairs else ""
+        parts.append(
+            element(
+                "p",
+                f"{contents.n_pairs:,} subnets ",
+                label("evaluated"),
+                f" on held-out training images{shown}: {percent(min(accuracies))} to {percent(max(accuracies))}.",
+            )
+        )
+        parts.append(_figure("subnets-chart", "Evaluated accuracy of subnets against their MACs, by resolution"))
+    if contents.fitted is None:
+        parts.append(_missing("There is no accuracy predictor yet.", ofa_tf(contents, "predictor", "fit")))
+    else:
+        parts.append(element("p", *_predictor(contents)))
+    return _section("accuracy", "Accuracy of subnets", *parts)
+
+
+def _predictor(contents: Contents) -> list[Any]:
+    assert contents.fitted is not None
+    errors = contents.fitted.errors
+    rank = f", rank correlation {errors['spearman']:.2f} (Spearman)" if "spearman" in errors else ""
+    figures = f"error {errors['rmse_points']:.2f} points (RMSE){rank}"
+    if contents.fitted.origin == "imported":
+        return [
+            "The predictor is ",
+            label("imported"),
+            f" from {contents.fitted.source['address']}; published {figures}.",
+        ]
+    return [f"The predictor was fitted to {errors['pairs']:.0f} of them; on those a member had not seen: {figures}."]
+
+
+def latency(contents: Contents) -> Html:
+    """The latency tables, where the time goes, and how wrong they are."""
+    if not contents.devices:
+        missing = _missing("No device has a latency table yet.", ofa_tf(contents, "lut", "build"))
+        return _section("latency", "Latency", missing)
+    return _section("latency", "Latency", *(_device(contents, device) for device in contents.devices))
+
+
+def _device(contents: Contents, device: Device) -> Html:
+    lut = device.table
+    device_facts = ", ".join(str(value) for key, value in lut.device.items() if key != "name" and value is not None)
+    runtime = ", ".join(f"{key} {value}" for key, value in lut.runtime.items())
+    facts = [
+        element("p", f"{len(lut.entries):,} blocks, ", label(lut.source), ". ", f"{device_facts}. Runtime: {runtime}."),
+        element("p", *_error(contents, device)),
+    ]
+    if device.costs is None:
+        facts.append(element("p", "This table covers no resolution of the workdir's space.", class_="note"))
+    return element("article", element("h3", lut.label), *facts, _breakdown(device.breakdown))
+
+
+def _error(contents: Contents, device: Device) -> list[Any]:
+    errors = device.table.validation
+    if errors is None:
+        return ["Its error on whole subnets is not known."]
+    how = "measured for this alone" if "worst_arch" in errors else "each left out of the calibration"
+    bias = f", bias {errors['bias'] * 100:+.1f} %" if "bias" in errors else ""
+    worst = f", worst {errors['worst_error'] * 100:+.1f} %" if "worst_error" in errors else ""
+    return [
+        f"Error on {errors['subnets']} whole subnets, {how}: {percent(errors['mape'])} on average, "
+        f"{percent(errors['within_10pct'])} of them within 10 %, rank correlation {errors['spearman']:.3f}"
+        f"{bias}{worst}."
+    ]
+
+
+def _breakdown(breakdown: Mapping[str, Sequence[Share]]) -> Html | None:
+    """Bars of where the time goes, each with its numbers."""
+    if not breakdown:
+        return None
+    parts = list(dict.fromkeys(share.part for shares in breakdown.values() for share in shares))
+    bars = []
+    for name, shares in breakdown.items():
+        total = sum(share.latency_ms for share in shares) or 1.0
+        pieces = [
+            element(
+                "span",
+                element("b", f"{share.latency_ms / total:.0%}"),
+                style=f"flex-grow:{share.latency_ms / total:.4f}",
+                class_=f"part part-{parts.index(share.part) % 8}",
+                title=f"{share.part}: {milliseconds(share.latency_ms)}",
+            )
+            for share in shares
+        ]
+        bars.append(element("p", f"{name}: {milliseconds(total)}", class_="bar-title"))
+        bars.append(element("div", *pieces, class_="bar", aria_hidden="true"))
+    key = [
+        element("span", element("i", class_=f"part-{index % 8}"), part, class_="key")
+        for index, part in enumerate(parts)
+    ]
+    rows = []
+    for part in parts:
+        latencies = [sum(s.latency_ms for s in shares if s.part == part) for shares in breakdown.values()]
+        rows.append((part, *(milliseconds(latency_ms) if latency_ms else "-" for latency_ms in latencies)))
+    numbers = table(("part", *breakdown), rows, "Where the time goes, predicted from the table")
+    return element(
+        "div",
+        element("h4", "Where the time goes"),
+        *bars,
+        element("p", *key),
+        element("details", element("summary", "The numbers"), numbers),
+    )
+
+
+def exports(contents: Contents) -> Html:
+    """The exported files and their manifests."""
+    if not contents.exports:
+        return _section("exports", "Exports", _missing("Nothing is exported yet.", _first_export(contents)))
+    rows = [_export_row(export) for export in contents.exports]
+    columns = ("export", "for", "budget", "predicted", "measured", "MACs", "size", "float accuracy", "file's accuracy")
+    caption = "Accuracies are measured on validation images that nothing was chosen by"
+    return _section(
+        "exports", "Exports", table(columns, rows, caption), *(_manifest(export) for export in contents.exports)
+    )
+
+
+def _first_export(contents: Contents) -> str:
+    """The command for the middle of a front, if there is one."""
+    for device in contents.devices:
+        if device.front is not None:
+            return export_budget(contents, device, float(np.median(device.front.costs)))
+    return ofa_tf(contents, "export", "--latency", "1")
+
+
+def _export_row(export: ExportView) -> tuple[Any, ...]:
+    manifest = export.manifest
+    predicted: Any = milliseconds(manifest.get("predicted_ms"), manifest.get("predicted_ms_error"))
+    if manifest.get("table_source") in ("modelled", "imported"):
+        predicted = join([predicted, " ", label(manifest["table_source"])])
+    n_macs, size_bytes = manifest.get("n_macs"), manifest.get("size_bytes")
+    return (
+        export.name,
+        f"{manifest['device']['name']}, {manifest.get('precision')}",
+        milliseconds(manifest.get("budget_ms")),
+        predicted,
+        milliseconds(manifest.get("measured_ms")),
+        "-" if n_macs is None else f"{n_macs / 1e6:.2f} M",
+        "-" if size_bytes is None else f"{size_bytes / 1e3:.0f} kB",
+        percent(manifest.get("float_accuracy")),
+        percent(manifest.get("file_accuracy")),
+    )
+
+
+def _manifest(export: ExportView) -> Html:
+    """All of a manifest, and its arch as a drawing."""
+    rows = [(key, _shown(value)) for key, value in export.manifest.items() if key != "arch" and value is not None]
+    return element(
+        "details",
+        element("summary", f"{export.name}: arch and manifest"),
+        element("div", str(export.arch), class_="arch", data_arch=export.arch),
+        table(("key", "value"), rows, f"manifest.json of {export.name}"),
+    )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_shown(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(_shown(item) for item in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def milliseconds(value: float | None, error: float | None = None) -> str:
+    """`0.171 ms ± 1.5 %`, or `-`."""
+    if value is None:
+        return "-"
+    return f"{value:.3g} ms" + ("" if error is None else f" ± {error * 100:.1f} %")
+
+
+def percent(share: float | None) -> str:
+    """`79.1 %`, or `-`."""
+    return "-" if share is None else f"{share * 100:.1f} %"
+
+
+def _section(anchor: str, title: str, *children: Html | None) -> Html:
+    return element("section", element("h2", title), *children, id=anchor)
+
+
+def _figure(name: str, caption: str) -> Html:
+    canvas = element("canvas", id=name, role="img", aria_label=caption)
+    return element("figure", element("div", canvas, class_="chart"), element("figcaption", caption))
+
+
+def _missing(text: str, command: str) -> Html:
+    return element("p", element("strong", text), " This makes it: ", command_line(command), class_="missing")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tf.accuracy.fit import JOURNAL, Pairs, read_journal
+from ofa_tf.accuracy.collect import JOURNAL, Pairs, read_journal
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.blocks import ArchCosts, Block, walk
 from ofa_tf.errors import FormatError

@@ -78,6 +78,8 @@ def measure(project: Project, n_fit: int, n_unseen: int, n_random: int) -> dict[
     codes = space.sample(np.random.default_rng(SEED), 10 * n_random + n_unseen)
     drawn = [arch for arch in dict.fromkeys(space.decode(codes)) if arch not in known]
 
+    for resolution in space.resolutions:  # tracing, and what all archs of a resolution share
+        evaluator.accuracy(space.smallest(resolution), data.tune)
     start = time.perf_counter()
     noise = noise_points(evaluator, drawn[:TIMED], data.tune)
     archs_per_s = TIMED / (time.perf_counter() - start)

@@ -109,11 +109,12 @@ def collect_pairs(
     pairs = read_journal(journal, space)
     known = {arch for arch, _ in pairs}
     wanted = list(islice((arch for arch in archs if arch not in known), max(0, n - len(pairs))))
+    total = len(pairs) + len(wanted)
     journal.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(_line(*pair) for pair in pairs).encode()
     if journal.exists() and journal.read_bytes() != text:
         write_bytes(journal, text)
-    with open(journal, "a") as file, progress.task(title, n, "subnets", done=len(pairs)) as advance:
+    with open(journal, "a") as file, progress.task(title, total, "subnets", done=len(pairs)) as advance:
         for arch in wanted:
             found = accuracy(arch)
             if not 0 <= found <= 1:

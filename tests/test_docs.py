@@ -149,7 +149,7 @@ def test_there_is_something_to_check():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_commands_of_a_page_run(page, desk, done, ofa, monkeypatch):
-    from ofa_tf.latency.device import HostDevice
+    from ofa_tf.latency.host import HostDevice
 
     monkeypatch.setattr("ofa_tf.project.HostDevice", partial(HostDevice, seconds=0.1, least_rounds=2))
     monkeypatch.setattr("ofa_tf.pipeline.exporting.EXPORT_SECONDS", 0.1)

@@ -179,6 +179,12 @@ def test_what_the_gate_complains_about(float_accuracy, file_accuracy, agreement,
     assert complaint is None if said is None else said in complaint
 
 
+def test_one_image_is_never_too_many():
+    """Of 30 images one is 3.3 points: the two points of the limit cannot be told from none."""
+    assert Parity(30, 20 / 30, 19 / 30, 0.96, 20.0).complaint(Limits()) is None
+    assert "6.7 points" in str(Parity(30, 20 / 30, 18 / 30, 0.96, 20.0).complaint(Limits()))
+
+
 def test_a_large_network_is_run_on_fewer_images():
     images = images_of(noise(1000, 2), np.arange(1000))
     assert gate_images(images, 1) is images

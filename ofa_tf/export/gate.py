@@ -21,7 +21,8 @@ class Limits:
     """What a file may lose.
 
     Args:
-        points_lost: accuracy, in percentage points, on labelled images.
+        points_lost: accuracy, in percentage points, on labelled images; where these are so few that one image is
+            more, one image.
         agreement: least share of images that file and network put into the same class.
     """
 
@@ -51,7 +52,7 @@ class Parity:
         """What is beyond the limits, as the beginning of a sentence; None if nothing is."""
         if self.float_accuracy is not None and self.file_accuracy is not None:
             lost = (self.float_accuracy - self.file_accuracy) * 100
-            if lost > limits.points_lost + 1e-9:
+            if lost > max(limits.points_lost, 100 / self.images) + 1e-9:
                 return (
                     f"The file is {lost:.1f} points less accurate than the network it was made from "
                     f"({self.file_accuracy:.1%} against {self.float_accuracy:.1%} on {self.images} images; "

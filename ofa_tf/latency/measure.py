@@ -85,7 +85,7 @@ def build_table(
     shapes = [_as_converted(block) if device.resizes else block for block in blocks.values()]
     archs = space.decode(np.concatenate([codes, held_out]))
     files = converter.convert([*shapes, *archs], progress)
-    sizes = [None if shape == block else block.in_size for shape, block in zip(shapes, blocks.values(), strict=True)]
+    sizes = [block.in_size if device.resizes and block.kind != "linear" else None for block in blocks.values()]
     workloads = [Workload(*item) for item in zip(files, [*sizes, *[None] * len(archs)], strict=True)]
     timings = measure_in_passes(device, workloads, passes, journal, seed, progress)
 

@@ -61,13 +61,11 @@ def build_edgetpu_table(
         device,
         converter,
         resolutions,
-        journal=project.workdir.tables / f"{NAME}.journal",
+        passes=1,  # each would compile every file again
         seed=config.seed,
         progress=project.progress,
     )
-    kept = _keep(project, table)
-    (project.workdir.tables / f"{NAME}.journal").unlink(missing_ok=True)
-    return kept
+    return _keep(project, table)
 
 
 def memory_budgets(project: Project, table: LatencyTable) -> list[Budget]:

@@ -141,6 +141,13 @@ class Setting:
         )
         self.recipe = replace(recipe, phases=phases, evaluations=0)  # what is measured is measured afterwards
         self.epochs = sum(phase.epochs + phase.warmup_epochs for phase in phases)
+        self.document = {"space": self.space.to_document(), "recipe": self.recipe.to_document()}
+        known = self.folder.path / "setting.json"
+        wanted = json.dumps({"data": self.spec, **self.document})
+        if not known.exists():
+            known.write_text(wanted)
+        if known.read_text() != wanted:
+            raise SystemExit(f"{known.parent} was begun with other options: name another --workdir.")
 
     def data(self):
         """The images; decoded once for all jobs."""

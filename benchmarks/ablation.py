@@ -105,7 +105,8 @@ def main() -> None:
                 setting.folder.keep(options.job, train_variant(setting, options.job))
         return
     run_jobs(trainings(setting, options.seeds, options.rates), setting.folder, options.jobs)
-    report(figures(setting, options.seeds, options.rates), seed=0, json_file=options.json)
+    found = figures(setting, options.seeds, options.rates)
+    report(found, seed=0, json_file=options.json, setting=setting.document)
 
 
 if __name__ == "__main__":

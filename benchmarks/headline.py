@@ -230,7 +230,7 @@ def main() -> None:
         return
     run_jobs(jobs(setting), setting.folder, options.jobs)
     run_jobs([Job("latency")], setting.folder, 1)
-    report(figures(setting), seed=0, json_file=options.json)
+    report(figures(setting), seed=0, json_file=options.json, setting=setting.document)
 
 
 if __name__ == "__main__":

@@ -166,53 +166,53 @@ def jobs(setting: Headline) -> list[Job]:
     ]
 
 
-def figures(setting: Headline) -> dict[str, float]:
-    """What the results amount to, and a table of them for people."""
+def compare_with_alone(setting: Headline) -> dict[str, float]:
+    """The six archs in the supernet and alone: a table for people, and figures."""
     folder = setting.folder
-    search = folder.result("search")
-    alone = [folder.result(f"alone-{number}") for number in range(BUDGETS + 2)]
-    gaps = []
-    print(f"{'arch':<12} {'MMACs':>6} {'supernet':>9} {'alone':>7}   gap, points")
-    for (name, found), single in zip(search["archs"].items(), alone, strict=True):
+    archs = folder.result("search")["archs"]
+    alone = [folder.result(f"alone-{number}") for number in range(len(archs))]
+    accuracies, gaps = {}, []
+    print("arch          MMACs  supernet    alone  gap, points")
+    for (name, found), single in zip(archs.items(), alone, strict=True):
         gaps.append((single["accuracy"] - found["accuracy"]) * 100)
-        shares = f"{found['accuracy']:>9.2%} {single['accuracy']:>7.2%}"
-        print(f"{name:<12} {single['n_macs'] / 1e6:>6.2f} {shares} {gaps[-1]:>8.2f}   {found['arch']}")
-    latency = folder.result("latency")
-    order = np.argsort(latency["front_ms"])
-    front_ms = np.array(latency["front_ms"])[order]
-    front = np.maximum.accumulate(np.array([point["accuracy"] for point in search["front"]])[order])
-    differences = []
-    print("network            ms  accuracy")
-    for milliseconds, accuracy in zip(front_ms, front, strict=True):
-        print(f"searched     {milliseconds:>8.3f} {accuracy:>9.2%}")
-    for multiplier, milliseconds in zip(MULTIPLIERS, latency["fixed_ms"], strict=True):
-        accuracy = folder.result(f"fixed-{multiplier:g}")["accuracy"]
-        inside = front_ms[0] <= milliseconds <= front_ms[-1]
-        difference = (np.interp(np.log(milliseconds), np.log(front_ms), front) - accuracy) * 100
-        differences += [difference] if inside else []
-        said = f"{difference:+.2f} points" if inside else "beyond the front, not counted"
-        print(f"fixed x {multiplier:<4g} {milliseconds:>8.3f} {accuracy:>9.2%}  searched: {said}")
+        shown = f"{single['n_macs'] / 1e6:>6.2f} {found['accuracy']:>9.2%} {single['accuracy']:>8.2%} {gaps[-1]:>12.2f}"
+        print(f"{name:<12} {shown}  {setting.space.arch_from_document(found['arch'])}")
+        accuracies[f"supernet_{name.replace(' ', '_')}"] = found["accuracy"]
+        accuracies[f"alone_{name.replace(' ', '_')}"] = single["accuracy"]
     trained = folder.result(SUPERNET)
-    supernet_s, alone_s = {}, {}
-    for kind in ("cpu_seconds", "seconds"):
-        supernet_s[kind] = sum(trained[kind].values())
-        alone_s[kind] = sum(single[kind] for single in alone)
+    supernet_s = {kind: sum(trained[kind].values()) for kind in ("cpu_seconds", "seconds")}
+    alone_s = {kind: sum(single[kind] for single in alone) for kind in supernet_s}
     return {
         "headline_gap_points_mean": float(np.mean(gaps)),
         "headline_gap_points_worst": max(gaps),
         "headline_time_ratio": supernet_s["cpu_seconds"] / alone_s["cpu_seconds"],
         "headline_wall_time_ratio": supernet_s["seconds"] / alone_s["seconds"],
-        "searched_over_fixed_points": float(np.mean(differences)) if differences else float("nan"),
         "supernet_cpu_s": supernet_s["cpu_seconds"],
         "alone_cpu_s": alone_s["cpu_seconds"],
-        "epochs": setting.epochs,
-        **{f"supernet_{name.replace(' ', '_')}": found["accuracy"] for name, found in search["archs"].items()},
-        **{
-            f"alone_{name.replace(' ', '_')}": single["accuracy"]
-            for name, single in zip(search["archs"], alone, strict=True)
-        },
-        **{f"fixed_{multiplier:g}": folder.result(f"fixed-{multiplier:g}")["accuracy"] for multiplier in MULTIPLIERS},
+        **accuracies,
     }
+
+
+def compare_with_fixed(setting: Headline) -> dict[str, float]:
+    """The fixed network and the front that the search finds: a table for people, and figures."""
+    latency, front = setting.folder.result("latency"), setting.folder.result("search")["front"]
+    points = sorted(zip(latency["front_ms"], (point["accuracy"] for point in front), strict=True))
+    front_ms, accuracies = np.array(points).T
+    print("network            ms  accuracy")
+    for milliseconds, accuracy in points:
+        print(f"searched     {milliseconds:>8.3f} {accuracy:>9.2%}")
+    found, differences = {}, []
+    for multiplier, milliseconds in zip(MULTIPLIERS, latency["fixed_ms"], strict=True):
+        accuracy = setting.folder.result(f"fixed-{multiplier:g}")["accuracy"]
+        difference = (np.interp(np.log(milliseconds), np.log(front_ms), accuracies) - accuracy) * 100
+        inside = front_ms[0] <= milliseconds <= front_ms[-1]
+        differences += [difference] if inside else []
+        said = f"{difference:+.2f} points" if inside else "beyond the front, not counted"
+        print(f"fixed x {multiplier:<4g} {milliseconds:>8.3f} {accuracy:>9.2%}  searched: {said}")
+        found |= {f"fixed_{multiplier:g}": accuracy, f"fixed_{multiplier:g}_ms": milliseconds}
+    if differences:
+        found["searched_over_fixed_points"] = float(np.mean(differences))
+    return found
 
 
 def main() -> None:
@@ -230,7 +230,8 @@ def main() -> None:
         return
     run_jobs(jobs(setting), setting.folder, options.jobs)
     run_jobs([Job("latency")], setting.folder, 1)
-    report(figures(setting), seed=0, json_file=options.json, setting=setting.document)
+    figures = compare_with_alone(setting) | compare_with_fixed(setting) | {"epochs": setting.epochs}
+    report(figures, seed=0, json_file=options.json, setting=setting.document)
 
 
 if __name__ == "__main__":

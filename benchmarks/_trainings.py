@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-QUICK_IMAGES = 1500  # that count as an epoch
+QUICK_IMAGES = 700  # that count as an epoch
 RANDOM_ARCHS = 8
 
 

@@ -35,12 +35,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def report(figures: Mapping[str, float], seed: int, json_file: str | None) -> None:
-    """Prints the figures as a table and, if a file is named, writes them as JSON."""
+def report(figures: Mapping[str, float], seed: int, json_file: str | None, setting: Mapping | None = None) -> None:
+    """Prints the figures as a table and, if a file is named, writes them as JSON, with what they are figures of."""
     width = max(map(len, figures))
     for name, value in figures.items():
         print(f"{name:<{width}}  {value:.6g}")
     if json_file:
         document = {"schema": 1, "machine": machine(), "versions": versions(), "seed": seed, "figures": dict(figures)}
+        document |= {} if setting is None else {"setting": setting}
         Path(json_file).write_text(json.dumps(document, indent=1) + "\n")
         print(f"written to {json_file}", file=sys.stderr)

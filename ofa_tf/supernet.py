@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ofa_tf.blocks import Block, walk
 from ofa_tf.layers import ConvBlock, ElasticInvertedResidual
-from ofa_tf.space import SearchSpace
+from ofa_tf.space import Arch, SearchSpace
 
 
 @keras.saving.register_keras_serializable(package="ofa_tf")
@@ -25,9 +25,12 @@ class Supernet(keras.Model):
         formulation: "sliced", or "masked" for compilers that need static shapes (XLA, TPUs): what the arch leaves out
             is computed and multiplied by zero. Both compute the same function of the same weights.
         dtype: "float32", or "mixed_bfloat16" to compute in bfloat16; weights and logits are float32 in both.
+        arch: the only arch that it holds, or its JSON document: a network that shares nothing, to compare subnets with;
+            no code is looked at. None for all of the space.
 
     Raises:
         ValueError: an unknown formulation.
+        SpaceError: an arch of another space.
 
     Input shape: images `(batch, height, width, 3)`, `code` `(genes,)`; output float32 logits `(batch, n_classes)`. A
     code that is a tuple of numbers, as `largest_code` and the default, gives a graph of that arch alone. The code's
@@ -42,6 +45,7 @@ class Supernet(keras.Model):
         seed: int = 0,
         formulation: str = "sliced",
         dtype: Any = "float32",
+        arch: Arch | dict[str, Any] | None = None,
         **kwargs,
     ):
         super().__init__(dtype=dtype, **kwargs)
@@ -49,7 +53,11 @@ class Supernet(keras.Model):
         self.n_classes = n_classes
         self.seed = seed
         self.formulation = formulation
-        blocks = walk(self.space, self.space.largest(), n_classes)
+        if arch is not None:
+            document = arch.to_document() if isinstance(arch, Arch) else arch
+            arch = self.space.arch_from_document(document)
+        self.arch = arch
+        blocks = walk(self.space, arch or self.space.largest(), n_classes)
         self.block_layers = {block.name: self._layer(block) for block in blocks if block.kind != "pool"}
         self.stem, self.first, self.head = (self.block_layers[name] for name in ("stem", "first", "head"))
         self.elastic_blocks = [self.block_layers[block.name] for block in blocks if block.slot >= 0]
@@ -79,12 +87,16 @@ class Supernet(keras.Model):
         }
         if block.kind == "conv":
             return ConvBlock(block.in_channels, block.out_channels, block.kernel, **shared)
-        elastic = block.slot >= 0
+        kernels, expands = space.kernels, space.expands
+        if block.slot < 0:
+            kernels, expands = (block.kernel,), (1,)
+        elif self.arch is not None:
+            kernels, expands = (block.kernel,), (self.arch.expands[block.slot],)
         return ElasticInvertedResidual(
             block.in_channels,
             block.out_channels,
-            space.kernels if elastic else (block.kernel,),
-            space.expands if elastic else (1,),
+            kernels,
+            expands,
             se=block.se_channels > 0,
             skip=block.skip,
             formulation=self.formulation,
@@ -111,11 +123,24 @@ class Supernet(keras.Model):
 
     def finish(self, x, code=None, training=False, momentum=None, dropout=0.0, dropout_seed=None):
         """The rest of the call, from what `begin` returns."""
-        space = self.space
-        if code is None:
-            code = self.largest_code
-        depths, kernels, expands = code[space.depth_genes], code[space.kernel_genes], code[space.expand_genes]
         mode = {"training": training, "momentum": momentum}
+        if self.arch is None:
+            x = self._call_elastic(x, self.largest_code if code is None else code, mode)
+        else:
+            for block in self.elastic_blocks:
+                x = block(x, **mode)
+        x = tf.reduce_mean(self.head(x, **mode), axis=(1, 2))
+        if self.feature is not None:
+            x = self.feature(x)
+        if dropout and training:
+            x = tf.nn.experimental.stateless_dropout(x, dropout, dropout_seed)
+        return tf.cast(self.classifier(x), tf.float32)
+
+    def _call_elastic(self, x, code, mode):
+        """The blocks that an arch uses, each at its kernel size and width."""
+        space = self.space
+        depths, kernels, expands = code[space.depth_genes], code[space.kernel_genes], code[space.expand_genes]
+        momentum = mode["momentum"]
         slots = zip(self.elastic_blocks, space.block_stages, space.block_positions, strict=True)
         for slot, (block, stage, position) in enumerate(slots):
             depth, choices = depths[stage], space.stages[stage].depths
@@ -134,12 +159,7 @@ class Supernet(keras.Model):
             else:
                 blended = None if momentum is None else tf.where(kept, momentum, 1.0)
                 x = tf.where(kept, run(mode={**mode, "momentum": blended}), x)
-        x = tf.reduce_mean(self.head(x, **mode), axis=(1, 2))
-        if self.feature is not None:
-            x = self.feature(x)
-        if dropout and training:
-            x = tf.nn.experimental.stateless_dropout(x, dropout, dropout_seed)
-        return tf.cast(self.classifier(x), tf.float32)
+        return x
 
     def sort_channels(self) -> None:
         """Sorts the middle channels of every block by importance; the largest subnet's function does not change."""
@@ -153,4 +173,5 @@ class Supernet(keras.Model):
             "n_classes": self.n_classes,
             "seed": self.seed,
             "formulation": self.formulation,
+            "arch": None if self.arch is None else self.arch.to_document(),
         }

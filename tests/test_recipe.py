@@ -145,7 +145,8 @@ def test_the_rest_of_the_published_recipe():
         ({"sampling": "best"}, "`sampling`"),
         ({"sampling": "sandwich"}, r"`subnets` \(=1\) must be at least 3"),
         ({"mixed_precision": 1}, "`mixed_precision`"),
-        ({"evaluations": 0}, "`evaluations`"),
+        ({"sort_channels": None}, "`sort_channels`"),
+        ({"evaluations": -1}, "`evaluations`"),
     ],
 )
 def test_an_option_that_breaks_a_rule_is_refused(change, message):

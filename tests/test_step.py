@@ -134,6 +134,16 @@ def test_accumulated_gradients_are_the_sum_of_the_plain_subnets(step):
     assert compared > 50
 
 
+def test_a_teacher_that_does_not_count_is_not_asked(step, monkeypatch):
+    asked = []
+    monkeypatch.setattr(step, "teach", lambda *_: asked.append(step.recipe.kd_ratio))
+    images, labels, codes = batch()
+    for kd_ratio in (0.0, 1.0):
+        monkeypatch.setattr(step, "recipe", replace(RECIPE, kd_ratio=kd_ratio))
+        step.run(images, labels, 8, 8, codes, 0.0, distil=True)
+    assert asked == [1.0]
+
+
 def test_one_step_applies_the_sum_once_and_clears_it(step):
     supernet = step.supernet
     randomize(supernet, seed=4)

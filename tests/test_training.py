@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -113,16 +113,24 @@ def test_every_stage_is_recorded_and_goes_on_from_the_one_before(run):
     assert moved == [False, True, True, True]
 
 
-def test_channels_are_sorted_when_the_width_stage_begins(run, monkeypatch):
+@pytest.mark.parametrize("recipe", [RECIPE, replace(RECIPE, sort_channels=False)], ids=["sorting", "not sorting"])
+def test_channels_are_sorted_when_the_width_stage_begins(run, monkeypatch, recipe):
     sorted_at = []
     trainer = run.trainer
     monkeypatch.setattr(trainer.supernet, "sort_channels", lambda: sorted_at.append(stage))
     monkeypatch.setattr(trainer.step, "run", lambda *_: np.zeros(1))
     for stage in STAGES:
-        layout = spans(RECIPE, stage, N_TRAIN)
+        layout = spans(recipe, stage, N_TRAIN)
         for step in range(N_STEPS[stage]):
-            trainer._train_step(stage, RECIPE, span_of(layout, step), (0, 0), step, None, None, None)
-    assert sorted_at == ["width", "width"]
+            trainer._train_step(stage, recipe, span_of(layout, step), (0, 0), step, None, None, None)
+    assert sorted_at == (["width", "width"] if recipe.sort_channels else [])
+
+
+def test_a_recipe_without_evaluations_measures_nothing(run, tmp_path, monkeypatch):
+    run.fork(tmp_path / "workdir", "width")
+    monkeypatch.setattr(run.trainer, "config", replace(CONFIG, recipe=replace(RECIPE, evaluations=0)))
+    record = run.trainer.train("width")
+    assert (record.state, record.metrics) == ("done", {})
 
 
 def test_the_teacher_is_the_frozen_largest_network_of_the_first_stage(run):

@@ -81,13 +81,15 @@ class Recipe:
         weight_decay: added to the gradients of kernels, not of batch norm, biases and kernel matrices.
         label_smoothing: share of the target spread over all classes.
         dropout: share of the classifier's inputs that is dropped.
-        kd_ratio: weight of the soft cross-entropy with the teacher, added to the hard one.
+        kd_ratio: weight of the soft cross-entropy with the teacher, added to the hard one; 0 for no teacher.
         clip_norm: the most that the norm of all gradients together may be, or 0 for no limit.
         sampling: "uniform": archs are drawn uniformly and the frozen largest network teaches (the paper). "sandwich":
             the largest, the smallest and others in between, all but the first taught by the first alone (Yu and Huang,
             "Universally slimmable networks", ICCV 2019); then every phase but the first stage's needs 3 subnets.
+        sort_channels: whether the stage `width` begins with sorting the middle channels by importance.
         mixed_precision: whether to compute in bfloat16 where the device has it (a GPU of 2020 or later, a TPU).
-        evaluations: how often within a stage the accuracy of some subnets is measured; the last is at its end.
+        evaluations: how often within a stage the accuracy of some subnets is measured, the last time at its end; 0 for
+            never.
         epoch_images: the most images that count as an epoch, or 0 for all; bounds the time on a large data set.
     """
 
@@ -103,6 +105,7 @@ class Recipe:
     kd_ratio: float = 1.0
     clip_norm: float = 0.0
     sampling: str = "uniform"
+    sort_channels: bool = True
     mixed_precision: bool = False
     evaluations: int = 1
     epoch_images: int = 0
@@ -112,7 +115,7 @@ class Recipe:
             raise FormatError(f"Recipe: `name` (={self.name!r}) must be a word or a few.")
         require_integer("batch", self.batch, 1, 1 << 20)
         require_integer("micro_batch", self.micro_batch, 0, 1 << 20)
-        require_integer("evaluations", self.evaluations, 1, 10_000)
+        require_integer("evaluations", self.evaluations, 0, 10_000)
         require_integer("epoch_images", self.epoch_images, 0, 1 << 40)
         if self.micro_batch and self.batch % self.micro_batch:
             raise FormatError(
@@ -125,8 +128,9 @@ class Recipe:
             require_number(name, getattr(self, name), 0, high)
         if self.sampling not in SAMPLINGS:
             raise FormatError(f"Recipe: `sampling` (={self.sampling!r}) must be one of {list(SAMPLINGS)}.")
-        if not isinstance(self.mixed_precision, bool):
-            raise FormatError(f"Recipe: `mixed_precision` (={self.mixed_precision!r}) must be true or false.")
+        for name in ("sort_channels", "mixed_precision"):
+            if not isinstance(getattr(self, name), bool):
+                raise FormatError(f"Recipe: `{name}` (={getattr(self, name)!r}) must be true or false.")
         order = [STAGES.index(phase.stage) for phase in self.phases]
         if order != sorted(order) or set(order) != set(range(len(STAGES))):
             stages = [phase.stage for phase in self.phases]

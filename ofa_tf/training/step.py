@@ -120,7 +120,7 @@ class TrainingStep:
         if self.soft_targets_of != micro_batch:
             self.make_room(micro_batch)
         for start in range(0, n_images, micro_batch):
-            if distil and not in_place:
+            if distil and recipe.kd_ratio and not in_place:
                 self.teach(images, start, micro_batch)
             for index, code in enumerate(codes):
                 leads = in_place and index == 0

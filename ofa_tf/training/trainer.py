@@ -139,8 +139,9 @@ class Trainer:
                         if step in evaluations and watch is not None:
                             watch.write(step, self._metrics())
                 self._save(stage, step, n_steps)  # before the accuracies, which take a while
-                metrics = self._metrics(f"evaluating `{stage}`") if watch is not None else {}
-                if watch is not None:
+                metrics: dict[str, float] = {}
+                if watch is not None and recipe.evaluations:
+                    metrics = self._metrics(f"evaluating `{stage}`")
                     watch.write(step, metrics)
         except KeyboardInterrupt:
             # It may have come after the weights changed and before that was counted, or while channels were sorted.
@@ -214,7 +215,7 @@ class Trainer:
         if step == span.start:
             with self.cluster.strategy.scope():
                 self.step.reset_optimizer()
-                if stage == "width":
+                if stage == "width" and recipe.sort_channels:
                     self.supernet.sort_channels()
         plan = plan_step(self.config.space, span, seed, step)
         share, micro_batch = self.cluster.shares(recipe)

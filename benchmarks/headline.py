@@ -1,0 +1,238 @@
+"""The claim of the paper: one training serves every budget as well as a training for each.
+
+    python benchmarks/headline.py --data FOLDER [--workdir DIR] [--jobs N] [--quick] [--json FILE]
+
+A supernet is trained by progressive shrinking. Six of its subnets, the smallest, the largest and four searched for
+latency budgets of this machine, are compared with the same six archs trained alone, from scratch, for as many epochs as
+all stages together had, with the same images, augmentation, loss and optimizer; their batch norm statistics are
+computed in the same way. Top-1 accuracy of images that nothing was chosen by.
+
+Figures: `headline_gap_points_mean`, `headline_gap_points_worst`: accuracy alone minus accuracy in the supernet, in
+points; below 0 the supernet is better. `headline_time_ratio`: processor seconds of training the supernet over those of
+the six trainings; `headline_wall_time_ratio`: the same of the seconds that passed, which on a GPU is the one to look
+at, and depends on what else was trained at the same time. `searched_over_fixed_points`: a fixed network in the manner
+of MobileNetV3 (its kernels and expand ratios, no squeeze-and-excite) at several width multipliers, each trained alone
+as the six were, against the subnets that the search finds: accuracy of the searched ones at the latency of each fixed
+one, all measured on this machine in one run, minus that of the fixed one; a mean in points, between neighbours on the
+front interpolated over the logarithm of the latency.
+
+The default recipe takes hours on two cores; with `--space benchmarks/spaces/small.json --recipe
+benchmarks/recipes/small.json` it is less than one.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+
+import numpy as np
+from _common import report
+from _trainings import Clock, Job, Setting, add_options, evaluator_of, run_jobs, train_supernet
+
+MULTIPLIERS = (0.5, 0.75, 1.0)
+FIXED_KERNELS, FIXED_EXPANDS = (3, 5, 3), (4, 3, 6)  # per stage, the last for all that follow
+BUDGETS, FRONT = 4, 12
+SUPERNET = "supernet-0"
+
+
+class Headline(Setting):
+    """What the parts of this benchmark have in common.
+
+    Args:
+        options: of the command line.
+    """
+
+    def __init__(self, options: argparse.Namespace):
+        super().__init__(options)
+        self.precision = options.precision
+        self.n_archs = 20 if options.quick else options.archs
+        self.table = self.folder.path / f"host-{self.precision}.json"
+
+
+def fixed_network(space, multiplier: float):
+    """Space and arch of the fixed network: of full depth, at the largest resolution."""
+    wide = replace(space, name=f"{space.name}_{multiplier * 100:.0f}", width_mult=space.width_mult * multiplier)
+
+    def per_block(values, choices):
+        chosen = [values[min(stage, len(values) - 1)] for stage in space.block_stages]
+        return [min(choices, key=lambda choice: abs(choice - value)) for value in chosen]
+
+    depths = [stage.depths[-1] for stage in space.stages]
+    kernels, expands = per_block(FIXED_KERNELS, space.kernels), per_block(FIXED_EXPANDS, space.expands)
+    return wide, wide.arch(space.resolutions[-1], depths, kernels, expands)
+
+
+def search_archs(setting: Headline) -> dict:
+    """The predictor, the table, the six archs and the front, with the accuracies that they have in the supernet."""
+    from ofa_tf.accuracy.fit import collect_pairs, fit_predictor
+    from ofa_tf.latency.table import LatencyTable
+    from ofa_tf.search import Budget, pareto, search
+
+    space, data = setting.space, setting.data()
+    evaluator = evaluator_of(setting, setting.workdir(SUPERNET), data)
+    pairs = collect_pairs(evaluator, data.tune, setting.n_archs, 0, setting.folder.path / "accuracy")
+    predictor, errors = fit_predictor(space, pairs, 0)
+    costs = LatencyTable.load(setting.table).costs(space, len(data.classes))
+    slowest_ms = float(costs(space.encode([space.largest()]))[0])
+    limits = np.geomspace(float(costs(costs.cheapest()[None])[0]), slowest_ms, BUDGETS + 2)[1:-1]
+    archs = {"smallest": space.smallest(), "largest": space.largest()}
+    for number, limit in enumerate(limits, start=1):
+        found = search(space, predictor, [Budget("latency", "ms", costs, float(limit))], seed=0)
+        archs[f"searched {number}"] = space.decode_one(found.code)
+    front = pareto(space, predictor, costs, np.geomspace(limits[0] * 0.8, slowest_ms, FRONT), seed=0)
+
+    def described(arch) -> dict:
+        predicted_ms = float(costs(space.encode([arch]))[0])
+        accuracy = evaluator.accuracy(arch, data.val)
+        return {"arch": arch.to_document(), "predicted_ms": predicted_ms, "accuracy": accuracy}
+
+    return {
+        "predictor": errors,
+        "archs": {name: described(arch) for name, arch in archs.items()},
+        "front": [described(arch) for arch in space.decode(front.codes)],
+    }
+
+
+def measure_table(setting: Headline) -> None:
+    """The table of this machine, unless there is one."""
+    if setting.table.exists():
+        return
+    from ofa_tf.export.convert import BlockConverter
+    from ofa_tf.latency.device import HostDevice
+    from ofa_tf.latency.measure import build_table
+
+    n_classes = len(setting.data().classes)
+    converter = BlockConverter(setting.space, n_classes, setting.precision)
+    build_table(setting.space, n_classes, setting.precision, HostDevice(), converter).save(setting.table)
+
+
+def measure_networks(setting: Headline) -> dict:
+    """Latency of the fixed networks and of the searched ones, in turns."""
+    from ofa_tf.export.convert import BlockConverter
+    from ofa_tf.latency.device import HostDevice, Workload
+
+    n_classes = len(setting.data().classes)
+    networks = [fixed_network(setting.space, multiplier) for multiplier in MULTIPLIERS]
+    for point in setting.folder.result("search")["front"]:
+        networks.append((setting.space, setting.space.arch_from_document(point["arch"])))
+    files = [BlockConverter(space, n_classes, setting.precision).network(arch) for space, arch in networks]
+    timings = HostDevice(seconds=30).measure([Workload(file) for file in files])
+    measured_ms = [timing.percentile_ms(10) for timing in timings]
+    return {"fixed_ms": measured_ms[: len(MULTIPLIERS)], "front_ms": measured_ms[len(MULTIPLIERS) :]}
+
+
+def train_one(setting: Headline, space, arch) -> dict:
+    """A network trained alone: its accuracy and the seconds that its training took."""
+    from ofa_tf.accuracy.evaluate import SubnetEvaluator
+    from ofa_tf.blocks import count_macs, walk
+    from ofa_tf.data import Preprocessing
+    from ofa_tf.training.alone import train_alone
+
+    data = setting.data()
+    clock = Clock()
+    network = train_alone(space, arch, data, setting.recipe)
+    spent = clock.read()
+    accuracy = SubnetEvaluator(network, Preprocessing(), data.train).accuracy(arch, data.val)
+    n_macs = count_macs(walk(space, arch, len(data.classes)))
+    return {"arch": arch.to_document(), "accuracy": accuracy, "n_macs": n_macs, **spent}
+
+
+def run_job(setting: Headline, name: str) -> dict:
+    """One job, in this process."""
+    kind, _, which = name.partition("-")
+    if kind == "supernet":
+        return train_supernet(setting, name, setting.recipe, int(which))
+    if kind == "table":
+        measure_table(setting)
+        return {}
+    if kind == "search":
+        return search_archs(setting)
+    if kind == "latency":
+        return measure_networks(setting)
+    if kind == "fixed":
+        return train_one(setting, *fixed_network(setting.space, float(which)))
+    arch = list(setting.folder.result("search")["archs"].values())[int(which)]["arch"]
+    return train_one(setting, setting.space, setting.space.arch_from_document(arch))
+
+
+def jobs(setting: Headline) -> list[Job]:
+    """All but the last, each after those that it needs."""
+    folder = setting.folder
+    return [
+        Job(SUPERNET),
+        Job("table", lambda: setting.table.exists() or folder.done(SUPERNET)),
+        *(Job(f"fixed-{multiplier:g}") for multiplier in MULTIPLIERS),
+        Job("search", lambda: folder.done(SUPERNET) and folder.done("table")),
+        *(Job(f"alone-{number}", lambda: folder.done("search")) for number in range(BUDGETS + 2)),
+    ]
+
+
+def compare_with_alone(setting: Headline) -> dict[str, float]:
+    """The six archs in the supernet and alone: a table for people, and figures."""
+    folder = setting.folder
+    archs = folder.result("search")["archs"]
+    alone = [folder.result(f"alone-{number}") for number in range(len(archs))]
+    accuracies, gaps = {}, []
+    print("arch          MMACs  supernet    alone  gap, points")
+    for (name, found), single in zip(archs.items(), alone, strict=True):
+        gaps.append((single["accuracy"] - found["accuracy"]) * 100)
+        shown = f"{single['n_macs'] / 1e6:>6.2f} {found['accuracy']:>9.2%} {single['accuracy']:>8.2%} {gaps[-1]:>12.2f}"
+        print(f"{name:<12} {shown}  {setting.space.arch_from_document(found['arch'])}")
+        accuracies[f"supernet_{name.replace(' ', '_')}"] = found["accuracy"]
+        accuracies[f"alone_{name.replace(' ', '_')}"] = single["accuracy"]
+    trained = folder.result(SUPERNET)
+    supernet_s = {kind: sum(trained[kind].values()) for kind in ("cpu_seconds", "seconds")}
+    alone_s = {kind: sum(single[kind] for single in alone) for kind in supernet_s}
+    return {
+        "headline_gap_points_mean": float(np.mean(gaps)),
+        "headline_gap_points_worst": max(gaps),
+        "headline_time_ratio": supernet_s["cpu_seconds"] / alone_s["cpu_seconds"],
+        "headline_wall_time_ratio": supernet_s["seconds"] / alone_s["seconds"],
+        "supernet_cpu_s": supernet_s["cpu_seconds"],
+        "alone_cpu_s": alone_s["cpu_seconds"],
+        **accuracies,
+    }
+
+
+def compare_with_fixed(setting: Headline) -> dict[str, float]:
+    """The fixed network and the front that the search finds: a table for people, and figures."""
+    latency, front = setting.folder.result("latency"), setting.folder.result("search")["front"]
+    points = sorted(zip(latency["front_ms"], (point["accuracy"] for point in front), strict=True))
+    front_ms, accuracies = np.array(points).T
+    print("network            ms  accuracy")
+    for milliseconds, accuracy in points:
+        print(f"searched     {milliseconds:>8.3f} {accuracy:>9.2%}")
+    found, differences = {}, []
+    for multiplier, milliseconds in zip(MULTIPLIERS, latency["fixed_ms"], strict=True):
+        accuracy = setting.folder.result(f"fixed-{multiplier:g}")["accuracy"]
+        difference = (np.interp(np.log(milliseconds), np.log(front_ms), accuracies) - accuracy) * 100
+        inside = front_ms[0] <= milliseconds <= front_ms[-1]
+        differences += [difference] if inside else []
+        said = f"{difference:+.2f} points" if inside else "beyond the front, not counted"
+        print(f"fixed x {multiplier:<4g} {milliseconds:>8.3f} {accuracy:>9.2%}  searched: {said}")
+        found |= {f"fixed_{multiplier:g}": accuracy, f"fixed_{multiplier:g}_ms": milliseconds}
+    if differences:
+        found["searched_over_fixed_points"] = float(np.mean(differences))
+    return found
+
+
+def main() -> None:
+    """Parses, trains, measures, prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_options(parser)
+    parser.add_argument("--precision", choices=("int8", "fp32"), default="int8", help="of the files that are timed")
+    parser.add_argument("--archs", type=int, default=100, help="subnets that the predictor learns from")
+    options = parser.parse_args()
+    setting = Headline(options)
+    if options.job:
+        with setting.folder.turn(options.job) as to_do:
+            if to_do:
+                setting.folder.keep(options.job, run_job(setting, options.job))
+        return
+    run_jobs(jobs(setting), setting.folder, options.jobs)
+    run_jobs([Job("latency")], setting.folder, 1)
+    figures = compare_with_alone(setting) | compare_with_fixed(setting) | {"epochs": setting.epochs}
+    report(figures, seed=0, json_file=options.json, setting=setting.document)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Training one arch on its own: what the subnets of a supernet are to be compared with."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ofa_tf.data import Data, Preprocessing, training_batches
+from ofa_tf.errors import TrainingError
+from ofa_tf.progress import SILENT, Progress
+from ofa_tf.space import Arch, SearchSpace
+from ofa_tf.supernet import Supernet
+from ofa_tf.training.cluster import make_cluster
+from ofa_tf.training.recipe import Recipe, spans
+from ofa_tf.training.step import TrainingStep
+
+
+def train_alone(
+    space: SearchSpace,
+    arch: Arch,
+    data: Data,
+    recipe: Recipe,
+    epochs: float | None = None,
+    preprocessing: Preprocessing | None = None,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> Supernet:
+    """Trains a network of one arch from fresh weights, at its own resolution, without a teacher.
+
+    Loss, optimizer and augmentation are those of the recipe, the learning rate that of its first stage.
+
+    Args:
+        space: the space of the arch.
+        arch: one of its points.
+        data: images; those of `train` are used.
+        recipe: the hyper-parameters.
+        epochs: passes over the training images, warm-up included; None for as many as all stages of the recipe have.
+        preprocessing: applied to the pixels; None for the default.
+        seed: of the weights, the order of the images and their augmentation.
+        progress: told about the work.
+
+    Returns:
+        The network, in float32; its batch norm statistics are yet to be computed (`SubnetEvaluator.calibrate`).
+
+    Raises:
+        TrainingError: a loss that is not a number.
+    """
+    cluster = make_cluster("none")
+    mixed = recipe.mixed_precision and cluster.supports_bfloat16()
+    n_classes = len(data.classes)
+    network = Supernet(space, n_classes, seed=seed, arch=arch, dtype="mixed_bfloat16" if mixed else "float32")
+    epochs = sum(phase.epochs + phase.warmup_epochs for phase in recipe.phases) if epochs is None else epochs
+    first = recipe.phases[0]
+    phase = replace(first, epochs=max(0, epochs - first.warmup_epochs))
+    later = (phase for phase in recipe.phases if phase.distils)
+    (span,) = spans(replace(recipe, phases=(phase, *later)), "full", len(data.train))
+    share, micro_batch = cluster.shares(recipe)
+    step, code = TrainingStep(network, network, recipe), space.encode(arch)[None]
+    batches = training_batches(
+        data.train,
+        preprocessing or Preprocessing(),
+        recipe.augment,
+        recipe.batch,
+        (seed, 0),
+        range(span.stop),
+        lambda _: arch.resolution,
+    )
+    with progress.task(f"training {arch} alone", span.stop * recipe.batch, "images") as advance:
+        for number, (images, labels) in enumerate(batches):
+            rate = span.learning_rate(number, recipe.batch)
+            dropout_seed = int(np.random.default_rng([seed, 4, number]).integers(2**31))
+            losses = step.run(images, labels, share, micro_batch, code, rate, False, dropout_seed)
+            if not np.isfinite(losses).all():
+                raise TrainingError(f"The loss of {arch} is not a number at step {number}: lower the learning rate.")
+            advance(recipe.batch)
+    if not mixed:
+        return network
+    exact = Supernet(space, n_classes, arch=arch)
+    exact.set_weights(network.get_weights())
+    return exact

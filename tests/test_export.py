@@ -430,7 +430,7 @@ def test_what_cannot_be_is_refused_before_any_work(ofa, workdir, monkeypatch, ar
     def fail(*_, **__):
         raise AssertionError("work began")
 
-    for place in ("exporting.find", "exporting.make_evaluator", "exporting.find_table"):
+    for place in ("exporting.find", "exporting.make_evaluator", "exporting.find_device_table"):
         monkeypatch.setattr(f"ofa_tf.pipeline.{place}", fail)
     Path("file").write_text("precious")
     before = contents(".")

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -42,7 +43,7 @@ def forget(workdir: Path, *patterns: str) -> None:
             del ledger["stages"]["width"]
             write_json(workdir / "ledger.json", ledger)
         for path in workdir.glob(pattern):
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def assert_untouched(workdir: Path, before: dict[str, bytes], grown: tuple[str, ...] = ()) -> None:
@@ -318,6 +319,7 @@ FULL = {
     "table": (BUILD, 4_000, [HOST_TABLE], "work/lut/host__", ()),
     "export": (NEW, 20_000, [], "work/exports/new", ()),
     "replaced export": (AGAIN, 1_000, [], "work/exports/first", ()),
+    "metadata": ([*NEW, "--author", "me"], 1_000, [], tempfile.gettempdir(), ()),
     "arch": ([*SEARCH, "--out", "arch.json"], 50, [], "arch.json", ()),
 }
 
@@ -330,6 +332,9 @@ def test_a_full_disk_at_every_step(ofa, workdir, finished, monkeypatch, command,
     monkeypatch.setattr(
         "ofa_tf.pipeline.measuring.build_table", lambda *_, **__: LatencyTable.load(*finished.glob(HOST_TABLE))
     )
+    if "--author" not in command:  # else a temporary file is what there is no room for
+        monkeypatch.setattr("ofa_tf.pipeline.filing.add_metadata", lambda content, *_: content)
+        monkeypatch.setattr("ofa_tf.pipeline.exporting._device", lambda *_: None)
     before = contents(".")
     with files_up_to(size):
         run = ofa(*command)

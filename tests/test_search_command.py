@@ -263,7 +263,7 @@ def test_candidates_are_chosen_by_what_they_do_and_never_by_the_validation_image
     monkeypatch.setattr("ofa_tf.pipeline.answering._file", lambda *_: b"")
     table = LatencyTable.load(*workdir.glob(HOST_TABLE))
     monkeypatch.setattr("ofa_tf.pipeline.searching.get_table", lambda *_: table)
-    project.__dict__["host"] = Host()
+    monkeypatch.setattr("ofa_tf.pipeline.answering.device_of", lambda *_: Host())
     for ms, position, said in (([5, 6, 7], 0, 0), ([11, 6, 7], 1, 0), ([13, 12, 11], 2, 1)):
         measured["ms"], seen[:], told[:] = ms, [], []
         (answer,), _ = find_all(project, [Limits({"host": 10.0})], verify=3)
@@ -292,7 +292,7 @@ class Timed:
         self.ms = ms
 
     def percentile_ms(self, percent):
-        assert percent == 10
+        assert percent in (10, 50)
         return self.ms
 
 

@@ -558,7 +558,8 @@ def test_search_with_the_published_tables_and_predictor(fixtures_dir, wide, run)
     assert 0.815 < choice["predicted_accuracy"] < 0.825
     status, out, _ = run(*search)
     assert status == 0
-    assert "note10 (fp32, imported); accuracies by the imported predictor" in out
+    assert "note10 (fp32, imported)" in out
+    assert "Accuracy: by the imported predictor" in out
     status, out, _ = run("predictor", "show", "-w", wide, "--json")
     source = json.loads(out)["source"]
     assert source["sha256"] == hashlib.sha256(predictor.read_bytes()).hexdigest()

@@ -6,8 +6,10 @@ archive behind it.
 """
 
 import ctypes
+import errno
 import io
 import json
+import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,7 +70,10 @@ def add_metadata(content: bytes, metadata: Metadata, progress: Progress = SILENT
 
     Raises:
         ExportError: tflite-support refuses the file.
+        OSError: there is no room for a temporary file.
     """
+    import tensorflow as tf
+
     try:
         schema, library = _load_library()
     except MissingDependencyError as error:
@@ -84,6 +89,8 @@ def add_metadata(content: bytes, metadata: Metadata, progress: Progress = SILENT
         populator.populate()
     except ValueError as error:
         raise ExportError(f"The metadata cannot be put into the file: {str(error).rstrip('.')}.") from error
+    except tf.errors.OpError as error:  # the library works on a temporary file, written by TensorFlow
+        raise OSError(errno.EFBIG, error.message, tempfile.gettempdir()) from error
     return _with_archive(bytes(populator.get_model_buffer()), files)
 
 

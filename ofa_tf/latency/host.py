@@ -76,8 +76,12 @@ class HostDevice:
         with tempfile.TemporaryDirectory(prefix="ofa-tf-") as folder:
             # A file that is run at several sizes is written once.
             paths = {content: str(Path(folder, f"{n}.tflite")) for n, content in enumerate(_contents(workloads))}
-            for content, path in paths.items():
-                Path(path).write_bytes(content)
+            try:
+                for content, path in paths.items():
+                    Path(path).write_bytes(content)
+            except OSError as error:  # which does not tell what was written
+                error.filename = folder
+                raise
             results = Path(folder, "runs.npz")
             request = {
                 "workloads": [[paths[workload.content], workload.in_size] for workload in workloads],

@@ -109,7 +109,11 @@ def read_contents(path: str | Path) -> Contents:
         pairs=[pairs[index] for index in spread],
         n_pairs=len(pairs),
         fitted=fitted,
-        devices=[_device(path, table, config, fitted) for path, table in list_tables(workdir.tables)],
+        devices=[
+            _device(path, table, config, fitted)
+            for path, table in list_tables(workdir.tables)
+            if path.parent == workdir.tables or table.resolutions(config.space, len(config.classes))
+        ],
         exports=exports,
     )
 

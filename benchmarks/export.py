@@ -1,6 +1,6 @@
 """How long an export takes, and what quantisation costs.
 
-    python benchmarks/export.py [--workdir DIR] [--subnets N] [--trained N] [--quick] [--json FILE]
+    python benchmarks/export.py [--workdir DIR] [--subnets N] [--trained N] [--epochs E] [--quick] [--json FILE]
 
 DIR is a trained workdir of the `tiny` space; it is copied. Without it the demo is run first. Figures: `export_tiny_s`,
 wall time of `ofa-tf export --latency MS` as a process, from the workdir with table and predictor to the verified int8
@@ -106,7 +106,7 @@ def twenty_blocks(folder: Path) -> dict[str, float]:
     }
 
 
-def accuracies(workdir: Path, subnets: int, trained: int) -> dict[str, float]:
+def accuracies(workdir: Path, subnets: int, trained: int, epochs: float | None) -> dict[str, float]:
     """Files of several subnets, some of them trained for int8, against their float subnets."""
     from ofa_tf.pipeline import load_supernet
     from ofa_tf.pipeline.filing import QAT_EPOCHS, FileOptions, make_file
@@ -119,8 +119,8 @@ def accuracies(workdir: Path, subnets: int, trained: int) -> dict[str, float]:
     drawn = space.decode(space.sample(np.random.default_rng(0), max(subnets - 2, 0)))
     ptq, qat, agreements, floats = [], [], [], 0
     for index, arch in enumerate([space.smallest(), space.largest(), *drawn][:subnets]):
-        epochs = QAT_EPOCHS if index < trained else 0.0
-        file = make_file(project, evaluator, arch, FileOptions(qat_epochs=epochs, gate=False))
+        qat_epochs = (epochs or QAT_EPOCHS) if index < trained else 0.0
+        file = make_file(project, evaluator, arch, FileOptions(qat_epochs=qat_epochs, gate=False))
         floats += file.facts.n_float_tensors
         accuracy = file.parity.float_accuracy or 0.0
         told = file.qat or {"ptq_accuracy": file.parity.file_accuracy, "ptq_agreement": file.parity.agreement}
@@ -146,6 +146,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, metavar="DIR", help="a trained workdir of the `tiny` space")
     parser.add_argument("--subnets", type=int, default=6, help="to compare with their files (default 6)")
     parser.add_argument("--trained", type=int, help="how many of them to train for int8 (default all)")
+    parser.add_argument("--epochs", type=float, help="of that training (default: what `export --qat` does)")
     parser.add_argument("--quick", action="store_true", help="train two of them for int8")
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     options = parser.parse_args()
@@ -158,7 +159,7 @@ def main() -> None:
             run("demo", "-w", workdir, quiet=False)
         figures = tiny(workdir)
         figures |= twenty_blocks(Path(folder))
-        figures |= accuracies(workdir, options.subnets, trained)
+        figures |= accuracies(workdir, options.subnets, trained, options.epochs)
     report(figures, 0, options.json)
 
 

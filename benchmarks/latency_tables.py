@@ -1,6 +1,6 @@
 """How far off latency tables of this machine are, and how long they take.
 
-    python benchmarks/latency_tables.py [--quick] [--json FILE]
+    python benchmarks/latency_tables.py [--quick] [--core N] [--json FILE]
 
 For every `<space>_<precision>_<resolution>`, on 40 random subnets that neither entries nor calibration come from,
 predicted and measured in the same run: `mape_…`, the mean absolute error as a share of the measured latency;
@@ -35,13 +35,13 @@ HELD_OUT = 40
 BUILT_RESOLUTION = 160
 
 
-def errors(space, precision: str, resolution: int, seed: int, seconds: float) -> dict[str, float]:
+def errors(space, precision: str, resolution: int, seed: int, host: HostDevice) -> dict[str, float]:
     """Builds and judges one table in one run."""
     table = build_table(
         space,
         N_CLASSES,
         precision,
-        HostDevice(seconds=seconds),
+        host,
         BlockFiles(space, N_CLASSES, precision),
         [resolution],
         CALIBRATION_SUBNETS,
@@ -90,15 +90,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one table instead of eight")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=60.0, help="of measuring per table")
+    parser.add_argument("--core", type=int, help="the processor core to measure on; any, if it is not given")
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures, table = building(Path(folder, "workdir"))
     figures |= predicting(table)
+    cores = () if options.core is None else (options.core,)
+    host = HostDevice(seconds=options.seconds, cores=cores)
     for space in (EDGE,) if options.quick else (EDGE, MOBILENET_V3):
         for precision in ("int8",) if options.quick else ("int8", "fp32"):
             for resolution in (128,) if options.quick else (128, 192):
-                figures |= errors(space, precision, resolution, options.seed, options.seconds)
+                figures |= errors(space, precision, resolution, options.seed, host)
     report(figures, options.seed, options.json)
 
 

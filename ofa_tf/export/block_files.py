@@ -16,6 +16,7 @@ from ofa_tf.errors import ExportError
 from ofa_tf.export.convert import BlockConverter
 from ofa_tf.jsonio import write_bytes
 from ofa_tf.progress import SILENT, Progress
+from ofa_tf.quiet import quiet
 from ofa_tf.space import Arch, SearchSpace
 
 FORMAT = "1"  # part of every name: another one where this module makes other files of the same block
@@ -70,7 +71,9 @@ class BlockFiles:
         arguments = (self.space, self.n_classes, self.precision)
         with ProcessPoolExecutor(processes, get_context("spawn"), _start_process, arguments) as pool:
             try:
-                yield from pool.map(_convert, missing)
+                with quiet():  # the processes start here, and what TensorFlow says in them goes where it goes now
+                    made = pool.map(_convert, missing)
+                yield from made
             except BrokenProcessPool as error:
                 raise ExportError("A process that converts blocks died; is there memory enough?") from error
             except BaseException:
@@ -117,9 +120,6 @@ _converter: BlockConverter | None = None  # of a process of the pool
 def _start_process(space: SearchSpace, n_classes: int, precision: str) -> None:
     global _converter
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
-    with open(os.devnull, "w") as nowhere:  # TensorFlow's chatter; an exception reaches the parent all the same
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
     _converter = BlockConverter(space, n_classes, precision)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from ofa_tf.errors import DeviceError
 from ofa_tf.latency import benchmark_model
-from ofa_tf.latency.device import DELEGATES, Timing, Workload
+from ofa_tf.latency.device import Timing, Workload, check_settings
 from ofa_tf.progress import SILENT, Progress
 
 PROGRAM_VARIABLE = "OFA_TF_BENCHMARK_MODEL"
@@ -93,10 +93,7 @@ class AdbDevice:
     resizes: ClassVar[bool] = True
 
     def __post_init__(self):
-        if self.delegate not in DELEGATES:
-            raise DeviceError(f"`delegate` (={self.delegate!r}) must be one of {list(DELEGATES)}.")
-        if self.threads < 1:
-            raise DeviceError(f"`threads` (={self.threads}) must be at least 1.")
+        check_settings(self.threads, self.delegate)
         if not self.program.is_file():
             raise DeviceError(
                 f"{str(self.program)!r} is no file: name TFLite's benchmark_model for the phone's processor with "

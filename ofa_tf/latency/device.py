@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from ofa_tf.errors import DeviceError
 from ofa_tf.progress import SILENT, Progress
 
 DELEGATES = ("none", "xnnpack")
@@ -37,6 +38,18 @@ class Timing:
     def percentile_ms(self, percent: float) -> float:
         """A percentile of the runs, in milliseconds."""
         return float(np.percentile(self.runs_ms, percent))
+
+
+def check_settings(threads: int, delegate: str) -> None:
+    """Refuses settings that no runtime has.
+
+    Raises:
+        DeviceError: names the setting.
+    """
+    if delegate not in DELEGATES:
+        raise DeviceError(f"`delegate` (={delegate!r}) must be one of {list(DELEGATES)}.")
+    if threads < 1:
+        raise DeviceError(f"`threads` (={threads}) must be at least 1.")
 
 
 class Device(Protocol):

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ofa_tf.errors import DeviceError
-from ofa_tf.latency.device import DELEGATES, Timing, Workload
+from ofa_tf.latency.device import Timing, Workload, check_settings
 from ofa_tf.progress import SILENT, Progress
 
 CORE_CONTROL = sys.platform == "linux"
@@ -48,10 +48,7 @@ class HostDevice:
     resizes: ClassVar[bool] = True
 
     def __post_init__(self):
-        if self.delegate not in DELEGATES:
-            raise DeviceError(f"`delegate` (={self.delegate!r}) must be one of {list(DELEGATES)}.")
-        if self.threads < 1:
-            raise DeviceError(f"`threads` (={self.threads}) must be at least 1.")
+        check_settings(self.threads, self.delegate)
         if self.cores and not CORE_CONTROL:
             raise DeviceError("`cores`: this operating system does not let a program choose its cores.")
         if unknown := set(self.cores) - set(available_cores()):

@@ -78,16 +78,25 @@ class Folder:
 def run_jobs(jobs: Sequence[Job], folder: Folder, at_a_time: int) -> None:
     """Runs the jobs that have no result yet, each as soon as it is ready; each writes a log beside its result.
 
+    Jobs that run at the same time have processors of their own, so that what one needs does not depend on the others.
+
     Raises:
         SystemExit: some failed; the others were done all the same.
     """
-    waiting, running, failed = [job for job in jobs if not folder.done(job.name)], {}, []
+    waiting, failed = [job for job in jobs if not folder.done(job.name)], []
+    running: dict[str, subprocess.Popen] = {}
+    processors = sorted(os.sched_getaffinity(0))
+    free = [processors[share::at_a_time] or processors for share in range(at_a_time)]
+    shares: dict[str, list[int]] = {}
     while waiting or running:
-        for job in [job for job in waiting if job.ready()][: max(0, at_a_time - len(running))]:
+        for job in [job for job in waiting if job.ready()][: len(free)]:
             waiting.remove(job)
             command = [sys.executable, *sys.argv, "--job", job.name]
+            shares[job.name] = share = free.pop()
             with open(folder.result_path(job.name).with_suffix(".log"), "w") as log:
-                running[job.name] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+                process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            os.sched_setaffinity(process.pid, share)  # long before TensorFlow is loaded and makes its threads
+            running[job.name] = process
             print(f"{job.name} begins", file=sys.stderr)
         if not running:
             failed += [job.name for job in waiting]
@@ -95,6 +104,7 @@ def run_jobs(jobs: Sequence[Job], folder: Folder, at_a_time: int) -> None:
         time.sleep(0.5)
         for name in [name for name, process in running.items() if process.poll() is not None]:
             good = running.pop(name).returncode == 0
+            free.append(shares.pop(name))
             print(f"{name} {'is done' if good else 'FAILED'}, {len(waiting)} jobs wait", file=sys.stderr)
             failed += [] if good else [name]
     if failed:
@@ -107,6 +117,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", type=Path, help="where to work, and to go on; default ofa-tf-benchmark[-quick]")
     parser.add_argument("--space", default="tiny", help="a registered space or a JSON file")
     parser.add_argument("--recipe", help="a recipe; default cifar, with --quick a short demo")
+    parser.add_argument("--images", type=int, default=0, help="training images, drawn at random; default all")
     parser.add_argument("--epochs-scale", type=float, default=1.0, help="factor on all epochs of the recipe")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     parser.add_argument("--quick", action="store_true", help="minutes on two cores, for a look at the script itself")
@@ -129,6 +140,7 @@ class Setting:
         self.folder = Folder(options.workdir or Path(f"ofa-tf-benchmark{'-quick' if options.quick else ''}"))
         self.space = get_space(options.space)
         self.spec = options.data or ("digits" if options.quick else "cifar10")
+        self.n_images = options.images
         if options.recipe or not options.quick:
             name = options.recipe or "cifar"
             recipe = RECIPES[name] if name in RECIPES else Recipe.from_document(read_json(name), name)
@@ -143,18 +155,22 @@ class Setting:
         self.epochs = sum(phase.epochs + phase.warmup_epochs for phase in phases)
         self.document = {"space": self.space.to_document(), "recipe": self.recipe.to_document()}
         known = self.folder.path / "setting.json"
-        wanted = json.dumps({"data": self.spec, **self.document})
+        wanted = json.dumps({"data": self.spec, "images": self.n_images, **self.document})
         if not known.exists():
             known.write_text(wanted)
         if known.read_text() != wanted:
             raise SystemExit(f"{known.parent} was begun with other options: name another --workdir.")
 
     def data(self):
-        """The images; decoded once for all jobs."""
+        """The images, decoded once for all jobs; the same training images for all of them."""
         from ofa_tf.data import load_data
 
         with self.folder.turn("data"):
-            return load_data(self.spec, self.space.resolutions[-1], cache=self.folder.path / "cache")
+            data = load_data(self.spec, self.space.resolutions[-1], cache=self.folder.path / "cache")
+        if not self.n_images:
+            return data
+        chosen = np.sort(np.random.default_rng(2019).permutation(len(data.train))[: self.n_images])
+        return replace(data, train=data.train.take(chosen))
 
     def workdir(self, name: str):
         """The workdir of a supernet."""

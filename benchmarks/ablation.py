@@ -16,7 +16,6 @@ its supernet.
 """
 
 import argparse
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -33,7 +32,8 @@ def at_once(recipe, rate: float):
     epochs = sum(phase.epochs + phase.warmup_epochs for phase in recipe.phases)
     none = [replace(recipe.phases[0], stage=stage, epochs=0, warmup_epochs=0, base_lr=0) for stage in EARLIER]
     all_of_it = replace(last, epochs=epochs - last.warmup_epochs, base_lr=rate, choices=0)
-    return replace(recipe, phases=(*none, all_of_it), kd_ratio=0.0, sort_channels=False)
+    kd_ratio = recipe.kd_ratio if recipe.sandwich else 0.0
+    return replace(recipe, phases=(*none, all_of_it), kd_ratio=kd_ratio, sort_channels=False)
 
 
 def train_variant(setting: Setting, name: str) -> dict:
@@ -110,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

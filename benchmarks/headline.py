@@ -21,8 +21,8 @@ benchmarks/recipes/small.json` it is less than one.
 """
 
 import argparse
-import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from _common import report
@@ -63,13 +63,17 @@ def fixed_network(space, multiplier: float):
 
 def search_archs(setting: Headline) -> dict:
     """The predictor, the table, the six archs and the front, with the accuracies that they have in the supernet."""
-    from ofa_tf.accuracy.fit import collect_pairs, fit_predictor
+    from ofa_tf.accuracy.collect import JOURNAL, balanced_archs, collect_pairs
+    from ofa_tf.accuracy.fit import fit_predictor
     from ofa_tf.latency.table import LatencyTable
     from ofa_tf.search import Budget, pareto, search
 
     space, data = setting.space, setting.data()
     evaluator = evaluator_of(setting, setting.workdir(SUPERNET), data)
-    pairs = collect_pairs(evaluator, data.tune, setting.n_archs, 0, setting.folder.path / "accuracy")
+    journal = setting.folder.path / "accuracy" / JOURNAL
+    journal.parent.mkdir(exist_ok=True)
+    accuracy = partial(evaluator.accuracy, images=data.tune)
+    pairs = collect_pairs(space, balanced_archs(space, 0), accuracy, setting.n_archs, journal)
     predictor, errors = fit_predictor(space, pairs, 0)
     costs = LatencyTable.load(setting.table).costs(space, len(data.classes))
     slowest_ms = float(costs(space.encode([space.largest()]))[0])
@@ -96,25 +100,26 @@ def measure_table(setting: Headline) -> None:
     """The table of this machine, unless there is one."""
     if setting.table.exists():
         return
-    from ofa_tf.export.convert import BlockConverter
-    from ofa_tf.latency.device import HostDevice
+    from ofa_tf.export.block_files import BlockFiles
+    from ofa_tf.latency.host import HostDevice
     from ofa_tf.latency.measure import build_table
 
     n_classes = len(setting.data().classes)
-    converter = BlockConverter(setting.space, n_classes, setting.precision)
+    converter = BlockFiles(setting.space, n_classes, setting.precision)
     build_table(setting.space, n_classes, setting.precision, HostDevice(), converter).save(setting.table)
 
 
 def measure_networks(setting: Headline) -> dict:
     """Latency of the fixed networks and of the searched ones, in turns."""
-    from ofa_tf.export.convert import BlockConverter
-    from ofa_tf.latency.device import HostDevice, Workload
+    from ofa_tf.export.block_files import BlockFiles
+    from ofa_tf.latency.device import Workload
+    from ofa_tf.latency.host import HostDevice
 
     n_classes = len(setting.data().classes)
     networks = [fixed_network(setting.space, multiplier) for multiplier in MULTIPLIERS]
     for point in setting.folder.result("search")["front"]:
         networks.append((setting.space, setting.space.arch_from_document(point["arch"])))
-    files = [BlockConverter(space, n_classes, setting.precision).network(arch) for space, arch in networks]
+    files = [BlockFiles(space, n_classes, setting.precision).convert([arch])[0] for space, arch in networks]
     timings = HostDevice(seconds=30).measure([Workload(file) for file in files])
     measured_ms = [timing.percentile_ms(10) for timing in timings]
     return {"fixed_ms": measured_ms[: len(MULTIPLIERS)], "front_ms": measured_ms[len(MULTIPLIERS) :]}
@@ -201,7 +206,8 @@ def compare_with_fixed(setting: Headline) -> dict[str, float]:
     print("network            ms  accuracy")
     for milliseconds, accuracy in points:
         print(f"searched     {milliseconds:>8.3f} {accuracy:>9.2%}")
-    found, differences = {}, []
+    found: dict[str, float] = {}
+    differences = []
     for multiplier, milliseconds in zip(MULTIPLIERS, latency["fixed_ms"], strict=True):
         accuracy = setting.folder.result(f"fixed-{multiplier:g}")["accuracy"]
         difference = (np.interp(np.log(milliseconds), np.log(front_ms), accuracies) - accuracy) * 100
@@ -235,4 +241,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

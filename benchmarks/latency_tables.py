@@ -50,6 +50,7 @@ def errors(space, precision: str, resolution: int, seed: int, host: HostDevice) 
         seed=seed,
     )
     name, found = f"{space.name}_{precision}_{resolution}", table.validation
+    assert found is not None, "there are held-out subnets"
     print(f"{name}: {table.statistic}, {table.calibration}, {found}", file=sys.stderr)
     return {f"{key}_{name}": found[key] for key in ("mape", "within_10pct", "spearman", "bias")}
 

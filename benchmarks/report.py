@@ -25,7 +25,7 @@ import numpy as np
 from _common import report
 from playwright.sync_api import sync_playwright
 
-from ofa_tf.accuracy.fit import JOURNAL
+from ofa_tf.accuracy.collect import JOURNAL
 from ofa_tf.accuracy.predictor import Predictor, features
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.data import Preprocessing

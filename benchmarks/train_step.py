@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from _common import report
@@ -100,6 +101,11 @@ def make_fixed(supernet, arch, size: int, batch: int, n_classes: int) -> Callabl
     return compiled(lambda images: supernet(images, code=code, training=True), weights, size, batch, n_classes)
 
 
+def answer(function, images, labels):
+    """What a compiled function answers, as NumPy: it has ended then."""
+    return function(images, labels).numpy()
+
+
 def elastic_over_static(rounds: int) -> dict[str, float]:
     """The same archs in all three graphs, in turns."""
     import numpy as np
@@ -111,7 +117,7 @@ def elastic_over_static(rounds: int) -> dict[str, float]:
         images, labels = make_batch(size, batch, CLASSES)
         step.make_room(batch)
         archs = {"largest": space.largest(), "smallest": space.smallest(), "random 1": others[0], "random 2": others[1]}
-        functions = {}
+        functions: dict[tuple[str, str], Callable] = {}
         for name, arch in archs.items():
             code = space.encode(arch)
             static = make_static(space, arch, size, batch, CLASSES)
@@ -122,11 +128,11 @@ def elastic_over_static(rounds: int) -> dict[str, float]:
                 return step.losses.numpy()
 
             functions[name, "elastic"] = elastic
-            functions[name, "static"] = lambda f=static, x=images, y=labels: f(x, y).numpy()
-            functions[name, "fixed"] = lambda f=fixed, x=images, y=labels: f(x, y).numpy()
+            functions[name, "static"] = partial(answer, static, images, labels)
+            functions[name, "fixed"] = partial(answer, fixed, images, labels)
         for function in functions.values():  # traces and warms up
             function()
-        times = {key: [] for key in functions}
+        times: dict[tuple[str, str], list[float]] = {key: [] for key in functions}
         for _ in range(rounds):
             for key, function in functions.items():
                 times[key].append(seconds(function))
@@ -248,6 +254,7 @@ def rates(quick: bool) -> dict[str, float]:
 
     from ofa_tf.data import ImageSet
     from ofa_tf.data.encoded import EncodedImageSet, Records
+    from ofa_tf.data.images import Images
 
     rng = np.random.default_rng(0)
     labels = rng.integers(10, size=45_000).astype(np.int32)
@@ -257,11 +264,10 @@ def rates(quick: bool) -> dict[str, float]:
     for size, space, batch, n_classes in ((32, "tiny", 128, 10), (128, "mobilenet_v3", 32, CLASSES)):
         training = training_rate(space, size, batch, n_classes, steps if size == 32 else steps // 2)
         with tempfile.TemporaryDirectory() as folder:
+            images: Images = small
             if size == 128:
                 paths = write_jpegs(Path(folder), 500)
                 images = EncodedImageSet(Records.of_files(paths), np.zeros(len(paths), np.int32))
-            else:
-                images = small
             feeding = input_rate(images, size, batch, 200 if size == 32 else 40)
         print(f"  {size} px: training {training}, input {feeding:.0f} images/s", file=sys.stderr)
         found[f"images_per_s_{size}px"] = training["kernel"]

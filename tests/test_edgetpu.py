@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from model_files import tint_file
 
 from ofa_tf.blocks import Block, count_macs, walk
 from ofa_tf.errors import DeviceError, InfeasibleError
@@ -375,6 +376,37 @@ def test_one_that_is_plugged_in_is_measured(workdir, plugged_in, tmp_path):
     assert plugged_in == [[f"delegate of {LIBRARY}"]] * n_files
     assert len((tmp_path / "edgetpu_compiler.log").read_text()) == n_files
     assert get_table(project, "edgetpu", "int8") == LatencyTable.load(path)
+
+
+@pytest.fixture(scope="module")
+def int8_file(tmp_path_factory) -> Path:
+    """A small file of integers alone."""
+    path = tmp_path_factory.mktemp("int8") / "tint.tflite"
+    path.write_bytes(tint_file(dtype="int8"))
+    return path
+
+
+def test_a_file_is_timed_on_one_that_is_plugged_in(plugged_in, int8_file, ofa):
+    found = json.loads(ofa("benchmark", int8_file, "--device", "edgetpu", "--json").out)
+    assert plugged_in == [[f"delegate of {LIBRARY}"]]
+    assert (found["device"]["name"], found["runtime"]["delegate"], found["n_runs"]) == ("edgetpu", "edgetpu", 100)
+    assert 0 < found["p10_ms"] <= found["p50_ms"]
+    assert found["load_ms"] is None
+
+
+def test_what_is_missing_for_timing_a_file_is_said(plugged_in, int8_file, monkeypatch, tmp_path, ofa):
+    run = ofa("benchmark", int8_file, "--device", "edgetpu", "--threads", 2)
+    assert run.code == 2
+    assert "An Edge TPU has no settings" in run.last
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    run = ofa("benchmark", int8_file, "--device", "edgetpu")
+    assert run.code == 2
+    assert "edgetpu_compiler is not on PATH" in run.last
+    monkeypatch.setattr("ofa_tf.pipeline.benchmarking.load_delegates", list)
+    run = ofa("benchmark", int8_file, "--device", "edgetpu")
+    assert run.code == 2
+    assert f"plug one in and install its runtime, {LIBRARY}" in run.last
+    assert plugged_in == []
 
 
 def test_without_its_compiler_it_is_modelled(workdir, plugged_in, monkeypatch, tmp_path):

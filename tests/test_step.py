@@ -254,6 +254,15 @@ def test_in_a_sandwich_the_first_arch_alone_teaches_the_others():
     assert step.traces == {"accumulate": 1, "apply": 1}
 
 
+def test_in_a_sandwich_without_a_teacher_all_learn_from_the_labels():
+    step = make_step(sampling="sandwich", kd_ratio=0.0)
+    x, labels, codes = batch()
+    logits = [step.supernet(x, code, training=True) for code in codes]
+    losses = step.run(x, labels, 8, 8, codes, 0.1, distil=True)
+    for loss, answer in zip(losses, logits, strict=True):
+        assert loss == pytest.approx(numpy_loss(answer, labels, softmax(answer), 1.0, 0.0), rel=1e-4)
+
+
 def test_dropout_follows_its_seed_and_the_place_of_an_image():
     step = make_step(dropout=0.5)
     x, labels, codes = batch()

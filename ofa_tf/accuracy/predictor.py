@@ -74,6 +74,38 @@ class Predictor:
                 outputs[member, rows] = (hidden @ weights + biases)[:, 0]
         return outputs
 
+    def mixed(
+        self, resolutions: np.ndarray, kernels: np.ndarray, expands: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Predictions between archs, and their derivatives: the networks take any shares for their one-hot inputs.
+
+        Args:
+            resolutions: indices into those of the space, shape (archs,).
+            kernels: share of each kernel size in each block, shape (archs, blocks, kernels).
+            expands: share of each expand ratio in each block, shape (archs, blocks, expands).
+
+        Returns:
+            Predictions of shape (archs,), and derivatives of the shapes of `kernels` and `expands`.
+        """
+        n, n_kernels = len(resolutions), kernels[0].size
+        columns = np.array(self.space.resolutions)[:, None] == np.array(self.resolutions)
+        inputs = np.concatenate([kernels.reshape(n, -1), expands.reshape(n, -1), columns[resolutions]], axis=1)
+        inputs = inputs.astype(np.float32)
+        predictions, slopes = np.zeros(n), np.zeros_like(inputs)
+        for layers in self.members:
+            hidden = [inputs]
+            for weights, biases in layers[:-1]:
+                hidden.append(np.maximum(hidden[-1] @ weights + biases, 0.0))
+            weights, biases = layers[-1]
+            predictions += (hidden[-1] @ weights + biases)[:, 0]
+            slope = np.broadcast_to(weights.T, hidden[-1].shape)
+            for (weights, _), output in zip(reversed(layers[:-1]), reversed(hidden[1:]), strict=True):
+                slope = (slope * (output > 0)) @ weights.T
+            slopes += slope
+        slopes /= len(self.members)
+        by_kernel, by_expand = slopes[:, :n_kernels], slopes[:, n_kernels : n_kernels + expands[0].size]
+        return predictions / len(self.members), by_kernel.reshape(kernels.shape), by_expand.reshape(expands.shape)
+
     def save(self, path: str | Path) -> None:
         """Writes the weights as an `.npz` file, atomically."""
         arrays: dict[str, Any] = {

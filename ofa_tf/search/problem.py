@@ -81,8 +81,7 @@ class Problem:
     @cached_property
     def _depth_moves(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Stage, depth and option of new blocks of the moves after those of blocks."""
-        n_depths = max(len(stage.depths) for stage in self.space.stages)
-        stage, depth, option = np.indices((self.space.n_stages, n_depths, self._n_options)).reshape(3, -1)
+        stage, depth, option = np.indices((self.space.n_stages, self.n_depths, self._n_options)).reshape(3, -1)
         return stage, depth, option
 
     @cached_property
@@ -91,6 +90,11 @@ class Problem:
         space = self.space
         resolution = np.full(len(self.resolutions), space.n_blocks + space.n_stages)
         return np.concatenate([self._block_moves[0], space.n_blocks + self._depth_moves[0], resolution])
+
+    @property
+    def n_depths(self) -> int:
+        """The most choices that a stage has for its depth."""
+        return max(len(stage.depths) for stage in self.space.stages)
 
     @property
     def n_groups(self) -> int:
@@ -142,17 +146,16 @@ class Problem:
         return self.move(codes, parents, moves), parents, self.groups[moves]
 
     @cached_property
-    def _relative_costs(self) -> list[tuple[np.ndarray, np.ndarray]]:
+    def relative_costs(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Per budget, shares of its limit: of the fixed blocks and of (blocks, resolutions, options)."""
         shape = (self.space.n_blocks, len(self.space.resolutions), self._n_options)
         return [(b.costs.fixed / b.limit, b.costs.elastic.reshape(shape) / b.limit) for b in self.budgets]
 
     @cached_property
-    def _used_at(self) -> np.ndarray:
+    def used_at(self) -> np.ndarray:
         """1 where a block is used at a depth of its stage: shape (blocks, stages * depths)."""
         space = self.space
-        n_depths = max(len(stage.depths) for stage in space.stages)
-        used = np.zeros((space.n_blocks, space.n_stages, n_depths))
+        used = np.zeros((space.n_blocks, space.n_stages, self.n_depths))
         for block, (stage, position) in enumerate(zip(space.block_stages, space.block_positions, strict=True)):
             depths = space.stages[stage].depths
             used[block, stage, : len(depths)] = position < np.array(depths)
@@ -167,13 +170,13 @@ class Problem:
         blocks, stages = np.arange(space.n_blocks), list(space.block_stages)
         active, option, resolution = space.active(codes), self._options(codes), codes[:, 0]
         result = np.zeros((n, len(self.groups)))
-        for fixed, elastic in self._relative_costs:
+        for fixed, elastic in self.relative_costs:
             choices = elastic[:, resolution].transpose(1, 0, 2)
             costs = np.where(active, elastic[blocks, resolution[:, None], option], 0.0)
             total = fixed[resolution] + costs.sum(1)
             of_block = (total[:, None, None] - costs[:, :, None] + choices).reshape(n, -1)
             kept_or_new = np.where(active[:, :, None], costs[:, :, None], choices)
-            stage_after = np.tensordot(kept_or_new, self._used_at, (1, 0)).transpose(0, 2, 1)
+            stage_after = np.tensordot(kept_or_new, self.used_at, (1, 0)).transpose(0, 2, 1)
             stage_before = np.add.reduceat(costs, np.unique(stages, return_index=True)[1], axis=1)
             n_depths = stage_after.shape[1] // space.n_stages
             rest = np.repeat(total[:, None] - stage_before, n_depths, axis=1)

@@ -116,11 +116,12 @@ class TrainingStep:
         """
         recipe = self.recipe
         share = micro_batch / (n_images * self.strategy.num_replicas_in_sync)
+        distil = distil and recipe.kd_ratio > 0
         in_place = distil and recipe.sandwich
         if self.soft_targets_of != micro_batch:
             self.make_room(micro_batch)
         for start in range(0, n_images, micro_batch):
-            if distil and recipe.kd_ratio and not in_place:
+            if distil and not in_place:
                 self.teach(images, start, micro_batch)
             for index, code in enumerate(codes):
                 leads = in_place and index == 0

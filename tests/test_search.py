@@ -7,10 +7,12 @@ from itertools import product
 import numpy as np
 import pytest
 
+from ofa_tf.accuracy.predictor import Predictor
 from ofa_tf.blocks import ArchCosts, arch_costs
 from ofa_tf.errors import InfeasibleError, OfaError
 from ofa_tf.search import Budget, pareto, search
 from ofa_tf.search.problem import Problem
+from ofa_tf.search.relax import relax
 from ofa_tf.spaces import MOBILENET_V3, PROXYLESS, TINY
 
 # Small enough to try everything: 3 resolutions times 6,084 subnets.
@@ -195,3 +197,81 @@ def test_budgets_that_exclude_each_other_say_so():
 def test_limits_of_a_front_must_be_positive_numbers(limits):
     with pytest.raises(OfaError, match="limits"):
         pareto(TINY, _score(TINY), _macs(TINY), limits)
+
+
+# --- gradients --------------------------------------------------------------------------------------------------------
+
+
+def _predictor(space, seed=0, members=2):
+    """An ensemble of random networks."""
+    rng = np.random.default_rng(seed)
+    n_inputs = space.n_blocks * (len(space.kernels) + len(space.expands)) + len(space.resolutions)
+
+    def layer(n_in, n_out):
+        weights = rng.normal(0, np.sqrt(2 / n_in), (n_in, n_out)).astype(np.float32)
+        return weights, rng.normal(0, 0.1, n_out).astype(np.float32)
+
+    networks = tuple((layer(n_inputs, 32), layer(32, 24), layer(24, 1)) for _ in range(members))
+    return Predictor(space, space.resolutions, networks)
+
+
+def _shares(space, codes):
+    """Archs as mixtures of one option each."""
+    used = space.active(codes)[..., None]
+    kernels = np.eye(len(space.kernels))[codes[:, space.kernel_genes]] * used
+    return codes[:, 0], kernels, np.eye(len(space.expands))[codes[:, space.expand_genes]] * used
+
+
+def test_a_mixture_of_one_option_is_the_arch_itself():
+    predictor, codes = _predictor(TINY), TINY.sample(np.random.default_rng(0), 50)
+    np.testing.assert_allclose(predictor.mixed(*_shares(TINY, codes))[0], predictor(codes), rtol=1e-5, atol=1e-6)
+
+
+def test_the_slopes_are_those_of_finite_differences():
+    predictor, rng = _predictor(TINY), np.random.default_rng(1)
+    resolutions, kernels, expands = _shares(TINY, TINY.sample(rng, 40))
+    kernels, expands = kernels + rng.uniform(0, 0.1, kernels.shape), expands + rng.uniform(0, 0.1, expands.shape)
+    _, by_kernel, by_expand = predictor.mixed(resolutions, kernels, expands)
+    step, right = 2e-3, 0
+    for shares, slopes in ((kernels, by_kernel), (expands, by_expand)):
+        assert slopes.shape == shares.shape
+        for block, option in product(range(TINY.n_blocks), range(shares.shape[2])):
+            shares[:, block, option] += step
+            above = predictor.mixed(resolutions, kernels, expands)[0]
+            shares[:, block, option] -= 2 * step
+            below = predictor.mixed(resolutions, kernels, expands)[0]
+            shares[:, block, option] += step
+            right += np.isclose((above - below) / (2 * step), slopes[:, block, option], rtol=0.02, atol=0.002).sum()
+    assert right > 0.95 * (by_kernel.size + by_expand.size)  # not where a ReLU opens or closes within the step
+
+
+@pytest.mark.parametrize("space", [TINY, PROXYLESS], ids=lambda space: space.name)
+def test_gradients_lead_to_better_archs_than_luck_near_every_budget(space):
+    costs = [_macs(space), _params(space)]
+    middle = space.sample(np.random.default_rng(2), 400)
+    budgets = [Budget(name, "", cost, float(np.median(cost(middle)))) for name, cost in zip("ab", costs, strict=True)]
+    known = np.arange(len(space.resolutions))[1:]
+    predictor = _predictor(space)
+    problem = Problem(space, predictor, budgets, known)
+    found = relax(problem, predictor, 100, 40, float(np.ptp(predictor(middle))), np.random.default_rng(3))
+    assert found.shape == (100, space.n_genes)
+    assert (space.canonical(found) == found).all()
+    assert np.isin(found[:, 0], known).all()
+    within = found[problem.load(found) <= 1]
+    random = middle[problem.load(middle) <= 1]
+    assert len(within) >= 10
+    assert (problem.load(found) <= 1.1).mean() > 0.8
+    assert np.median(predictor(within)) > np.quantile(predictor(random), 0.75)
+    assert predictor(within).max() > predictor(random).max()
+
+
+def test_gradients_are_used_where_there_are_any():
+    """With them a search does better in the space of 10^19, over several budgets, than the same search without."""
+    predictor = _predictor(MOBILENET_V3, members=1)
+    gains = []
+    for share in (0.2, 0.4, 0.6):
+        budget = _macs_budget(MOBILENET_V3, share)
+        with_slope = search(MOBILENET_V3, predictor, [budget], steps=30, generations=0)
+        without = search(MOBILENET_V3, predictor.__call__, [budget], steps=30, generations=0)
+        gains.append(with_slope.score - without.score)
+    assert np.mean(gains) > 0

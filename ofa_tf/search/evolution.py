@@ -1,8 +1,7 @@
 """Evolution under a limit (Cai et al., ICLR 2020, section 3.4; Real et al., AAAI 2019), all archs at once.
 
-Differences from the paper's: the population is split into islands that merge later, it is kept at several limits at
-once, since what is good a little above the budget often leads to what is best below it, and the archs of one set of
-depths may not take it over.
+Differences from the paper's: the population is kept at several limits at once, since what is good a little above the
+budget often leads to what is best below it, and the archs of one set of depths may not take it over.
 """
 
 from collections.abc import Callable
@@ -69,11 +68,10 @@ def evolve(
     generations: int,
     offspring: int,
     keep: int,
-    islands: int,
     rng: np.random.Generator,
     progress: Callable[[], None] = lambda: None,
 ) -> Points:
-    """Evolves a population; the islands merge after two thirds of the generations.
+    """Evolves a population.
 
     Args:
         problem: the problem.
@@ -81,8 +79,7 @@ def evolve(
         limits: the loads at which the best are kept, ascending.
         generations: how many.
         offspring: archs that are scored in each.
-        keep: archs kept per limit, all islands together.
-        islands: populations that do not mix at first.
+        keep: archs kept per limit.
         rng: the source of randomness.
         progress: called after each generation.
 
@@ -90,21 +87,12 @@ def evolve(
         The last population, with duplicates removed.
     """
     points = Points.of(problem, codes)
-    island = np.arange(len(points)) % islands
     seen = np.zeros(1 << SEEN_BITS, bool)  # by hash: a rare collision costs one candidate, nothing else
     shift = np.uint64(64 - SEEN_BITS)
     seen[problem.hashes(codes) >> shift] = True
-    for generation in range(generations):
-        n_islands = islands if generation < generations * 2 // 3 else 1
-        island %= n_islands
-        rows = [np.flatnonzero(island == index) for index in range(n_islands)]
-        kept = [row[survivors(problem, points[row], limits, -(-keep // n_islands))] for row in rows]
-        points, island = points[np.concatenate(kept)], np.concatenate([island[row] for row in kept])
-        sizes = np.array([len(row) for row in kept])
-        home = rng.integers(0, n_islands, 2 * offspring)
-        home = home[sizes[home] > 0]
-        begin = (np.cumsum(sizes) - sizes)[home]
-        first, second = (begin + rng.integers(0, sizes[home]) for _ in range(2))
+    for _ in range(generations):
+        points = points[survivors(problem, points, limits, keep)]
+        first, second = rng.integers(0, len(points), (2, 2 * offspring))
         children = _offspring(problem, points.codes, first, second, rng)
         numbers, fresh = np.unique(problem.hashes(children) >> shift, return_index=True)
         fresh = np.sort(fresh[~seen[numbers]])
@@ -113,6 +101,6 @@ def evolve(
         fresh, loads = fresh[good], loads[good]
         seen[problem.hashes(children[fresh]) >> shift] = True
         born = Points(children[fresh], problem.score(children[fresh]), loads)
-        points, island = Points.join([points, born]), np.concatenate([island, home[fresh]])
+        points = Points.join([points, born])
         progress()
     return points[np.unique(problem.hashes(points.codes), return_index=True)[1]]

@@ -11,15 +11,18 @@ from ofa_tf.search.budget import Budget, known_resolutions, starts
 from ofa_tf.search.evolution import evolve, first_population, survivors
 from ofa_tf.search.local import Points, improve, tabu
 from ofa_tf.search.problem import Problem, Score
+from ofa_tf.search.relax import Differentiable, relax
 from ofa_tf.space import SearchSpace
 
 Progress = Callable[[int, int], None]
 NEAR = (0.97, 1.0, 1.03)
-ISLANDS = 8
+RELAXED, RELAX_STEPS = 128, 60
+FIRST, FIRST_RELAXED = 2048, 256  # random archs, without and with those of gradients
 CHAINS = 32
+KEPT = 48  # per limit, of what was explored
 APART = 8  # genes in which the starts of chains differ, so that they end in different optima
-FRONT_TURNS = 4
-FRONT_STARTS = 3
+FRONT_TURNS = 10
+FRONT_STARTS = 4
 KEPT_ON_FRONT = 16
 
 
@@ -59,15 +62,21 @@ class Front:
     costs: np.ndarray
 
 
-def _distinct(points: Points, n: int, apart: int = 1) -> Points:
-    """The best `n` points, best first, any two of which differ in at least so many genes."""
-    points = points[np.argsort(-points.scores, kind="stable")]
+def _best(merits: np.ndarray, codes: np.ndarray, n: int, apart: int = 1) -> np.ndarray:
+    """Rows of the best `n` codes, best first, any two of which differ in at least so many genes."""
+    order = np.argsort(-merits, kind="stable")
+    codes = codes[order]
     keep: list[int] = []
-    far = np.ones(len(points), bool)
+    far = np.ones(len(codes), bool)
     while far.any() and len(keep) < n:
         keep.append(int(far.argmax()))
-        far &= (points.codes != points.codes[keep[-1]]).sum(1) >= apart
-    return points[keep]
+        far &= (codes != codes[keep[-1]]).sum(1) >= apart
+    return order[keep]
+
+
+def _distinct(points: Points, n: int, apart: int = 1) -> Points:
+    """The best `n` points, best first, any two of which differ in at least so many genes."""
+    return points[_best(points.scores, points.codes, n, apart)]
 
 
 def _slope(points: Points, low: float, high: float) -> float:
@@ -86,18 +95,20 @@ def search(
     seed: int = 0,
     population: int = 512,
     generations: int = 4,
-    steps: int = 90,
+    steps: int = 110,
     top: int = 8,
     progress: Progress | None = None,
 ) -> Found:
     """The arch of the highest score within every budget.
 
-    Evolution finds good regions, tabu search explores them, and an exact climb ends it: no change of a single gene
-    of the result helps within the budgets. Equal seeds give equal results.
+    Random archs, and where the score knows its slope those that gradients lead to, are the starts of a tabu search;
+    evolution mixes what it found, and an exact climb ends it: no change of a single gene of the result helps within
+    the budgets. Equal seeds give equal results.
 
     Args:
         space: the space.
-        score: predicted scores of codes, (archs, genes) -> (archs,); more is better. An accuracy predictor.
+        score: predicted scores of codes, (archs, genes) -> (archs,); more is better. An accuracy predictor: one that is
+            `Differentiable` leads to better archs.
         budgets: one or more; resolutions whose cost is not known under each are left out.
         seed: of the randomness.
         population: archs scored per generation.
@@ -120,19 +131,26 @@ def search(
         nonlocal done
         done += 1
         if progress is not None:
-            progress(done, generations + 2)
+            progress(done, generations + 3)
 
-    codes = first_population(problem, first, NEAR[-1], 4 * population, rng)
-    points = evolve(
-        problem, codes, np.array(NEAR), generations=generations, offspring=population, keep=48, islands=ISLANDS,
-        rng=rng, progress=step,
-    )  # fmt: skip
-    slope = _slope(points, NEAR[0], NEAR[-1])
-    within = points[points.loads <= 1]
-    chains = _distinct(within, CHAINS, APART)
-    explored = tabu(problem, chains, np.ones(len(chains)), steps, slope, rng)
+    sloped = score if isinstance(score, Differentiable) else None
+    points = Points.of(problem, first_population(problem, first, NEAR[-1], FIRST_RELAXED if sloped else FIRST, rng))
+    slope = max(float(np.ptp(points.scores)), 1e-12)
+    if sloped:
+        relaxed = relax(problem, sloped, RELAXED, RELAX_STEPS, slope, rng)
+        points = Points.join([points, Points.of(problem, relaxed[problem.load(relaxed) <= NEAR[-1]])])
     step()
-    within = _distinct(Points.join([within, explored[explored.loads <= 1]]), max(top, 1))
+    chains = points[_best(points.scores - slope * np.maximum(points.loads - 1, 0), points.codes, CHAINS, APART)]
+    explored = Points.join([points, tabu(problem, chains, np.ones(len(chains)), steps, slope, rng)])
+    step()
+    limits = np.array(NEAR)
+    elite = explored[survivors(problem, explored, limits, KEPT)]
+    evolved = evolve(
+        problem, elite.codes, limits, generations=generations, offspring=population, keep=KEPT, rng=rng,
+        progress=step,
+    )  # fmt: skip
+    within = Points.join([points[points.loads <= 1] for points in (evolved, explored)])
+    within = _distinct(within, max(top, 1))
     best = improve(problem, within.codes[0], 1.0)
     step()
     within = _distinct(Points.join([best, within]), max(top, 1))
@@ -155,7 +173,7 @@ def pareto(
     seed: int = 0,
     population: int = 1024,
     generations: int = 20,
-    steps: int = 34,
+    steps: int = 24,
     progress: Progress | None = None,
 ) -> Front:
     """The front of highest scores at lowest costs, in one run: a population that keeps the best at every limit.
@@ -191,8 +209,8 @@ def pareto(
 
     codes = first_population(problem, first, wanted[-1], population, rng)
     points = evolve(
-        problem, codes, wanted, generations=generations, offspring=population, keep=8, islands=1,
-        rng=rng, progress=step,
+        problem, codes, wanted, generations=generations, offspring=population, keep=8, rng=rng,
+        progress=step,
     )  # fmt: skip
     slope = _slope(points, wanted[0], wanted[-1]) if len(wanted) > 1 else 1.0
     for turn in range(FRONT_TURNS):

@@ -8,7 +8,7 @@ from ofa_tf.search.problem import Problem
 
 MARGIN = 1.05  # how far over its limit a chain may go
 TENURE = (2, 6)  # for how many steps what was changed stays
-PROMISING, STALE = 24, 8  # neighbours that are scored in each step
+PROMISING, STALE = 16, 4  # neighbours that are scored in each step
 PAIRS = 128
 FORBIDDEN = -1e300
 

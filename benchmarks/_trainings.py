@@ -153,9 +153,10 @@ class Setting:
         )
         self.recipe = replace(recipe, phases=phases, evaluations=0)  # what is measured is measured afterwards
         self.epochs = sum(phase.epochs + phase.warmup_epochs for phase in phases)
-        self.document = {"space": self.space.to_document(), "recipe": self.recipe.to_document()}
+        described = {"space": self.space.to_document(), "recipe": self.recipe.to_document()}
+        self.document = {"images": self.n_images, **described}
         known = self.folder.path / "setting.json"
-        wanted = json.dumps({"data": self.spec, "images": self.n_images, **self.document})
+        wanted = json.dumps({"data": self.spec, **self.document})
         if not known.exists():
             known.write_text(wanted)
         if known.read_text() != wanted:

@@ -1,6 +1,7 @@
 """How long an export takes, and what quantisation costs.
 
-    python benchmarks/export.py [--workdir DIR] [--subnets N] [--trained N] [--epochs E] [--quick] [--json FILE]
+    python benchmarks/export.py [--workdir DIR] [--subnets N] [--trained N] [--epochs E] [--accuracies-only] [--quick]
+        [--json FILE]
 
 DIR is a trained workdir of the `tiny` space; it is copied. Without it the demo is run first. Figures: `export_tiny_s`,
 wall time of `ofa-tf export --latency MS` as a process, from the workdir with table and predictor to the verified int8
@@ -147,6 +148,7 @@ def main() -> None:
     parser.add_argument("--subnets", type=int, default=6, help="to compare with their files (default 6)")
     parser.add_argument("--trained", type=int, help="how many of them to train for int8 (default all)")
     parser.add_argument("--epochs", type=float, help="of that training (default: what `export --qat` does)")
+    parser.add_argument("--accuracies-only", action="store_true", help="leave out the exports that are timed")
     parser.add_argument("--quick", action="store_true", help="train two of them for int8")
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     options = parser.parse_args()
@@ -157,8 +159,7 @@ def main() -> None:
             shutil.copytree(options.workdir, workdir)
         else:
             run("demo", "-w", workdir, quiet=False)
-        figures = tiny(workdir)
-        figures |= twenty_blocks(Path(folder))
+        figures = {} if options.accuracies_only else tiny(workdir) | twenty_blocks(Path(folder))
         figures |= accuracies(workdir, options.subnets, trained, options.epochs)
     report(figures, 0, options.json)
 

@@ -17,7 +17,7 @@ one, all measured on this machine in one run, minus that of the fixed one; a mea
 front interpolated over the logarithm of the latency.
 
 The default recipe takes hours on two cores; with `--space benchmarks/spaces/small.json --recipe
-benchmarks/recipes/small.json` it is less than one.
+benchmarks/recipes/small.json --images 5000` it is half of one.
 """
 
 import argparse

@@ -78,14 +78,14 @@ class Folder:
 def run_jobs(jobs: Sequence[Job], folder: Folder, at_a_time: int) -> None:
     """Runs the jobs that have no result yet, each as soon as it is ready; each writes a log beside its result.
 
-    Jobs that run at the same time have processors of their own, so that what one needs does not depend on the others.
+    On Linux, jobs that run at the same time have processors of their own, so that one takes none from another.
 
     Raises:
         SystemExit: some failed; the others were done all the same.
     """
     waiting, failed = [job for job in jobs if not folder.done(job.name)], []
     running: dict[str, subprocess.Popen] = {}
-    processors = sorted(os.sched_getaffinity(0))
+    processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     free = [processors[share::at_a_time] or processors for share in range(at_a_time)]
     shares: dict[str, list[int]] = {}
     while waiting or running:
@@ -95,7 +95,8 @@ def run_jobs(jobs: Sequence[Job], folder: Folder, at_a_time: int) -> None:
             shares[job.name] = share = free.pop()
             with open(folder.result_path(job.name).with_suffix(".log"), "w") as log:
                 process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-            os.sched_setaffinity(process.pid, share)  # long before TensorFlow is loaded and makes its threads
+            if share:
+                os.sched_setaffinity(process.pid, share)  # long before TensorFlow is loaded and makes its threads
             running[job.name] = process
             print(f"{job.name} begins", file=sys.stderr)
         if not running:

@@ -146,3 +146,23 @@ def ofa(capsys) -> Callable[..., Run]:
         return Run(code, *capsys.readouterr())
 
     return run
+
+
+# --- what is published ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A server on loopback in the place of the published addresses, and a cache of its own: its folder and itself."""
+    from published_server import serving
+
+    from ofa_tf.zoo import catalog, download
+
+    monkeypatch.setattr(download, "PAUSE_S", 0.01)
+    monkeypatch.setenv("OFA_TF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "*")
+    root = tmp_path / "root"
+    root.mkdir()
+    with serving(root) as server:
+        monkeypatch.setattr(catalog, "ADDRESS", f"http://127.0.0.1:{server.server_port}/")
+        yield root, server

@@ -1,13 +1,9 @@
 """Imports of published networks: into a workdir, through search, to a file that answers as the network does."""
 
-import dataclasses
-import functools
 import hashlib
-import http.server
 import json
 import re
 import shutil
-import threading
 from pathlib import Path
 
 import keras
@@ -28,24 +24,17 @@ from ofa_tf.pipeline import (
     Target,
     export,
     find,
-    find_with,
     fit,
-    get_table,
-    load_predictor,
     load_supernet,
     make_evaluator,
 )
 from ofa_tf.project import open_existing, open_project
-from ofa_tf.spaces import MOBILENET_V3
 from ofa_tf.stages import train
 from ofa_tf.subnet import build_subnet, extract
-from ofa_tf.training.recipe import RECIPES, STAGES
-from ofa_tf.workdir import Config, Workdir
-from ofa_tf.zoo import catalog, download, imagenet, state_dict
+from ofa_tf.training.recipe import STAGES
+from ofa_tf.workdir import Workdir
+from ofa_tf.zoo import catalog, imagenet, state_dict
 from ofa_tf.zoo.importing import (
-    IMAGENET_PIXELS,
-    import_note10,
-    import_predictor,
     import_supernet,
     read_classes,
     supernet_space,
@@ -438,54 +427,6 @@ def test_specialised_networks_on_the_command_line(specialized, tmp_path, run):
 # --- downloads --------------------------------------------------------------------------------------------------------
 
 
-class _Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder; cuts the first answer for `server.cut` short, and goes on there when asked to."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        path = Path(self.translate_path(self.path))
-        if not path.is_file():
-            self.send_error(404)
-            return
-        self.server.requests.append((self.path, self.headers.get("Range")))
-        content, start = path.read_bytes(), 0
-        if match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
-            start = int(match[1])
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("ETag", '"one"')
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        first = [path for path, _ in self.server.requests].count(self.path) == 1
-        end = len(content) // 2 if self.path.endswith(self.server.cut) and first else len(content)
-        self.wfile.write(content[start:end])
-        self.close_connection = True
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def published(tmp_path, monkeypatch):
-    """A server on loopback in the place of the published addresses, and a cache of its own: its folder and itself."""
-    monkeypatch.setattr(download, "PAUSE_S", 0.01)
-    monkeypatch.setenv("OFA_TF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("no_proxy", "*")
-    root = tmp_path / "root"
-    root.mkdir()
-    handler = functools.partial(_Handler, directory=str(root))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.requests, server.cut = [], "nothing"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        monkeypatch.setattr(catalog, "ADDRESS", f"http://127.0.0.1:{server.server_port}/")
-        yield root, server
-        server.shutdown()
-        thread.join(10)
-
-
 def test_an_interrupted_download_of_a_supernet_goes_on(parity, published, tmp_path, run):
     root, server = published
     server.cut = "w1.2"
@@ -523,116 +464,3 @@ def test_a_specialised_network_by_name(specialized, published, tmp_path, run):
     status, _, err = run("zoo", "import", "specialized", "cpu_lat-10ms_top1-71.1_finetune-25")
     assert status == 2
     assert "404" in err
-
-
-# --- tables and predictor ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def wide(tmp_path) -> Path:
-    """A workdir of the network that tables and predictor are of, without its weights: a search needs none."""
-    space = dataclasses.replace(
-        MOBILENET_V3, width_mult=1.2, padding="symmetric", resolutions=tuple(range(160, 225, 4))
-    )
-    config = Config(space, None, imagenet.class_names(), IMAGENET_PIXELS, RECIPES["imagenet"], 0)
-    Workdir(tmp_path / "wide").create(config)
-    return tmp_path / "wide"
-
-
-def test_search_with_the_published_tables_and_predictor(fixtures_dir, wide, run):
-    predictor = fixtures_dir / "note10" / "ofa_accuracy_predictor.pth"
-    status, out, _ = run("zoo", "import", "note10", fixtures_dir / "note10", "-w", wide)
-    assert status == 0
-    assert "note10 (fp32, imported)" in out
-    status, out, _ = run("zoo", "import", "predictor", predictor, "-w", wide)
-    assert status == 0
-    assert "as published: 16000 subnets" in out
-    search = ["search", "-w", wide, "--device", "note10", "--latency", 25, "--precision", "fp32"]
-    status, out, _ = run(*search, "--json")
-    assert status == 0
-    (choice,) = json.loads(out)["choices"]
-    assert (choice["table_source"], choice["predictor_origin"]) == ("imported", "imported")
-    assert choice["arch"]["resolution"] in (160, 192, 224)
-    assert 20 < choice["predicted_ms"] <= 25
-    # The best that is known within 25 ms is 0.8211 by the single tables.
-    assert 0.815 < choice["predicted_accuracy"] < 0.825
-    status, out, _ = run(*search)
-    assert status == 0
-    assert "note10 (fp32, imported)" in out
-    assert "Accuracy: by the imported predictor" in out
-    status, out, _ = run("predictor", "show", "-w", wide, "--json")
-    source = json.loads(out)["source"]
-    assert source["sha256"] == hashlib.sha256(predictor.read_bytes()).hexdigest()
-
-
-def test_what_is_predicted_is_what_the_reference_predicts(fixtures_dir, wide):
-    import_note10(str(fixtures_dir / "note10"), wide)
-    import_predictor(str(fixtures_dir / "note10" / "ofa_accuracy_predictor.pth"), wide)
-    project = open_existing(wide)
-    space, fitted = project.config.space, load_predictor(project)
-    assert fitted is not None
-    references = json.loads((fixtures_dir / "note10" / "reference_predictions.json").read_text())
-    codes = space.encode([space.arch(row["r"], row["d"], row["ks"], row["e"]) for row in references])
-    latencies = get_table(project, "note10", "fp32").costs(space, 1000)(codes)
-    # Single tables are exact; blocks that several have are means in the merged one.
-    assert latencies == pytest.approx([row["note10_ms"] for row in references], rel=2e-3)
-    assert fitted.predictor(codes) == pytest.approx([row["predicted_acc"] for row in references], abs=1e-6)
-
-
-def test_a_search_keeps_to_the_resolutions_that_the_predictor_knows(fixtures_dir, wide):
-    import_note10(str(fixtures_dir / "note10"), wide)
-    fitted = import_predictor(str(fixtures_dir / "note10" / "ofa_accuracy_predictor.pth"), wide)
-    project = open_existing(wide)
-    table = get_table(project, "note10", "fp32")
-    only = dataclasses.replace(fitted.predictor, resolutions=(112, 128, 144, 160, 164, 168, 172, 176))
-    assert find_with(project, table, only, 25.0).arch.resolution == 160
-
-
-def test_tables_and_predictor_of_another_network_are_refused(fixtures_dir, workdir, wide, tmp_path, run):
-    tables, predictor = fixtures_dir / "note10", fixtures_dir / "note10" / "ofa_accuracy_predictor.pth"
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "bad.yaml").write_text("Conv-input: 3\n")
-    for arguments, message in (
-        (["note10", tables, "-w", workdir], "cover no resolution of"),
-        (["note10", tmp_path / "empty", "-w", wide], "no files named like 160_lookup_table.yaml"),
-        (["note10", tmp_path / "bad.yaml", "-w", wide], "bad.yaml has the block 'Conv-input'"),
-        (["note10", tmp_path / "absent.yaml", "-w", wide], "There is no file"),
-        (["note10", tables, "-w", tmp_path / "empty"], "is not a workdir yet"),
-        (["predictor", predictor, "-w", workdir], "of width 0.25 with 10 classes"),
-        (["predictor", tmp_path / "bad.yaml", "-w", wide], "bad.yaml is not a PyTorch checkpoint"),
-        (["predictor", predictor, "-w", tmp_path / "empty"], "is not a workdir yet"),
-    ):
-        status, out, err = run("zoo", "import", *arguments)
-        assert (status, out) == (2, "")
-        assert message in err
-        assert not [path for name in ("lut", "accuracy") for path in wide.glob(f"{name}/*")]
-    status, out, _ = run("zoo", "import", "note10", tables, "--out", tmp_path / "tables", "--json")
-    assert status == 0
-    assert json.loads(out)["source"] == "imported"
-    for kind, source in (("note10", tables), ("predictor", predictor)):
-        assert run("zoo", "import", kind, source, "-w", wide)[0] == 0
-        status, _, err = run("zoo", "import", kind, source, "-w", wide)
-        assert status == 2
-        assert "--force" in err
-        assert run("zoo", "import", kind, source, "-w", wide, "--force")[0] == 0
-
-
-def test_tables_and_predictor_from_their_published_addresses(fixtures_dir, published, wide, run):
-    root, server = published
-    (root / "note10").mkdir()
-    for resolution in catalog.NOTE10.resolutions:
-        source = fixtures_dir / "note10" / catalog.NOTE10.file_name(resolution)
-        if source.exists():
-            shutil.copy(source, root / "note10")
-    shutil.copy(fixtures_dir / "note10" / "ofa_accuracy_predictor.pth", root / "acc_predictor.pth")
-    server.cut = "predictor.pth"
-    assert run("zoo", "import", "predictor", "-w", wide)[0] == 0
-    assert server.requests[1][1] is not None
-    status, _, err = run("zoo", "import", "note10", "-w", wide)
-    assert status == 2
-    assert "176_lookup_table.yaml" in err
-    assert "404" in err
-    assert not (wide / "lut").exists()
-    address = f"{catalog.ADDRESS}note10/192_lookup_table.yaml"
-    assert run("zoo", "import", "note10", address, "-w", wide)[0] == 0
-    assert open_existing(wide).workdir.tables.is_dir()

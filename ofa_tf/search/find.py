@@ -149,7 +149,7 @@ def search(
         problem, elite.codes, limits, generations=generations, offspring=population, keep=KEPT, rng=rng,
         progress=step,
     )  # fmt: skip
-    within = Points.join([points[points.loads <= 1] for points in (evolved, explored)])
+    within = Points.join([found[found.loads <= 1] for found in (evolved, explored)])
     within = _distinct(within, max(top, 1))
     best = improve(problem, within.codes[0], 1.0)
     step()

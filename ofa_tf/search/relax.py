@@ -37,7 +37,9 @@ class Differentiable(Protocol):
         ...
 
 
-def relax(problem: Problem, score: Differentiable, n: int, steps: int, price: float, rng: np.random.Generator):
+def relax(
+    problem: Problem, score: Differentiable, n: int, steps: int, price: float, rng: np.random.Generator
+) -> np.ndarray:
     """Follows the slope of the score from random mixtures; each budget has a price, which rises while it is exceeded.
 
     Args:

@@ -169,7 +169,7 @@ def _check_overrides(
         cluster.shares(project.config.recipe.overridden(name, **overrides))
     late = [name for name in named if name in ledger.stages and dict(ledger.stages[name].overrides) != dict(overrides)]
     running = [name for name in late if not ledger.done(name)]
-    if overrides and (running or (late and not begun)):
+    if overrides and (running or (late and all(map(ledger.done, named)))):
         name = (running or late)[-1]
         used = " ".join(f"{OPTIONS[key]} {value:g}" for key, value in ledger.stages[name].overrides.items())
         state = "is done" if ledger.done(name) else f"was begun with {used or 'the values of its recipe'}"

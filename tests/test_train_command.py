@@ -83,6 +83,17 @@ def test_a_stage_that_was_begun_keeps_what_it_was_begun_with(ofa, untrained):
     assert stage_of(untrained)["overrides"] == {"batch": 8}
 
 
+def test_the_same_command_goes_on_with_the_stages_that_its_overrides_began(ofa, untrained):
+    """The earlier stages were done before with other values, and that is no reason to refuse."""
+    ledger = read_json(untrained / "ledger.json")
+    ledger["stages"]["width"] = {"state": "running", "step": 0, "steps": 0, "metrics": {}, "overrides": {"batch": 8}}
+    write_json(untrained / "ledger.json", ledger)
+    run = ofa("train", "--workdir", untrained, "--batch", 8)
+    assert run.code == 0, run.err
+    assert (stage_of(untrained)["state"], stage_of(untrained)["overrides"]) == ("done", {"batch": 8})
+    assert stage_of(untrained, "depth")["overrides"] == {}
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

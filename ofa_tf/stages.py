@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ofa_tf.errors import FormatError, WorkdirError
+from ofa_tf.errors import DamagedError, WorkdirError
+from ofa_tf.npzio import read_arrays
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project import Project, open_project
 from ofa_tf.training import checkpoint
@@ -185,8 +186,8 @@ def _reopen_damaged(project: Project, ledger: Ledger, wanted: Sequence[str]) -> 
 
     def is_whole(name: str, step: int) -> bool:
         try:
-            checkpoint.read(checkpoint.checkpoint_path(project.workdir.checkpoints(name), step))
-        except FormatError:
+            read_arrays(checkpoint.checkpoint_path(project.workdir.checkpoints(name), step))
+        except DamagedError:
             return False
         return True
 

@@ -4,7 +4,6 @@ The inputs are those of the published predictor (Cai et al., ICLR 2020, appendix
 every block, zeros for blocks left out, then the resolution. Inference is NumPy, so that a search needs nothing else.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ofa_tf.errors import FormatError
-from ofa_tf.jsonio import write_bytes
+from ofa_tf.npzio import write_arrays
 from ofa_tf.space import SearchSpace
 
 Layers = Sequence[tuple[np.ndarray, np.ndarray]]
@@ -115,9 +114,7 @@ class Predictor:
         for m, layers in enumerate(self.members):
             for n, (weights, biases) in enumerate(layers):
                 arrays[f"{m}/{n}/weights"], arrays[f"{m}/{n}/biases"] = weights, biases
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        write_bytes(path, buffer.getvalue())
+        write_arrays(path, arrays)
 
     @classmethod
     def load(cls, path: str | Path, space: SearchSpace) -> "Predictor":

@@ -1,5 +1,6 @@
 """Images that stay as the files they came in and are decoded at each use."""
 
+import hashlib
 import itertools
 import os
 from collections import deque
@@ -89,15 +90,22 @@ class Records:
             raise DataError(f"{self.name(index)} cannot be read: the file ends before it does.")
         return content
 
-    def stamp(self) -> bytes:
-        """Changes when a file is replaced, and with the choice of images."""
-        parts = []
+    def cache_file(self, cache: Path | None, what: str) -> Path | None:
+        """The file in a cache for what is known about these images: another one for others, or once a file is replaced.
+
+        Args:
+            cache: the folder, or None for no cache.
+            what: is known about them.
+        """
+        if cache is None:
+            return None
+        parts = [f"{what}\n".encode()]
         for index in dict.fromkeys(self.file_of.tolist()):
             status = self.files[index].stat()
             parts.append(os.fsencode(self.files[index]) + f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
         if (self.length >= 0).any():
             parts += [array.tobytes() for array in (self.file_of, self.offset, self.length)]
-        return b"".join(parts)
+        return cache / f"{hashlib.sha256(b''.join(parts)).hexdigest()[:32]}.npz"
 
 
 @dataclass(frozen=True)

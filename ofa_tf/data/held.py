@@ -1,8 +1,7 @@
 """Which images are held in memory, decoded once and cached, and which stay encoded."""
 
 import contextlib
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from ofa_tf.data.decode import check, decode_square
 from ofa_tf.data.encoded import EncodedImageSet, in_order
 from ofa_tf.data.images import Images, ImageSet
 from ofa_tf.errors import DataError, FormatError
-from ofa_tf.jsonio import replacing
+from ofa_tf.npzio import read_arrays_of, write_arrays
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.quiet import quiet
 
@@ -54,13 +53,13 @@ def decode_all(images: EncodedImageSet, size: int, cache: Path | None = None, pr
     Raises:
         DataError: more than 1 % of the files cannot be read; names the first.
     """
-    cached = _cached(images, str(size), cache)
+    cached = images.records.cache_file(cache, str(size))
     n = len(images)
-    if cached is not None and cached.exists():
+    if cached is not None:
         with contextlib.suppress(FormatError):
-            kept = read_arrays(cached, {"images": (np.uint8, (None, size, size, 3)), "good": (np.bool_, (n,))})
+            kept = read_arrays_of(cached, {"images": (np.uint8, (None, size, size, 3)), "good": (np.bool_, (n,))})
             if len(kept["images"]) == kept["good"].sum():
-                note_skipped(int((~kept["good"]).sum()), n, progress)
+                _note_skipped(int((~kept["good"]).sum()), n, progress)
                 return ImageSet(kept["images"], images.labels[kept["good"]])
     pixels = np.empty((n, size, size, 3), np.uint8)
 
@@ -78,12 +77,12 @@ def check_all(images: EncodedImageSet, cache: Path | None = None, progress: Prog
     """Leaves out the images that cannot be decoded; arguments and errors as for `decode_all`."""
     if images.records.checked:
         return images
-    cached = _cached(images, "check", cache)
+    cached = images.records.cache_file(cache, "check")
     n = len(images)
-    if cached is not None and cached.exists():
+    if cached is not None:
         with contextlib.suppress(FormatError):
-            good = read_arrays(cached, {"good": (np.bool_, (n,))})["good"]
-            note_skipped(int((~good).sum()), n, progress)
+            good = read_arrays_of(cached, {"good": (np.bool_, (n,))})["good"]
+            _note_skipped(int((~good).sum()), n, progress)
             return images.take(np.flatnonzero(good))
 
     def work(index: int) -> None:
@@ -114,9 +113,7 @@ def _find_good(work: Callable[[int], None], n: int, title: str, progress: Progre
                 broken.append(message)
             advance(1)
     refuse_many(broken, n)
-    for message in broken[:5]:
-        progress.note(f"Skipped: {message}")
-    note_skipped(len(broken), n, progress)
+    note_broken(broken, n, progress)
     return good
 
 
@@ -131,46 +128,13 @@ def refuse_many(broken: Sequence[str], n: int) -> None:
         raise DataError(f"{len(broken)} of {n} images ({share:.1%}) cannot be read, the first: {broken[0]}")
 
 
-def note_skipped(n_broken: int, n: int, progress: Progress) -> None:
-    """Says how many images were left out, if any."""
+def note_broken(broken: Sequence[str], n: int, progress: Progress) -> None:
+    """Says what is wrong with the first images that were left out, and how many there are, if any."""
+    for message in broken[:5]:
+        progress.note(f"Skipped: {message}")
+    _note_skipped(len(broken), n, progress)
+
+
+def _note_skipped(n_broken: int, n: int, progress: Progress) -> None:
     if n_broken:
         progress.note(f"{n_broken} of {n} images cannot be read and were skipped.")
-
-
-def _cached(images: EncodedImageSet, what: str, cache: Path | None) -> Path | None:
-    if cache is None:
-        return None
-    stamp = hashlib.sha256(f"{what}\n".encode() + images.records.stamp())
-    return cache / f"{stamp.hexdigest()[:32]}.npz"
-
-
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays to a file, whole or not at all; makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-
-
-def read_arrays(path: Path, wanted: Mapping[str, tuple[type, tuple[int | None, ...]]]) -> dict[str, np.ndarray]:
-    """Reads arrays from a file.
-
-    Args:
-        path: the file.
-        wanted: element type and shape of each; None is any length.
-
-    Raises:
-        FormatError: the file is absent or damaged, or its arrays are others.
-    """
-    arrays = {}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            for name in wanted:
-                arrays[name] = file[name]
-    except Exception as error:  # NumPy and zipfile raise some ten kinds for broken files
-        raise FormatError(f"{path} is damaged: {error}.") from error
-    for name, (kind, shape) in wanted.items():
-        array = arrays[name]
-        fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
-        if array.dtype != kind or not fits:
-            raise FormatError(f"{path} is damaged: `{name}` is {array.dtype} of shape {array.shape}.")
-    return arrays

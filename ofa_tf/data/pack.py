@@ -13,11 +13,12 @@ import tensorflow as tf
 
 from ofa_tf.data.decode import check, encode, shrink
 from ofa_tf.data.encoded import EncodedImageSet, Records, in_order
-from ofa_tf.data.held import note_skipped, read_arrays, refuse_many, write_arrays
+from ofa_tf.data.held import note_broken, refuse_many
 from ofa_tf.data.images import Images, ImageSet
 from ofa_tf.data.shards import FOOTER_BYTES, HEADER_BYTES, IMAGE, LABEL, check_label
 from ofa_tf.errors import DataError, FormatError
 from ofa_tf.jsonio import check_keys, read_json, replacing_folder, restore_folder, sweep, write_json
+from ofa_tf.npzio import read_arrays_of, write_arrays
 from ofa_tf.progress import SILENT, Progress
 
 DOCUMENT, INDEX = "data.json", "index.npz"
@@ -95,9 +96,7 @@ def write_pack(
             raise DataError(f"{folder} cannot be written: {error.message.split(';')[-1].strip()}.") from None
         write_arrays(temporary / INDEX, columns)
         write_json(temporary / DOCUMENT, {"classes": list(classes), "parts": listing})
-    for message in broken[:5]:
-        progress.note(f"Skipped: {message}")
-    note_skipped(len(broken), sum(map(len, parts.values())), progress)
+    note_broken(broken, sum(map(len, parts.values())), progress)
     return Pack(
         folder,
         {part: sum(shard["images"] for shard in rows) for part, rows in listing.items()},
@@ -190,7 +189,7 @@ def open_pack(folder: Path) -> dict[str, tuple[tuple[str, ...], EncodedImageSet]
         for part, rows in counts.items()
         for name, kind in COLUMNS.items()
     }
-    index = read_arrays(folder / INDEX, wanted)
+    index = read_arrays_of(folder / INDEX, wanted)
     parts = {}
     for part, rows in counts.items():
         file_of = np.repeat(np.arange(len(rows), dtype=np.int32), [row["images"] for row in rows])

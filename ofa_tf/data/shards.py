@@ -1,7 +1,6 @@
 """TFRecord shards that other programs wrote: scanned once, and read by byte position from then on."""
 
 import contextlib
-import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +10,8 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from ofa_tf.data.encoded import EncodedImageSet, Records, in_order
-from ofa_tf.data.held import read_arrays, write_arrays
 from ofa_tf.errors import DataError, FormatError, MissingDependencyError
+from ofa_tf.npzio import read_arrays_of, write_arrays
 from ofa_tf.progress import Progress
 from ofa_tf.quiet import quiet
 
@@ -74,17 +73,11 @@ def scan(
         DataError: a shard is damaged, or a record lacks a feature or has a label out of range.
     """
     whole = Records.of_files(paths)
-    key = f"{image}\n{label}\n{n_classes}\n".encode() + whole.stamp()
-    cached = None if cache is None else cache / f"{hashlib.sha256(key).hexdigest()[:32]}.npz"
-    wanted = {
-        "file_of": (np.int32, (None,)),
-        "offset": (np.int64, (None,)),
-        "length": (np.int64, (None,)),
-        "labels": (np.int32, (None,)),
-    }
-    if cached is not None and cached.exists():
+    cached = whole.cache_file(cache, f"{image}\n{label}\n{n_classes}")
+    if cached is not None:
         with contextlib.suppress(FormatError):
-            kept = read_arrays(cached, wanted)
+            kinds = {"file_of": np.int32, "offset": np.int64, "length": np.int64, "labels": np.int32}
+            kept = read_arrays_of(cached, {name: (kind, (None,)) for name, kind in kinds.items()})
             return EncodedImageSet(
                 Records(whole.files, kept["file_of"], kept["offset"], kept["length"]), kept["labels"]
             )

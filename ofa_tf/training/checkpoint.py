@@ -4,15 +4,14 @@ Archs, images and learning rate of a step follow from the seed and the step's nu
 that number are all there is to keep.
 """
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ofa_tf.errors import DamagedError, FormatError
-from ofa_tf.jsonio import write_bytes
+from ofa_tf.errors import FormatError
+from ofa_tf.npzio import read_arrays, write_arrays
 from ofa_tf.progress import SILENT, Progress
 
 KEEP = 2
@@ -29,12 +28,8 @@ def save(folder: Path, step: int, variables: Mapping[str, Any]) -> Path:
     Raises:
         OSError: the disk is full or not writable; older checkpoints are untouched.
     """
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {name: variable.numpy() for name, variable in variables.items()}
-    np.savez(buffer, **arrays)
     path = checkpoint_path(folder, step)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, buffer.getvalue())
+    write_arrays(path, {name: variable.numpy() for name, variable in variables.items()})
     for old in steps(folder)[:-KEEP]:
         checkpoint_path(folder, old).unlink(missing_ok=True)
     return path
@@ -45,26 +40,14 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(path.stem[5:]) for path in folder.glob("step-*.npz") if path.stem[5:].isdigit())
 
 
-def read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint, by name.
-
-    Raises:
-        DamagedError: the file is cut short or altered, or not there.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except Exception as error:  # NumPy and zipfile raise some ten kinds for broken files
-        raise DamagedError(f"{path} is damaged: {error}.") from error
-
-
 def load(path: Path, variables: Mapping[str, Any]) -> None:
     """Reads a checkpoint into variables; all of them or none.
 
     Raises:
-        FormatError: the file is damaged, or of another network; names the variable.
+        DamagedError: the file is cut short or altered, or not there.
+        FormatError: the file is of another network; names the variable.
     """
-    arrays = read(path)
+    arrays = read_arrays(path)
     for name, variable in variables.items():
         if name not in arrays:
             raise FormatError(f"{path} is of another network: it lacks {name}.")

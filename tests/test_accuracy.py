@@ -178,12 +178,6 @@ def test_images_that_stay_encoded_get_the_same_logits(evaluator, tmp_path, monke
             np.testing.assert_array_equal(evaluator.logits(arch, images), expected)
 
 
-def test_calibration_images_are_spread_over_the_set():
-    images = make_images(90)
-    for most, expected in ((1000, np.arange(90)), (3, [0, 44, 89])):
-        assert np.array_equal(evaluate._spread(len(images), most), expected)
-
-
 # --- collecting -------------------------------------------------------------------------------------------------------
 
 

@@ -253,6 +253,9 @@ def test_both_kinds_of_image_sets_give_the_same_batches(tmp_path, kind):
     assert (first.shape, first.dtype) == ((1, 9, 9, 3), np.uint8)
     assert images.head(5).labels.tolist() == [0, 1, 2, 3, 4]
     assert len(images.head(99)) == 23
+    for most in (23, 99):
+        assert images.spread(most).labels.tolist() == list(range(23))
+    assert images.spread(4).labels.tolist() == [0, 7, 14, 22]
     assert images.take(np.array([7, 2])).resized(16).labels.tolist() == [7, 2]
 
 

@@ -29,7 +29,7 @@ class SubnetEvaluator:
     Args:
         supernet: its weights are used as they are at each call.
         preprocessing: applied to the pixels.
-        calibration: training images for batch norm statistics; the first 2,000 are used.
+        calibration: training images for batch norm statistics; at most 2,000 of them are used, evenly spread.
         frozen: whether the weights stay what they are at the first call.
         traced: whether to trace a graph that serves all archs; without, operators run one by one, which for a few archs
             of a large space saves half a minute of tracing.
@@ -45,7 +45,7 @@ class SubnetEvaluator:
     ):
         self.supernet = supernet
         self.preprocessing = preprocessing
-        self.calibration = calibration.take(_spread(len(calibration), CALIBRATION_IMAGES))
+        self.calibration = calibration.spread(CALIBRATION_IMAGES)
         self.frozen = frozen
         self.traces: Counter[str] = Counter()
         self._statistics = [*supernet.stem.non_trainable_variables, *supernet.first.non_trainable_variables]
@@ -182,8 +182,3 @@ class _Cache:
 
 def _n_bytes(tensor: tf.Tensor) -> int:
     return tensor.dtype.size * int(np.prod(tensor.shape))
-
-
-def _spread(n: int, most: int) -> np.ndarray:
-    """At most `most` indices, evenly spread over n."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,3 +142,6 @@ class EncodedImageSet(Images):
         for _ in in_order(decode, range(len(indices))):
             pass
         return result, np.empty((0, 4), np.float32)
+
+
+Parts = Mapping[str, tuple[tuple[str, ...], EncodedImageSet]]  # the names of the classes, and the images, of each part

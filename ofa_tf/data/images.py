@@ -64,6 +64,10 @@ class Images(ABC):
         """The first n images."""
         return self.take(np.arange(min(n, len(self))))
 
+    def spread(self, n: int) -> "Images":
+        """At most n images, evenly spread over all."""
+        return self if n >= len(self) else self.take(np.linspace(0, len(self) - 1, n).astype(np.int64))
+
     @abstractmethod
     def batches(self, size: int, resolution: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Centre squares and labels in order, `size` at a time, the rest last.

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ofa_tf.data.decode import check, encode, shrink
-from ofa_tf.data.encoded import EncodedImageSet, Records, in_order
+from ofa_tf.data.encoded import EncodedImageSet, Parts, Records, in_order
 from ofa_tf.data.held import note_broken, refuse_many
 from ofa_tf.data.images import Images, ImageSet
 from ofa_tf.data.shards import FOOTER_BYTES, HEADER_BYTES, IMAGE, LABEL, check_label
@@ -165,7 +165,7 @@ def _example(content: bytes, label: int) -> bytes:
     return tf.train.Example(features=tf.train.Features(feature={IMAGE: image, LABEL: number})).SerializeToString()
 
 
-def open_pack(folder: Path) -> dict[str, tuple[tuple[str, ...], EncodedImageSet]]:
+def open_pack(folder: Path) -> Parts:
     """Classes and images of each part of a packed data set.
 
     Raises:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from ofa_tf.data.encoded import EncodedImageSet, Records, in_order
+from ofa_tf.data.encoded import EncodedImageSet, Parts, Records, in_order
 from ofa_tf.errors import DataError, FormatError, MissingDependencyError
 from ofa_tf.npzio import read_arrays_of, write_arrays
 from ofa_tf.progress import Progress
@@ -40,9 +40,7 @@ def find_shards(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def open_shards(
-    folder: Path, cache: Path | None, progress: Progress
-) -> dict[str, tuple[tuple[str, ...], EncodedImageSet]]:
+def open_shards(folder: Path, cache: Path | None, progress: Progress) -> Parts:
     """Classes and images of each part of a folder with shards; the classes are named after the labels.
 
     Raises:
@@ -129,7 +127,7 @@ def check_label(label: int, n_classes: int | None, where: str) -> None:
         raise DataError(f"{where} has the label {label}: {known}.")
 
 
-def open_tfds(name: str, cache: Path | None, progress: Progress) -> dict[str, tuple[tuple[str, ...], EncodedImageSet]]:
+def open_tfds(name: str, cache: Path | None, progress: Progress) -> Parts:
     """Classes and images of each part of a data set of tensorflow-datasets; prepares it if it is not there yet.
 
     Raises:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ofa_tf.data.arrays import KERAS, load_digits, load_keras
-from ofa_tf.data.encoded import EncodedImageSet, Records
+from ofa_tf.data.encoded import EncodedImageSet, Parts, Records
 from ofa_tf.data.folder import list_images
 from ofa_tf.data.held import hold
 from ofa_tf.data.images import Data, Images, ImageSet
@@ -22,7 +22,6 @@ TUNE_SHARE, TUNE_MOST = 0.1, 10_000
 SMALLEST_SPLIT = 2
 # For a network that is trained already: batch norm statistics and int8 ranges need this many, and accuracies that few.
 LEAST_IMAGES, GOOD_IMAGES, MOST_IMAGES = 100, 2000, 10_000
-Parts = Mapping[str, tuple[tuple[str, ...], EncodedImageSet]]
 
 
 def load_data(spec: str, size: int, seed: int = 0, cache: Path | None = None, progress: Progress = SILENT) -> Data:
@@ -41,13 +40,8 @@ def load_data(spec: str, size: int, seed: int = 0, cache: Path | None = None, pr
         DataError: an unknown spec, or one that does not hold usable images.
         MissingDependencyError: the spec needs a package that is not installed.
     """
-    rng = np.random.default_rng([seed, 0x5117])
     classes, parts = open_source(spec, cache, progress)
-    images = _hold(spec, parts, size, cache, progress)
-    train = images["train"]
-    n_val = len(train) // (5 if spec == "digits" else 10)
-    train, val = (train, images["val"]) if "val" in images else _split(train, n_val, rng)
-    return _finish(spec, classes, train, val, rng)
+    return _split(spec, classes, _hold(spec, parts, size, cache, progress), seed)
 
 
 def load_validation(spec: str, size: int, seed: int = 0, progress: Progress = SILENT) -> tuple[tuple[str, ...], Images]:
@@ -105,7 +99,6 @@ def load_images(
     Raises:
         DataError: not such a folder, too few images, or folders of which only some are named after classes.
     """
-    rng = np.random.default_rng([seed, 0x5117])
     labels_of = {_plain(name): label for names in (aliases, classes) for label, name in enumerate(names)}
     parts = {}
     absent = f"There is no folder {spec!r}: name {FOLDER}."
@@ -116,21 +109,17 @@ def load_images(
                 f"{spec} has in `{part}` the class {names[found.index(-1)]!r}, which is none of the network's classes, "
                 "beside others that are: rename it or take it out."
             )
-        chosen = np.unique(np.linspace(0, len(encoded) - 1, min(len(encoded), MOST_IMAGES)).astype(np.int64))
-        if len(chosen) < len(encoded):
-            progress.note(f"{len(chosen)} of the {len(encoded)} images in `{part}` of {spec} are used, evenly spread.")
+        if len(encoded) > MOST_IMAGES:
+            progress.note(f"{MOST_IMAGES} of the {len(encoded)} images in `{part}` of {spec} are used, evenly spread.")
         labels = np.array(found, np.int32)[encoded.labels]
-        parts[part] = EncodedImageSet(encoded.records, labels).take(chosen)
-    images = _hold(spec, parts, size, cache, progress)
-    train = images["train"]
-    train, val = (train, images["val"]) if "val" in images else _split(train, len(train) // 10, rng)
-    data = _finish(spec, tuple(classes), train, val, rng)
+        parts[part] = EncodedImageSet(encoded.records, labels).spread(MOST_IMAGES)
+    data = _split(spec, tuple(classes), _hold(spec, parts, size, cache, progress), seed)
     if len(data.train) < LEAST_IMAGES:
         raise DataError(
             f"{spec} leaves {len(data.train)} training images after the split; at least {LEAST_IMAGES} are needed, "
             f"and {GOOD_IMAGES} are better."
         )
-    if not train.labelled:
+    if not data.train.labelled:
         progress.note(f"No training class in {spec} has the name of a class: its images are used without labels.")
     if len(data.train) < GOOD_IMAGES * 0.8:
         progress.note(f"{spec} has {len(data.train)} training images; {GOOD_IMAGES} give better batch norm statistics.")
@@ -231,17 +220,21 @@ def _plain(name: str) -> str:
     return name.replace("_", " ").casefold()
 
 
-def _finish(spec: str, classes: tuple[str, ...], train: Images, val: Images, rng: np.random.Generator) -> Data:
-    train, tune = _split(train, min(TUNE_MOST, int(len(train) * TUNE_SHARE)), rng)
+def _split(spec: str, classes: tuple[str, ...], images: Mapping[str, Images], seed: int) -> Data:
+    rng = np.random.default_rng([seed, 0x5117])
+    train = images["train"]
+    n_val = len(train) // (5 if spec == "digits" else 10)
+    train, val = (train, images["val"]) if "val" in images else _split_off(train, n_val, rng)
+    train, tune = _split_off(train, min(TUNE_MOST, int(len(train) * TUNE_SHARE)), rng)
     for name, part in (("training", train), ("validation", val), ("held-out", tune)):
         if len(part) < SMALLEST_SPLIT:
             raise DataError(f"{spec} leaves {len(part)} {name} images after the split; give it more images.")
     return Data(spec, classes, train, tune, val)
 
 
-def _split(images: Images, n_second: int, rng: np.random.Generator) -> tuple[Images, Images]:
+def _split_off(images: Images, n: int, rng: np.random.Generator) -> tuple[Images, Images]:
     order = rng.permutation(len(images))
-    return images.take(np.sort(order[n_second:])), images.take(np.sort(order[:n_second]))
+    return images.take(np.sort(order[n:])), images.take(np.sort(order[:n]))
 
 
 def _require(spec: str, parts: Parts) -> Parts:

@@ -95,8 +95,7 @@ def snr_db(signal: np.ndarray, approximation: np.ndarray) -> float | None:
 
 def gate_images(images: Images, n_macs: int) -> Images:
     """All images, or for a large network so many, evenly spread, that running them takes seconds; at least 300."""
-    most = max(LEAST_IMAGES, int(MOST_MACS / n_macs))
-    return images if len(images) <= most else images.take(np.linspace(0, len(images) - 1, most).astype(np.int64))
+    return images.spread(max(LEAST_IMAGES, int(MOST_MACS / n_macs)))
 
 
 def run_file(content: bytes, images: Images, preprocessing: Preprocessing) -> np.ndarray:

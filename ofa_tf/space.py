@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from math import prod
 from typing import Any
 
@@ -96,25 +97,8 @@ class Arch:
 
     def __str__(self) -> str:
         """Such as `32 px | 7x6 3x4 | 5x3`: per stage, kernel x expand ratio of each block."""
-        stages, start = [], 0
-        slots = _slots_per_stage(self)
-        for depth, slot in zip(self.depths, slots, strict=True):
-            blocks = zip(self.kernels[start : start + depth], self.expands[start : start + depth], strict=True)
-            stages.append(" ".join(f"{kernel}x{expand}" for kernel, expand in blocks))
-            start += slot
-        return " | ".join([f"{self.resolution} px", *stages])
-
-
-def _slots_per_stage(arch: Arch) -> list[int]:
-    """Block slots of each stage, read off the zeros of a canonical arch."""
-    slots, index = [], 0
-    for depth in arch.depths:
-        start = index
-        index += depth
-        while index < len(arch.kernels) and arch.kernels[index] == 0:
-            index += 1
-        slots.append(index - start)
-    return slots
+        used = (f"{kernel}x{expand}" for kernel, expand in zip(self.kernels, self.expands, strict=True) if kernel)
+        return " | ".join([f"{self.resolution} px", *(" ".join(islice(used, depth)) for depth in self.depths)])
 
 
 @dataclass(frozen=True)
@@ -373,6 +357,18 @@ class SearchSpace:
         Raises:
             SpaceError: a number of choices below 1.
         """
+        lowest = self._lowest_genes(kernel_choices, depth_choices, expand_choices)
+        return self.canonical(rng.integers(lowest, self.gene_sizes, (n, self.n_genes), dtype=np.int32))
+
+    def lowest_code(
+        self, kernel_choices: int | None = None, depth_choices: int | None = None, expand_choices: int | None = None
+    ) -> np.ndarray:
+        """Code of the smallest arch among those that `sample` draws with these arguments: int32 of shape (genes,)."""
+        return self.canonical(self._lowest_genes(kernel_choices, depth_choices, expand_choices)[None])[0]
+
+    def _lowest_genes(
+        self, kernel_choices: int | None, depth_choices: int | None, expand_choices: int | None
+    ) -> np.ndarray:
         lowest = np.zeros(self.n_genes, np.int32)
         for name, genes, choices in (
             ("depth_choices", self.depth_genes, depth_choices),
@@ -382,7 +378,7 @@ class SearchSpace:
             if choices is not None:
                 _require(_is_int(choices) and choices >= 1, name, choices, "an integer of at least 1")
                 lowest[genes] = np.maximum(self.gene_sizes[genes] - choices, 0)
-        return self.canonical(rng.integers(lowest, self.gene_sizes, (n, self.n_genes), dtype=np.int32))
+        return lowest
 
     def mutate(self, codes: np.ndarray, rng: np.random.Generator, probability: float = 0.1) -> np.ndarray:
         """Redraws each gene with the given probability."""
@@ -397,12 +393,10 @@ class SearchSpace:
 
     def to_document(self) -> dict[str, Any]:
         """The space as JSON values."""
-        document = {key: list(value) if isinstance(value, tuple) else value for key, value in self._fields().items()}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        document = {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
         document["stages"] = [{**dataclasses.asdict(stage), "depths": list(stage.depths)} for stage in self.stages]
         return document
-
-    def _fields(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], where: str = "The space") -> "SearchSpace":
@@ -412,8 +406,8 @@ class SearchSpace:
             FormatError: unknown or missing keys.
             SpaceError: a value that breaks a rule.
         """
-        check_keys(document, set(), {field.name for field in dataclasses.fields(cls)}, where)
-        stages = document.get("stages")
+        check_keys(document, {"stages"}, {field.name for field in dataclasses.fields(cls)}, where)
+        stages = document["stages"]
         if not isinstance(stages, list):
             raise SpaceError(f"`stages` (={stages!r}) must be a list of at least one stage.")
         parsed = [from_document(Stage, stage, f"{where}, stage {i + 1},") for i, stage in enumerate(stages)]

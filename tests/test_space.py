@@ -348,6 +348,8 @@ def test_a_space_of_json_with_surplus_or_missing_keys_is_refused():
         SearchSpace.from_document({**document, "depth": 1})
     with pytest.raises(FormatError, match="The space lacks the key 'kernels'"):
         SearchSpace.from_document({key: value for key, value in document.items() if key != "kernels"})
+    with pytest.raises(FormatError, match="The space lacks the key 'stages'"):
+        SearchSpace.from_document({key: value for key, value in document.items() if key != "stages"})
     with pytest.raises(FormatError, match="The space, stage 2, has the unknown key 'k'"):
         SearchSpace.from_document({**document, "stages": [document["stages"][0], {**document["stages"][1], "k": 3}]})
     with pytest.raises(FormatError, match="The space, stage 1, must be a JSON object, not 24"):

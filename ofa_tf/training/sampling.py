@@ -38,24 +38,9 @@ def plan_step(space: SearchSpace, span: Span, seed: tuple[int, ...], step: int) 
     codes = space.sample(rng, phase.subnets, **phase.sampling())
     if span.sandwich:
         codes[0] = space.encode(space.largest())
-        codes[1] = lowest_code(space, **phase.sampling())
+        codes[1] = space.lowest_code(**phase.sampling())
     codes[:, 0] = resolution
     return StepPlan(space.resolutions[resolution], codes, int(rng.integers(2**31)))
-
-
-def lowest_code(
-    space: SearchSpace, kernel_choices: int | None, depth_choices: int | None, expand_choices: int | None
-) -> np.ndarray:
-    """Code of the smallest arch among those that `SearchSpace.sample` draws with these arguments."""
-    code = space.encode(space.smallest())
-    for genes, choices in (
-        (space.depth_genes, depth_choices),
-        (space.kernel_genes, kernel_choices),
-        (space.expand_genes, expand_choices),
-    ):
-        if choices is not None:
-            code[genes] = np.maximum(space.gene_sizes[genes] - choices, 0)
-    return space.canonical(code[None])[0]
 
 
 def probe_archs(space: SearchSpace, seed: int) -> dict[str, np.ndarray]:

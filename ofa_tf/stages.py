@@ -58,7 +58,7 @@ def train(
     wanted, named = _stages(stage)
     workdir, cluster = project.workdir, cluster or make_cluster("none")
     _refuse_imported(project)
-    with workdir.lock() if cluster.chief else nullcontext(), cluster.noticing_losses():
+    with workdir.lock() if cluster.chief else nullcontext(), cluster.noticing_lost_workers():
         missing = cluster.chief_first(lambda: _prepare(project, wanted, named, restart, overrides or {}, cluster))
         traces: Mapping[str, int] = {}
         if missing:

@@ -22,7 +22,7 @@ def test_checkpoints_that_are_damaged_or_of_another_network_change_nothing(tmp_p
         for old, variable in zip(before, variables.values(), strict=True):
             np.testing.assert_array_equal(variable.numpy(), old)
 
-    for content in (b"", b"PK", b"text", good[:-1], good[: len(good) // 2], good.replace(b"float", b"float")[5:]):
+    for content in (b"", b"PK", b"text", good[:-1], good[: len(good) // 2], good[5:]):
         bad.write_bytes(content)
         refused("is damaged")
     n_refused = 0

@@ -10,9 +10,8 @@ from small_project import BATCH, N_TRAIN, RECIPE
 
 from ofa_tf.errors import FormatError
 from ofa_tf.spaces import MOBILENET_V3, TINY
-from ofa_tf.training.recipe import RECIPES, STAGES, Phase, Recipe, spans
+from ofa_tf.training.recipe import RECIPES, STAGES, Phase, Recipe, span_of, spans
 from ofa_tf.training.sampling import plan_step, probe_archs
-from ofa_tf.training.trainer import span_of
 
 N_STEPS = {"full": 3, "kernel": 2, "depth": 6, "width": 3}
 
@@ -181,7 +180,6 @@ def test_a_sandwich_has_the_largest_the_smallest_that_is_open_and_others(stage):
             assert set(archs) == {space.largest(plan.resolution)}
             continue
         order = STAGES.index(stage)
-        kernel, depth, expand = ((5, 7), (3, 4), (4, 6))
         kernel = 5 if order == 1 else 3  # of an earlier stage every choice is open
         depth = [4, 4, 3, 2][order]
         expand = [6, 6, 6, 4][order]

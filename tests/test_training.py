@@ -18,9 +18,9 @@ from ofa_tf.errors import TrainingError, WorkdirError
 from ofa_tf.spaces import TINY
 from ofa_tf.supernet import Supernet
 from ofa_tf.training import checkpoint
-from ofa_tf.training.recipe import STAGES, spans
+from ofa_tf.training.recipe import STAGES, span_of, spans
 from ofa_tf.training.sampling import plan_step, probe_archs
-from ofa_tf.training.trainer import Trainer, load_stage, span_of, weights_of
+from ofa_tf.training.trainer import Trainer, load_stage, weights_of
 from ofa_tf.workdir import Workdir
 
 N_STEPS = {"full": 3, "kernel": 2, "depth": 6, "width": 3}
@@ -122,7 +122,7 @@ def test_channels_are_sorted_when_the_width_stage_begins(run, monkeypatch, recip
     for stage in STAGES:
         layout = spans(recipe, stage, N_TRAIN)
         for step in range(N_STEPS[stage]):
-            trainer._train_step(stage, recipe, span_of(layout, step), (0, 0), step, None, None, None)
+            trainer._train_step(stage, recipe, span_of(layout, step), step, None, None, None)
     assert sorted_at == (["width", "width"] if recipe.sort_channels else [])
 
 

@@ -49,6 +49,11 @@ class Cluster:
         return self.strategy.num_replicas_in_sync
 
     @property
+    def n_local(self) -> int:
+        """Replicas of this process."""
+        return self.n_replicas // self.n_workers
+
+    @property
     def formulation(self) -> str:
         """Formulation of the supernet that the devices can compute."""
         return "masked" if self.static else "sliced"
@@ -76,13 +81,12 @@ class Cluster:
 
     def distribute(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """Shares out a dataset of this process's batches over its replicas."""
-        n_local = self.n_replicas // self.n_workers
 
         def split(*arrays):
-            return tuple(tf.reshape(a, tf.concat([[n_local, -1], tf.shape(a)[1:]], 0)) for a in arrays)
+            return tuple(tf.reshape(a, tf.concat([[self.n_local, -1], tf.shape(a)[1:]], 0)) for a in arrays)
 
         def make(_: tf.distribute.InputContext) -> tf.data.Dataset:
-            if n_local == 1:
+            if self.n_local == 1:
                 return dataset
             shapes = [tf.TensorShape([None, *spec.shape[1:]]) for spec in dataset.element_spec]
             parts = dataset.map(split).unbatch()
@@ -110,11 +114,7 @@ class Cluster:
         if self.n_workers == 1:
             return value
         per_replica = self.strategy.run(lambda: tf.constant(value, tf.int64))
-        return (
-            int(self.strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None))
-            * self.n_workers
-            // (self.n_replicas)
-        )
+        return int(self.strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)) // self.n_local
 
     def require_same(self, value: int, what: str) -> None:
         """Checks that all processes have the same number.
@@ -129,7 +129,7 @@ class Cluster:
             )
 
     @contextmanager
-    def noticing_losses(self) -> Iterator[None]:
+    def noticing_lost_workers(self) -> Iterator[None]:
         """Turns what TensorFlow raises when another worker is gone into one sentence."""
         try:
             yield

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from ofa_tf.training.recipe import STAGES, spans
+from ofa_tf.training.recipe import span_of
 from ofa_tf.training.sampling import plan_step
 from ofa_tf.training.trainer import Trainer
 
@@ -74,20 +74,18 @@ def estimate(trainer: Trainer, stages: Sequence[str]) -> Estimate:
 
     def run(stage: str, step: int, largest: bool = False) -> float:
         """Seconds of one measured step, for a whole batch."""
-        recipe = trainer.recipe_of(stage)
-        span = next(s for s in spans(recipe, stage, len(trainer.data.train)) if s.start <= step < s.stop)
-        plan = plan_step(config.space, span, (config.seed, STAGES.index(stage)), step)
+        span = span_of(trainer.layout_of(stage), step)
+        plan = plan_step(config.space, span, trainer.seed_of(stage), step)
         resolution = config.space.resolutions[-1] if largest else plan.resolution
         codes = config.space.encode([config.space.largest()]) if largest else plan.codes
-        share, micro = cluster.shares(recipe)
-        count = micro * cluster.n_replicas // cluster.n_workers
+        share, micro = cluster.shares(trainer.recipe_of(stage))
+        count = micro * cluster.n_local
         images = rng.normal(size=(count, resolution, resolution, 3)).astype(np.float32)
         labels = rng.integers(len(config.classes), size=count).astype(np.int32)
         dataset = tf.data.Dataset.from_tensors((images, labels))
         dataset = dataset.map(lambda x, y: (tf.ensure_shape(x, (None, None, None, 3)), tf.ensure_shape(y, (None,))))
-        (element,) = cluster.distribute(dataset)
+        ((images, labels),) = cluster.distribute(dataset)
         start = time.monotonic()
-        images, labels = element
         trainer.step.run(images, labels, micro, micro, codes, 0.0, span.phase.distils, plan.seed)
         return (time.monotonic() - start) * (share // micro)
 
@@ -99,7 +97,7 @@ def estimate(trainer: Trainer, stages: Sequence[str]) -> Estimate:
         for stage in stages:
             recipe, record = trainer.recipe_of(stage), trainer.ledger.stages.get(stage)
             done = record.step if record else 0
-            for span in spans(recipe, stage, len(trainer.data.train)):
+            for span in trainer.layout_of(stage):
                 left = range(max(span.start, done), span.stop)
                 if left:
                     seconds = statistics.median(run(stage, step) for step in left[:MEASURED_STEPS])

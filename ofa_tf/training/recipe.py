@@ -51,13 +51,11 @@ class Phase:
 
     def sampling(self) -> dict[str, int | None]:
         """Arguments of `SearchSpace.sample`: how many of the largest choices are open; None for all."""
+        dimensions = {"kernel": "kernel_choices", "depth": "depth_choices", "width": "expand_choices"}
         order = STAGES.index(self.stage)
-        open_choices = {
-            name: 1 if index > order else None
-            for index, name in enumerate(("kernel_choices", "depth_choices", "expand_choices"), start=1)
-        }
-        if self.choices and order:
-            open_choices[("kernel_choices", "depth_choices", "expand_choices")[order - 1]] = self.choices
+        open_choices = {name: 1 if STAGES.index(stage) > order else None for stage, name in dimensions.items()}
+        if self.choices and self.stage in dimensions:
+            open_choices[dimensions[self.stage]] = self.choices
         return open_choices
 
     @property
@@ -238,6 +236,11 @@ def spans(recipe: Recipe, stage: str, n_images: int) -> list[Span]:
             result.append(Span(phase, start, warmup, stop, recipe.sandwich and phase.distils))
             start = stop
     return result
+
+
+def span_of(layout: list[Span], step: int) -> Span:
+    """The span that a step belongs to."""
+    return next(span for span in layout if span.start <= step < span.stop)
 
 
 def _published(full: float, kernel: float, depth: float, width: float) -> tuple[Phase, ...]:

@@ -18,7 +18,7 @@ from ofa_tf.supernet import Supernet
 from ofa_tf.training import checkpoint
 from ofa_tf.training.cluster import Cluster, make_cluster
 from ofa_tf.training.ledger import StageRecord
-from ofa_tf.training.recipe import STAGES, Recipe, Span, spans
+from ofa_tf.training.recipe import STAGES, Recipe, Span, span_of, spans
 from ofa_tf.training.sampling import plan_step, probe_archs
 from ofa_tf.training.step import IMAGES, LABELS, TrainingStep
 from ofa_tf.training.watch import Watch
@@ -99,6 +99,14 @@ class Trainer:
         record = self.ledger.stages.get(stage)
         return self.config.recipe.overridden(stage, **(record.overrides if record else {}))
 
+    def layout_of(self, stage: str) -> list[Span]:
+        """The phases of a stage in steps."""
+        return spans(self.recipe_of(stage), stage, len(self.data.train))
+
+    def seed_of(self, stage: str) -> tuple[int, ...]:
+        """The seed of all that is drawn in a stage."""
+        return self.config.seed, STAGES.index(stage)
+
     def train(self, stage: str) -> StageRecord:
         """Trains a stage to its end, from its newest checkpoint or from the end of the stage before.
 
@@ -109,19 +117,17 @@ class Trainer:
             WorkdirError: the stage before is not done.
             FormatError: the stage's batch cannot be shared out over the devices.
         """
-        with self.cluster.noticing_losses():
+        with self.cluster.noticing_lost_workers():
             record = self._train(stage)
             self.cluster.sum(0)  # nobody leaves before the chief has written everything
         return record
 
     def _train(self, stage: str) -> StageRecord:
-        recipe = self.recipe_of(stage)
-        layout = spans(recipe, stage, len(self.data.train))
+        recipe, layout = self.recipe_of(stage), self.layout_of(stage)
         n_steps = layout[-1].stop
-        seed = (self.config.seed, STAGES.index(stage))
         self._refuse_other_images(stage, n_steps)
         step = self._restore(stage, layout)
-        batches = self._batches(recipe, layout, seed, range(step, n_steps))
+        batches = self._batches(stage, recipe, layout, range(step, n_steps))
         self._record(stage, "running", step, n_steps)
         evaluations = {n_steps * part // recipe.evaluations for part in range(1, recipe.evaluations)} - {0}
         saved = time.monotonic()
@@ -130,7 +136,7 @@ class Trainer:
                 total, before = n_steps * recipe.batch, step * recipe.batch
                 with self.progress.task(f"training `{stage}`", total, "images", before) as advance:
                     for images, labels in batches:
-                        self._train_step(stage, recipe, span_of(layout, step), seed, step, images, labels, watch)
+                        self._train_step(stage, recipe, span_of(layout, step), step, images, labels, watch)
                         step += 1
                         advance(recipe.batch)
                         if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS and step < n_steps:
@@ -174,9 +180,9 @@ class Trainer:
         self.cluster.require_same(step, "the step to go on with")
         return step
 
-    def _batches(self, recipe: Recipe, layout: list[Span], seed: tuple[int, ...], steps: range) -> Iterator:
+    def _batches(self, stage: str, recipe: Recipe, layout: list[Span], steps: range) -> Iterator:
         """The images and labels of the steps, shared out over the replicas."""
-        space = self.config.space
+        space, seed = self.config.space, self.seed_of(stage)
         return training_batches(
             self.data.train,
             self.config.preprocessing,
@@ -202,21 +208,14 @@ class Trainer:
             watch.close()
 
     def _train_step(
-        self,
-        stage: str,
-        recipe: Recipe,
-        span: Span,
-        seed: tuple[int, ...],
-        step: int,
-        images,
-        labels,
-        watch: Watch | None,
+        self, stage: str, recipe: Recipe, span: Span, step: int, images, labels, watch: Watch | None
     ) -> None:
         if step == span.start:
             with self.cluster.strategy.scope():
                 self.step.reset_optimizer()
                 if stage == "width" and recipe.sort_channels:
                     self.supernet.sort_channels()
+        seed = self.seed_of(stage)
         plan = plan_step(self.config.space, span, seed, step)
         share, micro_batch = self.cluster.shares(recipe)
         learning_rate = span.learning_rate(step, recipe.batch)
@@ -265,11 +264,6 @@ class Trainer:
                 metrics[f"{name}_accuracy"] = self.evaluator.accuracy(space.decode_one(code), self.data.tune)
                 advance(1)
         return metrics
-
-
-def span_of(layout: list[Span], step: int) -> Span:
-    """The span that a step belongs to."""
-    return next(span for span in layout if span.start <= step < span.stop)
 
 
 def weights_of(supernet: Supernet) -> dict[str, Any]:

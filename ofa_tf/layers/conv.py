@@ -51,10 +51,7 @@ class ElasticConv2D(keras.layers.Layer):
 
     def call(self, inputs, active_channels=None, n=None):
         kernel = self.active_kernel(size_of(inputs, -1) if n is None else n, active_channels)
-        if self.padding == "symmetric" and self.strides > 1:
-            inputs, padding = pad_symmetric(inputs, self.kernel_size // 2), "VALID"
-        else:
-            padding = "SAME"
+        inputs, padding = _pad(inputs, kernel, self.strides, self.padding)
         return tf.nn.conv2d(inputs, kernel, self.strides, padding)
 
     def get_config(self):
@@ -145,10 +142,7 @@ class ElasticDepthwiseConv2D(keras.layers.Layer):
         kernel_index = len(self.kernel_sizes) - 1 if kernel_index is None else kernel_index
         n = size_of(inputs, -1) if n is None else n
         kernel = self.padded_kernel(kernel_index, n) if padded else self.active_kernel(kernel_index, n)
-        if self.padding == "symmetric" and self.strides > 1:
-            inputs, padding = pad_symmetric(inputs, size_of(kernel, 0) // 2), "VALID"
-        else:
-            padding = "SAME"
+        inputs, padding = _pad(inputs, kernel, self.strides, self.padding)
         strides = [1, self.strides, self.strides, 1]
         return tf.raw_ops.DepthwiseConv2dNative(input=inputs, filter=kernel, strides=strides, padding=padding)
 
@@ -162,6 +156,12 @@ class ElasticDepthwiseConv2D(keras.layers.Layer):
         }
 
 
-def pad_symmetric(images: tf.Tensor, margin: int | tf.Tensor) -> tf.Tensor:
-    """Zeros on all four sides, as PyTorch pads; `SAME` pads a pixel less at the top left where the stride is 2."""
-    return tf.pad(images, [[0, 0], [margin, margin], [margin, margin], [0, 0]])
+def _pad(images: tf.Tensor, kernel: tf.Tensor, strides: int, padding: str) -> tuple[tf.Tensor, str]:
+    """The images and the padding that TensorFlow is told: with zeros on all four sides where it would pad otherwise.
+
+    `SAME` pads as PyTorch does, but for a pixel less at the top left where the stride is 2.
+    """
+    if padding == "same" or strides == 1:
+        return images, "SAME"
+    margin = size_of(kernel, 0) // 2
+    return tf.pad(images, [[0, 0], [margin, margin], [margin, margin], [0, 0]]), "VALID"

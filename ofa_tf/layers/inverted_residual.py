@@ -176,12 +176,9 @@ class ElasticInvertedResidual(keras.layers.Layer):
         expand_index = len(self.expands) - 1 if expand_index is None else expand_index
         masked = self.formulation == "masked"
         mid = None if masked else choose(self.mid_choices, expand_index)
-        mode = {"training": training, "momentum": momentum}
-        if masked:
-            mid_mask = first_channels(self.mid_choices, expand_index)
-        if masked and momentum is not None:
-            momentum = tf.where(mid_mask, momentum, 1.0)
-        mid_mode = {"n": mid, "training": training, "momentum": momentum}
+        mid_mask = first_channels(self.mid_choices, expand_index) if masked else None
+        mid_momentum = tf.where(mid_mask, momentum, 1.0) if masked and momentum is not None else momentum
+        mid_mode = {"n": mid, "training": training, "momentum": mid_momentum}
         x = inputs
         if self.expand_conv is not None and self.expand_bn is not None:
             x = activation(self.expand_bn(self.expand_conv(x, active_channels=mid), **mid_mode))
@@ -194,7 +191,7 @@ class ElasticInvertedResidual(keras.layers.Layer):
             x = self.squeeze_excite(x, squeeze_mask=first_channels(self.squeeze_choices, expand_index))
         elif self.squeeze_excite is not None:
             x = self.squeeze_excite(x, active_squeeze=choose(self.squeeze_choices, expand_index), n=mid)
-        x = self.project_bn(self.project_conv(x, n=mid), **mode)
+        x = self.project_bn(self.project_conv(x, n=mid), training=training, momentum=momentum)
         return x + inputs if self.skip else x
 
     def active_weights(self, kernel_index: int, expand_index: int) -> dict[str, list[tf.Tensor]]:
@@ -224,16 +221,11 @@ class ElasticInvertedResidual(keras.layers.Layer):
         if self.expand_conv is None or self.expand_bn is None:
             return
         order = _most_important_first(self.project_conv.kernel.numpy(), axis=2)
-        bn_weights = [
-            weight
-            for bn in (self.expand_bn, self.depthwise_bn)
-            for weight in (bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance)
-        ]
         for weight, axis in (
             (self.expand_conv.kernel, 3),
             (self.depthwise_conv.kernel, 2),
             (self.project_conv.kernel, 2),
-            *((weight, 0) for weight in bn_weights),
+            *((weight, 0) for weight in (*self.expand_bn.weights, *self.depthwise_bn.weights)),
         ):
             _reorder(weight, order, axis)
         if self.squeeze_excite is not None:

@@ -213,6 +213,3 @@ def _reopen_damaged(project: Project, ledger: Ledger, wanted: Sequence[str]) -> 
         last -= 1
     if STAGES[0] in ledger.stages and any(not ledger.done(name) for name in wanted[1:]):
         reopen(STAGES[0])
-
-
-__all__ = ["Training", "estimate_training", "train"]

@@ -31,17 +31,17 @@ def latency_errors(predicted_ms: np.ndarray, measured_ms: np.ndarray) -> dict[st
     }
 
 
-def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(hits: int, n: int) -> tuple[float, float]:
     """The interval that a share lies in with 95 % confidence (Wilson, JASA 22, 1927).
 
     Args:
         hits: how often it happened.
         n: how often it could have happened.
-        z: quantile of the normal distribution; 1.96 is for 95 %.
 
     Returns:
         Lower and upper end, from 0 to 1.
     """
+    z = 1.96  # quantile of the normal distribution
     share, spread = hits / n, z * z / n
     middle = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * ((share * (1 - share) + spread / 4) / n) ** 0.5

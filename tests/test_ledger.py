@@ -20,7 +20,6 @@ DONE = StageRecord("done", 5, 5, {"largest_accuracy": 0.5})
 
 def test_what_is_recorded_is_read_again(tmp_path):
     ledger = Ledger(tmp_path / "ledger.json")
-    assert ledger.last_done() is None
     assert not (tmp_path / "ledger.json").exists()
     ledger.record("kernel", StageRecord("running", 3, 9))
     ledger.record("full", DONE)
@@ -28,15 +27,8 @@ def test_what_is_recorded_is_read_again(tmp_path):
     assert again.stages == {"full": DONE, "kernel": StageRecord("running", 3, 9)}
     assert [again.done(stage) for stage in STAGES] == [True, False, False, False]
     assert list(json.loads((tmp_path / "ledger.json").read_text())["stages"]) == ["full", "kernel"]
-
-
-def test_the_last_stage_done_has_no_gap_before_it(tmp_path):
-    ledger = Ledger(tmp_path / "ledger.json")
-    for stage, last in (("depth", None), ("full", "full"), ("kernel", "depth"), ("width", "width")):
-        ledger.record(stage, DONE)
-        assert ledger.last_done() == last
     ledger.forget(("kernel",))
-    assert ledger.last_done() == Ledger(ledger.path).last_done() == "full"
+    assert Ledger(ledger.path).stages == ledger.stages == {"full": DONE}
 
 
 @pytest.mark.parametrize(

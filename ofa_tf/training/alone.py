@@ -20,7 +20,6 @@ def train_alone(
     data: Data,
     recipe: Recipe,
     epochs: float | None = None,
-    preprocessing: Preprocessing | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> Supernet:
@@ -34,7 +33,6 @@ def train_alone(
         data: images; those of `train` are used.
         recipe: the hyper-parameters.
         epochs: passes over the training images, warm-up included; None for as many as all stages of the recipe have.
-        preprocessing: applied to the pixels; None for the default.
         seed: of the weights, the order of the images and their augmentation.
         progress: told about the work.
 
@@ -57,7 +55,7 @@ def train_alone(
     step, code = TrainingStep(network, network, recipe), space.encode(arch)[None]
     batches = training_batches(
         data.train,
-        preprocessing or Preprocessing(),
+        Preprocessing(),
         recipe.augment,
         recipe.batch,
         (seed, 0),

@@ -47,7 +47,7 @@ class StageRecord:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise FormatError(f"`{name}` (={value!r}) must be a number.")
         if self.source is not None:
-            check_keys(self.source, {"address", "sha256"}, set(), "A stage's `source`")
+            check_keys(self.source, {"address", "sha256"}, set(), "its `source`")
 
 
 class Ledger:
@@ -83,15 +83,6 @@ class Ledger:
     def imported(self) -> bool:
         """Whether the network was imported instead of trained."""
         return self.source is not None
-
-    def last_done(self) -> str | None:
-        """The last of the stages, in order, that are finished without a gap; None if not even the first is."""
-        finished = None
-        for stage in STAGES:
-            if not self.done(stage):
-                break
-            finished = stage
-        return finished
 
     def record(self, stage: str, record: StageRecord) -> None:
         """Writes down where a stage stands."""

@@ -8,6 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 REQUIRED = ("tensorflow", "keras", "ai-edge-litert", "tensorflow-model-optimization", "tf-keras", "numpy")
 TFLITE_SUPPORT = "0.4.4"
+PROGRAMS = {
+    "adb": "needed to measure on phones",
+    "edgetpu_compiler": "needed to compile for an Edge TPU (x86-64 Linux, from Coral)",
+}
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,6 @@ def examine() -> list[Check]:
         found = _version(package)
         checks.append(Check(package, found is not None, found or f"missing: pip install {package}"))
     return [*checks, tflite_support(), *(_program(name, use) for name, use in PROGRAMS.items())]
-
-
-PROGRAMS = {
-    "adb": "needed to measure on phones",
-    "edgetpu_compiler": "needed to compile for an Edge TPU (x86-64 Linux, from Coral)",
-}
 
 
 def tflite_support() -> Check:

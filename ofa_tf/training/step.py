@@ -60,8 +60,8 @@ class TrainingStep:
 
         images, labels = element_spec or (IMAGES, LABELS)
         code = tf.TensorSpec((supernet.space.n_genes,), tf.int32)
-        slot = [INTEGER, INTEGER]
-        flags = [SCALAR, SCALAR, SCALAR, tf.TensorSpec((), tf.bool), INTEGER, INTEGER]
+        part = [INTEGER, INTEGER]
+        rest = [SCALAR, SCALAR, SCALAR, tf.TensorSpec((), tf.bool), INTEGER, INTEGER]
 
         def compiled(name, replica_function, signature):
             def function(*arguments):
@@ -70,8 +70,8 @@ class TrainingStep:
 
             return tf.function(function, input_signature=signature, autograph=False, jit_compile=jit_compile)
 
-        self.teach = compiled("teacher", self._teach, [images, *slot])
-        self.accumulate = compiled("accumulate", self._accumulate, [images, labels, *slot, code, *flags])
+        self.teach = compiled("teacher", self._teach, [images, *part])
+        self.accumulate = compiled("accumulate", self._accumulate, [images, labels, *part, code, *rest])
         self.apply = compiled("apply", self._apply, [SCALAR])
 
     def reset_optimizer(self) -> None:

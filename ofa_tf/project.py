@@ -1,6 +1,7 @@
 """A project of a user: a workdir, what it was made with, and its images."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,18 +96,17 @@ def open_project(
                 _refuse_other(workdir, config, name, value)
         return Project(workdir, config, progress, keep=create)
     chosen: dict[str, Any] = {name: DEFAULTS[name] if value is None else value for name, value in given.items()}
-    if Path(chosen["data"]).is_dir():
-        chosen["data"] = str(Path(chosen["data"]).resolve())
+    spec = _data_spec(chosen["data"])
     config = Config(
         space=get_space(chosen["space"]),
-        data=chosen["data"],
+        data=spec,
         classes=(),
         preprocessing=Preprocessing(),
         recipe=_recipe(chosen["recipe"]),
         seed=chosen["seed"],
     )
     project = Project(workdir, config, progress)
-    images = _load(chosen["data"], config, workdir, progress, create)
+    images = _load(spec, config, workdir, progress, create)
     project = dataclasses.replace(project, config=dataclasses.replace(config, classes=images.classes))
     project.__dict__["data"] = images
     if not create:
@@ -138,8 +138,7 @@ def open_existing(path: str | Path, progress: Progress = SILENT, data: str | Non
     if config.data is not None:
         _refuse_other(workdir, config, "data", data)
         return Project(workdir, config, progress)
-    spec = str(Path(data).resolve()) if Path(data).is_dir() else data
-    project = Project(workdir, dataclasses.replace(config, data=spec), progress)
+    project = Project(workdir, dataclasses.replace(config, data=_data_spec(data)), progress)
     images = project.data
     with workdir.lock():
         workdir.create(project.config)
@@ -148,12 +147,9 @@ def open_existing(path: str | Path, progress: Progress = SILENT, data: str | Non
 
 
 def _refuse_other(workdir: Workdir, config: Config, name: str, value: str | int) -> None:
-    parse: Callable[[Any], Any] = {"space": get_space, "recipe": _recipe}.get(name, lambda same: same)
-    parsed = parse(value)
-    if name == "data" and Path(str(value)).is_dir():
-        parsed = str(Path(str(value)).resolve())
+    parse: dict[str, Callable[[Any], Any]] = {"space": get_space, "data": _data_spec, "recipe": _recipe, "seed": int}
     here = getattr(config, name)
-    if parsed != here and here is not None:
+    if here not in (None, parse[name](value)):
         shown = here if name in ("data", "seed") else here.name
         raise WorkdirError(
             f"The workdir {workdir} was made with --{name} {shown}, not {value}: leave the option out, or give another "
@@ -161,10 +157,15 @@ def _refuse_other(workdir: Workdir, config: Config, name: str, value: str | int)
         )
 
 
+def _data_spec(spec: str) -> str:
+    """The spec as it is remembered: a folder by its whole path."""
+    return str(Path(spec).resolve()) if os.path.isdir(spec) else spec
+
+
 def _recipe(name: str) -> Recipe:
     if name in RECIPES:
         return RECIPES[name]
-    if not Path(name).is_file():
+    if not os.path.isfile(name):
         raise FormatError(f"There is no recipe {name!r}: give one of {sorted(RECIPES)} or a JSON file.")
     return Recipe.from_document(read_json(name), name)
 

@@ -74,6 +74,7 @@ def refused(spec, message):
 
 def test_folders_that_cannot_be_used_are_refused(tmp_path):
     refused("digit", "There is no data set 'digit': give one of")
+    refused("x" * 5000, "There is no data set 'xxx")
     refused(tmp_path, "has no folder `train`")
     (tmp_path / "train").mkdir()
     refused(tmp_path, "holds no images")

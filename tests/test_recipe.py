@@ -9,6 +9,7 @@ import pytest
 from small_project import BATCH, N_TRAIN, RECIPE
 
 from ofa_tf.errors import FormatError
+from ofa_tf.project import open_project
 from ofa_tf.spaces import MOBILENET_V3, TINY
 from ofa_tf.training.recipe import RECIPES, STAGES, Phase, Recipe, span_of, spans
 from ofa_tf.training.sampling import plan_step, probe_archs
@@ -84,6 +85,13 @@ def test_the_learning_rate_warms_up_and_falls_as_a_cosine():
 @pytest.mark.parametrize("recipe", [*RECIPES.values(), RECIPE], ids=lambda recipe: recipe.name)
 def test_a_recipe_is_the_same_after_its_document(recipe):
     assert Recipe.from_document(json.loads(json.dumps(recipe.to_document()))) == recipe
+
+
+@pytest.mark.parametrize("name", ["best", "none.json", "x" * 5000])
+def test_an_unknown_recipe_is_refused(tmp_path, name):
+    with pytest.raises(FormatError, match=f"There is no recipe '{name}': give one of .*'demo'.* or a JSON file"):
+        open_project(tmp_path / "work", recipe=name)
+    assert not (tmp_path / "work").exists()
 
 
 def test_the_published_recipe():

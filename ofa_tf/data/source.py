@@ -1,5 +1,6 @@
 """From a data spec, such as `digits` or a folder, to the split data set."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def load_validation(spec: str, size: int, seed: int = 0, progress: Progress = SI
         MissingDependencyError: the spec needs a package that is not installed.
     """
     folder = Path(spec)
-    if folder.is_dir() and not ((folder / "train").is_dir() or (folder / DOCUMENT).exists() or find_shards(folder)):
+    if os.path.isdir(spec) and not ((folder / "train").is_dir() or (folder / DOCUMENT).exists() or find_shards(folder)):
         part = folder / "val" if (folder / "val").is_dir() else folder
         names, paths, labels = list_images(part)
         images = EncodedImageSet(Records.of_files(paths), labels)
@@ -189,7 +190,7 @@ def open_source(spec: str, cache: Path | None, progress: Progress) -> tuple[tupl
 
 def _open_folder(spec: str, absent: str, cache: Path | None, progress: Progress) -> Parts:
     folder = Path(spec)
-    if not folder.is_dir():
+    if not os.path.isdir(spec):  # `Path.is_dir` fails for a name that is too long
         raise DataError(absent)
     if (folder / DOCUMENT).exists():
         return open_pack(folder)

@@ -132,8 +132,7 @@ def validate_table(
     Raises:
         TableError: the table covers no resolution of the space.
     """
-    table.costs(space, n_classes)  # refuses a table of nothing here
-    resolutions = table.resolutions(space, n_classes)
+    resolutions = table.require_resolutions(space, n_classes)
     seen = table.calibration.subnets if table.calibration else 0
     calibrating = sample_subnets(space, resolutions, seen, np.random.default_rng([seed, 5]))
     codes = held_out_subnets(space, resolutions, calibrating, subnets, seed)

@@ -206,7 +206,7 @@ def import_table(source: str | Path, workdir: Workdir, force: bool = False) -> t
         WorkdirError: the workdir has such a table.
     """
     config, table = workdir.config(), LatencyTable.load(source)
-    table.costs(config.space, len(config.classes))
+    table.require_resolutions(config.space, len(config.classes))
     path = workdir.tables / table_name(table.device["name"], table.runtime, table.precision)
     with workdir.lock():
         if path.exists() and not force:

@@ -13,7 +13,7 @@ from ofa_tf.accuracy.store import WEIGHTS, FittedPredictor
 from ofa_tf.blocks import divisible, walk
 from ofa_tf.data import Preprocessing
 from ofa_tf.errors import FormatError, TableError, WorkdirError
-from ofa_tf.latency.store import table_name
+from ofa_tf.latency.store import add_table
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.space import SearchSpace
@@ -235,13 +235,10 @@ def import_note10(
     if config is not None and not table.resolutions(config.space, len(config.classes)):
         network = f"`{catalog.NOTE10.space}` of width {catalog.NOTE10.width_mult} with {imagenet.N_CLASSES} classes"
         raise TableError(f"The tables cover no resolution of {target}: they are of {network}.")
-    folder = target.tables if out is None else Path(out)
-    path = folder / table_name(table.device["name"], table.runtime, table.precision)
-    if path.exists() and not force:
-        raise WorkdirError(f"{path} exists already: replace it with --force.")
-    folder.mkdir(parents=True, exist_ok=True)
-    table.save(path)
-    return path, table
+    if out is not None:
+        return add_table(Path(out), table, force), table
+    with target.lock():
+        return add_table(target.tables, table, force), table
 
 
 def _table_files(source: str | None) -> list[str]:

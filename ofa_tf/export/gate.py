@@ -1,6 +1,5 @@
 """The gate: the file itself, run on validation images and compared with the network that it was made from."""
 
-import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ import numpy as np
 
 from ofa_tf.data import Images, Preprocessing
 from ofa_tf.export.model_file import ModelFile
+from ofa_tf.latency.host import n_cores
 
 LEAST_IMAGES = 300
 MOST_MACS = 1e11  # of all images together: about 10 s of one core
@@ -101,7 +101,7 @@ def gate_images(images: Images, n_macs: int) -> Images:
 
 def run_file(content: bytes, images: Images, preprocessing: Preprocessing) -> np.ndarray:
     """Logits of a file, shape (images, classes), on all cores; each image is computed by one thread alone."""
-    parts = np.array_split(np.arange(len(images)), min(os.cpu_count() or 1, len(images)))
+    parts = np.array_split(np.arange(len(images)), min(n_cores(), len(images)))
     with ThreadPoolExecutor(len(parts)) as pool:
         logits = pool.map(lambda part: ModelFile(content).logits(images.take(part), preprocessing), parts)
         return np.concatenate(list(logits))

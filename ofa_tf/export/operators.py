@@ -108,5 +108,7 @@ def _operator(operator: Table, codes: Sequence[tuple[str, int]], tensors: Sequen
     name, version = codes[opcode]
     inputs, outputs = (tuple(pick(index) for index in operator.numbers(number, "i")) for number in (1, 2))
     options, asked = operator.table(4), OPTIONS.get(name, ())
-    found = {} if options is None else {key: options.scalar(*place) for key, *place in asked}
+    found = (
+        {} if options is None else {key: options.scalar(number, kind, default) for key, number, kind, default in asked}
+    )
     return Operator(name, version, inputs, outputs, found)

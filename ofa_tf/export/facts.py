@@ -109,13 +109,8 @@ def inspect_file(content: bytes, name: str = "The file") -> FileFacts:
         types.update(type_name(tensor) for tensor in tensors)
         constants.update(tensor.scalar(2, "I") for tensor in tensors)
         for operator in graph.tables(3):
-            opcode = operator.scalar(0, "I")
-            if opcode >= len(codes):
-                raise damaged(f"an operator is of kind {opcode} of {len(codes)}")
+            opcode, inputs, outputs = operator_indices(operator, len(codes), len(tensors))
             ops[codes[opcode]] += 1
-            inputs, outputs = operator.numbers(1, "i"), operator.numbers(2, "i")
-            if not all(-1 <= index < len(shapes) for index in inputs + outputs):
-                raise damaged(f"an operator uses a tensor that is none of its {len(shapes)}")
             used = [() if index < 0 else shapes[index] for index in inputs]
             made = [() if index < 0 else shapes[index] for index in outputs]
             n_macs += _macs(codes[opcode], used, made)
@@ -174,6 +169,21 @@ def _macs(name: str, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence
 
 def _size(shape: Sequence[int]) -> int:
     return prod(max(length, 1) for length in shape)
+
+
+def operator_indices(operator: Table, n_codes: int, n_tensors: int) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    """Which of the operator codes it has, and which tensors go in and come out; -1 for one that is left out.
+
+    Raises:
+        DamagedError: there is no such code or tensor.
+    """
+    opcode, inputs, outputs = operator.scalar(0, "I"), operator.numbers(1, "i"), operator.numbers(2, "i")
+    if opcode >= n_codes:
+        raise operator.buffer.damaged(f"an operator is of kind {opcode} of {n_codes}")
+    for index in inputs + outputs:
+        if not -1 <= index < n_tensors:
+            raise operator.buffer.damaged(f"an operator uses tensor {index} of {n_tensors}")
+    return opcode, inputs, outputs
 
 
 def operator_name(code: Table) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ofa_tf.export.facts import operator_name, read_root, type_name
+from ofa_tf.export.facts import operator_indices, operator_name, read_root, type_name
 from ofa_tf.export.flatbuffer import Table
 
 MOST_INTEGERS = 32
@@ -95,18 +95,9 @@ def _tensor(tensor: Table, index: int, buffers: Sequence[Table]) -> Tensor:
 
 
 def _operator(operator: Table, codes: Sequence[tuple[str, int]], tensors: Sequence[Tensor]) -> Operator:
-    damaged = operator.buffer.damaged
-
-    def pick(index: int) -> Tensor | None:
-        if not -1 <= index < len(tensors):
-            raise damaged(f"an operator uses tensor {index} of {len(tensors)}")
-        return None if index == -1 else tensors[index]
-
-    opcode = operator.scalar(0, "I")
-    if opcode >= len(codes):
-        raise damaged(f"an operator is of kind {opcode} of {len(codes)}")
+    opcode, *indices = operator_indices(operator, len(codes), len(tensors))
     name, version = codes[opcode]
-    inputs, outputs = (tuple(pick(index) for index in operator.numbers(number, "i")) for number in (1, 2))
+    inputs, outputs = (tuple(None if index < 0 else tensors[index] for index in some) for some in indices)
     options, asked = operator.table(4), OPTIONS.get(name, ())
     found = (
         {} if options is None else {key: options.scalar(number, kind, default) for key, number, kind, default in asked}

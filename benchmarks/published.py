@@ -82,7 +82,8 @@ def specialized(folder: Path) -> dict[str, float]:
 
 def predictions(folder: Path) -> dict[str, float]:
     """Latencies and accuracies that the reference predicts."""
-    from ofa_tf.zoo.note10 import merge_note10, read_note10, read_published_predictor
+    from ofa_tf.zoo.note10 import merge_note10, read_note10
+    from ofa_tf.zoo.published_predictor import read_published_predictor
 
     space = dataclasses.replace(MOBILENET_V3, width_mult=1.2, padding="symmetric")
     references = json.loads((folder / "reference_predictions.json").read_text())

@@ -36,7 +36,8 @@ N_CLASSES = 1000
 
 def note10(tables: Path, predictor_file: Path, seeds: int) -> dict[str, float]:
     """Searches over published tables; each latency is from the table of its resolution."""
-    from ofa_tf.zoo.note10 import read_note10, read_published_predictor
+    from ofa_tf.zoo.note10 import read_note10
+    from ofa_tf.zoo.published_predictor import read_published_predictor
 
     space = dataclasses.replace(MOBILENET_V3, width_mult=1.2)
     files = sorted(tables.glob("*_lookup_table.yaml"))

@@ -113,7 +113,7 @@ def finished(tmp_path_factory, image_folder, small_space, recipe_file) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ofa_tf.project.HostDevice", partial(HostDevice, seconds=0.5, least_rounds=3))
         patch.setattr("ofa_tf.pipeline.measuring.CALIBRATION_SUBNETS", 8)
-        patch.setattr("ofa_tf.export.block_files._cores", lambda: 1)
+        patch.setattr("ofa_tf.export.block_files.n_cores", lambda: 1)
         patch.setattr("ofa_tf.pipeline.exporting.EXPORT_SECONDS", 0.1)
         assert run_command("train", "--workdir", folder, *options) == 0
         assert run_command("predictor", "fit", "--workdir", folder, "--archs", 12) == 0
@@ -129,7 +129,7 @@ def workdir(finished, tmp_path, monkeypatch) -> Path:
 
     monkeypatch.setattr("ofa_tf.project.HostDevice", partial(HostDevice, seconds=0.1, least_rounds=2))
     monkeypatch.setattr("ofa_tf.pipeline.measuring.CALIBRATION_SUBNETS", 8)
-    monkeypatch.setattr("ofa_tf.export.block_files._cores", lambda: 1)
+    monkeypatch.setattr("ofa_tf.export.block_files.n_cores", lambda: 1)
     monkeypatch.setattr("ofa_tf.pipeline.exporting.EXPORT_SECONDS", 0.1)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(finished, "work")

@@ -282,6 +282,27 @@ def test_a_slow_core_that_is_not_used_does_not_count(phone, program, file):
     assert AdbDevice("R58", program, rounds=1).measure([Workload(file)])
 
 
+def test_the_phone_gets_every_pause_and_a_call_after_it(phone, program, file, monkeypatch):
+    (phone / "heat").write_text("Thermal Status: 3\n")
+    pauses, sleep = 0, adb.time.sleep
+
+    def cool(seconds):
+        nonlocal pauses
+        sleep(seconds)
+        pauses += not seconds  # ours is COOLING_S; others sleep, too
+        if pauses == adb.COOLINGS:
+            (phone / "heat").write_text("Thermal Status: 0\n")
+
+    monkeypatch.setattr(adb.time, "sleep", cool)
+    assert AdbDevice("R58", program, rounds=1).measure([Workload(file)])
+    assert pauses == adb.COOLINGS
+
+
+def test_a_file_that_keeps_its_size_may_have_any_inputs(phone, program, monkeypatch):
+    monkeypatch.setattr(adb, "_input_of", None)
+    assert AdbDevice("R58", program, rounds=1).measure([Workload(b"of two inputs, say" * 100)])
+
+
 def test_a_full_phone(phone, program, file):
     (phone / "full").touch()
     with pytest.raises(DeviceError, match=r"adb push failed: .*No space left on device"):
@@ -315,9 +336,9 @@ def test_a_phone_that_does_not_answer(phone, program, monkeypatch):
         AdbDevice("R58", program).facts()
 
 
-def test_garbage_is_refused_before_it_reaches_the_phone(phone, program):
+def test_garbage_to_be_resized_is_refused_before_it_reaches_the_phone(phone, program):
     with pytest.raises(DeviceError, match="refuses the file"):
-        AdbDevice("R58", program).measure([Workload(b"garbage" * 100)])
+        AdbDevice("R58", program).measure([Workload(b"garbage" * 100, 64)])
     assert "push" not in ((phone / "calls").read_text() if (phone / "calls").exists() else "")
 
 

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ofa_tf.blocks import walk
-from ofa_tf.errors import ExportError, OfaError
+from ofa_tf.errors import ExportError, FormatError, OfaError
 from ofa_tf.export import edgetpu_rules
 from ofa_tf.export.convert import BlockConverter
 from ofa_tf.export.edgetpu import check, lint
 from ofa_tf.export.edgetpu_compiler import compile_file, parse_report
-from ofa_tf.export.edgetpu_graph import Operator, Tensor, read_operators
 from ofa_tf.export.edgetpu_rules import fallback_reason
+from ofa_tf.export.operators import Operator, Tensor, read_operators
 from ofa_tf.latency.edgetpu import PARAMETER_MEMORY_BYTES, param_bytes
 from ofa_tf.space import SearchSpace
 from ofa_tf.spaces import TINY
@@ -120,14 +120,14 @@ def operator(name: str, *inputs: Tensor | None, output: Tensor = IMAGE, **option
     [
         operator("ADD", IMAGE, IMAGE),
         operator("MUL", IMAGE, weights(1)),
-        operator("AVERAGE_POOL_2D", FusedActivationFunction=0),
+        operator("AVERAGE_POOL_2D", fused_activation=0),
         operator("CONV_2D", IMAGE, weights(4, 3, 3, 16), weights(4, type="INT32")),
-        operator("CONV_2D", IMAGE, weights(4, 3, 3, 16), DilationWFactor=2, DilationHFactor=2),
+        operator("CONV_2D", IMAGE, weights(4, 3, 3, 16), dilation_width=2, dilation_height=2),
         operator("CONV_2D", IMAGE, weights(4, 3, 3, 16), None),
         operator("FULLY_CONNECTED", tensor(1, 16), weights(10, 16), output=tensor(1, 10)),
         operator("MEAN", IMAGE, tensor(2, values=[1, 2])),
         operator("MEAN", IMAGE, tensor(1, values=[-1])),
-        operator("PACK", Axis=1),
+        operator("PACK", axis=1),
         operator("PAD", IMAGE, tensor(4, 2, values=[0, 0, 1, 1, 1, 1, 0, 0])),
         operator("PRELU", IMAGE, weights(1, 1, 16)),
         operator("SOFTMAX", tensor(1, 16_000), output=tensor(1, 16_000)),
@@ -152,21 +152,21 @@ def test_what_the_documentation_allows_is_allowed(op):
         (operator("ADD", tensor(1, -1, -1, 3)), "shape of `t` is not known"),
         (operator("ADD", tensor(2, 8, 8, 3)), "batch of 2"),
         (operator("ADD", tensor(1, 2, 3, 4, 5)), "more than three dimensions larger than 1"),
-        (operator("AVERAGE_POOL_2D", FusedActivationFunction=3), "fused activation"),
-        (operator("MAX_POOL_2D", FusedActivationFunction=1), "fused activation"),
-        (operator("CONCATENATION", IMAGE, IMAGE, FusedActivationFunction=1), "fused activation"),
-        (operator("CONV_2D", IMAGE, weights(4, 3, 3, 16), DilationWFactor=2), r"differs in x \(2\) and y \(1\)"),
-        (operator("DEPTHWISE_CONV_2D", IMAGE, weights(1, 3, 3, 16), DilationHFactor=3), "dilation differs"),
+        (operator("AVERAGE_POOL_2D", fused_activation=3), "fused activation"),
+        (operator("MAX_POOL_2D", fused_activation=1), "fused activation"),
+        (operator("CONCATENATION", IMAGE, IMAGE, fused_activation=1), "fused activation"),
+        (operator("CONV_2D", IMAGE, weights(4, 3, 3, 16), dilation_width=2), r"differs in x \(2\) and y \(1\)"),
+        (operator("DEPTHWISE_CONV_2D", IMAGE, weights(1, 3, 3, 16), dilation_height=3), "dilation differs"),
         (operator("CONV_2D", IMAGE, IMAGE), "not constants"),
         (operator("TRANSPOSE_CONV", tensor(4, values=[1, 8, 8, 16]), IMAGE, IMAGE), "not constants"),
-        (operator("FULLY_CONNECTED", tensor(1, 16), weights(10, 16), WeightsFormat=1), "not in the default format"),
+        (operator("FULLY_CONNECTED", tensor(1, 16), weights(10, 16), weights_format=1), "not in the default format"),
         (operator("FULLY_CONNECTED", tensor(1, 8, 16), weights(10, 16), output=tensor(1, 8, 10)), "one dimension"),
         (operator("MEAN", IMAGE, tensor(2, values=[0, 1])), "over the batch"),
         (operator("MEAN", IMAGE, tensor(1, values=[-4])), "over the batch"),
         (operator("MEAN", tensor(1, 8, 8, 6), tensor(1, values=[3])), "6 channels, which is not a multiple of 4"),
         (operator("REDUCE_MAX", IMAGE, tensor(1, values=[0])), "over the batch"),
         (operator("REDUCE_MIN", IMAGE, tensor(1, values=[0])), "over the batch"),
-        (operator("PACK", Axis=0), "along the batch"),
+        (operator("PACK", axis=0), "along the batch"),
         (operator("PAD", IMAGE, tensor(4, 2, values=[1, 0, 0, 0, 0, 0, 0, 0])), "pads the batch"),
         (operator("PRELU", IMAGE, weights(8, 8, 16)), "alpha has more than one dimension"),
         (operator("SOFTMAX", tensor(1, 16_001), output=tensor(1, 16_001)), "16,001 elements"),
@@ -243,6 +243,33 @@ def test_options_are_read_off_the_file():
     assert lint(make_file(operators, ["INT8"] * 2)).clean
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "fields"),
+    [
+        ("AVERAGE_POOL_2D", "Pool2DOptions", {"fused_activation": "fusedActivationFunction"}),
+        ("CONCATENATION", "ConcatenationOptions", {"fused_activation": "fusedActivationFunction"}),
+        ("CONV_2D", "Conv2DOptions", {"dilation_width": "dilationWFactor", "dilation_height": "dilationHFactor"}),
+        (
+            "DEPTHWISE_CONV_2D",
+            "DepthwiseConv2DOptions",
+            {"dilation_width": "dilationWFactor", "dilation_height": "dilationHFactor"},
+        ),
+        ("FULLY_CONNECTED", "FullyConnectedOptions", {"weights_format": "weightsFormat"}),
+        ("PACK", "PackOptions", {"axis": "axis"}),
+    ],
+)
+def test_each_option_is_the_one_of_the_schema(name, kind, fields):
+    from ai_edge_litert import schema_py_generated as schema
+
+    made = getattr(schema, f"{kind}T")()
+    expected = {field: number for number, field in enumerate(fields, start=1)}
+    for field, number in expected.items():
+        setattr(made, fields[field], number)
+    options = name, getattr(schema.BuiltinOptions, kind), made
+    (found,) = read_operators(make_file([(name, 3, [0], 1)], ["INT8"] * 2, options=options))
+    assert (found.version, found.options) == (3, expected)
+
+
 def test_versions_that_the_compiler_refuses_and_large_tensors_are_warned_of():
     types = ["INT8"] * 3
     report = lint(make_file([("RESHAPE", 1, [0], 1), ("FULLY_CONNECTED", 12, [1], 2)], types, (1, 1, 1, 2**20)))
@@ -256,7 +283,7 @@ def test_versions_that_the_compiler_refuses_and_large_tensors_are_warned_of():
 
 def test_a_custom_operator_is_named_without_what_a_terminal_would_obey():
     report = lint(make_file([("evil\x1b[2J\n", 1, [0], 1)], ["INT8"] * 2))
-    assert report.fallbacks[0].operator == "evil?[2J?"
+    assert report.fallbacks[0].operator == "CUSTOM evil [2J "
 
 
 @pytest.mark.parametrize(
@@ -264,8 +291,8 @@ def test_a_custom_operator_is_named_without_what_a_terminal_would_obey():
     [
         (b"", "not a TFLite model"),
         (b"PK\x03\x04" * 50, "not a TFLite model"),
-        (b"\x00\x00\x00\x00TFL3", "damaged TFLite model"),
-        (b"\xff\xff\xff\x7fTFL3" + b"\xff" * 100, "damaged TFLite model"),
+        (b"\x00\x00\x00\x00TFL3", "is damaged"),
+        (b"\xff\xff\xff\x7fTFL3" + b"\xff" * 100, "is damaged"),
         (make_file([], ["INT8"]), "no operators"),
         (make_file([("edgetpu-custom-op", 1, [0], 1)], ["INT8"] * 2), "compiled for an Edge TPU already"),
         (make_file([("ADD", 1, [0, 7], 1)], ["INT8"] * 2), "an operator uses tensor 7 of 2"),
@@ -273,13 +300,13 @@ def test_a_custom_operator_is_named_without_what_a_terminal_would_obey():
     ],
 )
 def test_what_is_no_model_is_refused_in_one_sentence(content, match):
-    with pytest.raises(ExportError, match=match):
+    with pytest.raises(OfaError, match=match):
         lint(content)
 
 
 def test_a_truncated_file_is_refused_or_has_fewer_parameters(clean):
     for end in np.linspace(0, len(clean) - 1, 60).astype(int):
-        with pytest.raises(ExportError):
+        with pytest.raises(FormatError):
             lint(clean[:end])
 
 

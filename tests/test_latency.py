@@ -115,6 +115,12 @@ def test_the_process_that_measures_can_die_and_says_where(files):
         _measure_and(lambda child: os.kill(child, signal.SIGKILL), files)
 
 
+def test_a_process_that_dies_before_it_is_told_what_to_do_says_so(monkeypatch):
+    monkeypatch.setattr("ofa_tf.latency.host.sys.executable", "/bin/false")
+    with pytest.raises(DeviceError, match=r"The process that measures ended with status 1\."):
+        QUICK.measure([Workload(b"x")] * 4000)  # more than a pipe holds
+
+
 def test_an_interrupted_measurement_leaves_no_process(files):
     children = []
 

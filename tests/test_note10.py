@@ -9,7 +9,8 @@ import yaml
 
 from ofa_tf.errors import FormatError
 from ofa_tf.spaces import MOBILENET_V3
-from ofa_tf.zoo.note10 import merge_note10, read_note10, read_published_predictor
+from ofa_tf.zoo.note10 import merge_note10, read_note10
+from ofa_tf.zoo.published_predictor import read_published_predictor
 
 SPACE = dataclasses.replace(MOBILENET_V3, width_mult=1.2)
 RESOLUTIONS = (160, 192, 224)
@@ -126,4 +127,21 @@ def test_arrays_that_are_not_a_predictor_are_refused(tmp_path):
         read_published_predictor(path, SPACE)
     path.write_bytes(b"PK\3\4")
     with pytest.raises(FormatError, match="not an array file"):
+        read_published_predictor(path, SPACE)
+
+
+@pytest.mark.parametrize("name", ["\N{SUPERSCRIPT TWO}.weight", "9" * 5000 + ".weight"])
+def test_layers_without_a_number_of_their_own_are_refused(tmp_path, name):
+    path = tmp_path / "some.npz"
+    np.savez(path, **{"0.weight": np.zeros((2, 2)), name: np.zeros((2, 2))})
+    with pytest.raises(FormatError, match="not the published predictor"):
+        read_published_predictor(path, SPACE)
+
+
+@pytest.mark.parametrize("bad", [np.nan, "x"])
+def test_a_predictor_of_what_is_no_number_is_refused(tmp_path, bad):
+    path, n_inputs = tmp_path / "some.npz", SPACE.n_blocks * 6 + 8
+    layers = {"0.weight": np.zeros((4, n_inputs)), "0.bias": np.zeros(4), "2.weight": np.zeros((1, 4))}
+    np.savez(path, **layers, **{"2.bias": np.array([bad])})
+    with pytest.raises(FormatError, match="layer 2 must hold finite floating-point numbers"):
         read_published_predictor(path, SPACE)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ofa_tf.blocks import walk
 from ofa_tf.errors import FormatError, OfaError, TableError
-from ofa_tf.latency.table import Calibration, LatencyTable, distinct_blocks, sum_ms
+from ofa_tf.latency.table import Calibration, LatencyTable, distinct_blocks
 from ofa_tf.spaces import TINY
 
 VALIDATION = {"subnets": 24, "mape": 0.02, "within_10pct": 1.0, "spearman": -0.5}
@@ -34,7 +34,7 @@ def make_table(resolutions=(28,), n_classes=10, **fields):
     rng = np.random.default_rng(0)
     keys = distinct_blocks(TINY, resolutions, n_classes)
     entries = {key: {"median_ms": rng.random(), "p10_ms": rng.random(), "runs": 30} for key in keys}
-    return LatencyTable({"name": "host"}, {"name": "litert"}, "int8", "measured", entries, **fields)
+    return LatencyTable({"name": "host"}, DOCUMENT["runtime"], "int8", "measured", entries, **fields)
 
 
 @pytest.fixture
@@ -59,7 +59,6 @@ def test_the_latency_of_an_arch_is_the_sum_of_its_blocks(statistic):
         sum(table.entries[block.key][statistic] for block in walk(TINY, arch, 10)) for arch in TINY.decode(codes)
     ]
     np.testing.assert_allclose(table.costs(TINY, 10)(codes), expected, rtol=1e-13)
-    assert sum_ms(table, walk(TINY, TINY.decode_one(codes[0]), 10)) == pytest.approx(expected[0])
 
 
 def test_a_calibration_scales_and_adds_per_block_and_once():
@@ -150,6 +149,8 @@ KEY = "pool in=4x4x8 out=1x1x8"
         (("device", "name"), KeyError, "`device` must have a `name`"),
         (("device", "name"), 5, "`device` must have a `name`"),
         (("runtime",), None, "`runtime` must be an object, not None"),
+        (("runtime", "threads"), KeyError, "`runtime`, lacks the key 'threads'"),
+        (("runtime", "cores"), 4, "`runtime`, has the unknown key 'cores'"),
         (("precision",), "int4", r"`precision` \(='int4'\) must be one of \['int8', 'fp16', 'fp32'\]"),
         (("source",), ["measured"], r"`source` \(=\['measured'\]\) must be one of"),
         (("statistic",), "p90_ms", r"`statistic` \(='p90_ms'\) must be one of"),
@@ -158,21 +159,21 @@ KEY = "pool in=4x4x8 out=1x1x8"
         (("entries", KEY, "runs"), KeyError, f"entry '{KEY}' lacks the key 'runs'"),
         (("entries", KEY, "p10_ms"), KeyError, f"entry '{KEY}' lacks the key 'p10_ms'"),
         (("entries", KEY, "ms"), 1.0, f"entry '{KEY}' has the unknown key 'ms'"),
-        (("entries", KEY, "p10_ms"), -0.1, rf"entry '{KEY}': `p10_ms` \(=-0.1\) must be a number from 0 to 1e12"),
+        (("entries", KEY, "p10_ms"), -0.1, rf"entry '{KEY}': `p10_ms` \(=-0.1\) must be a number from 0 to 1e\+12"),
         (("entries", KEY, "p10_ms"), float("nan"), "NaN is not a finite number"),
         (("entries", KEY, "p10_ms"), float("inf"), "Infinity is not a finite number"),
-        (("entries", KEY, "p10_ms"), 10**13, "`p10_ms` .* must be a number from 0 to 1e12"),
-        (("entries", KEY, "p10_ms"), "0.1", r"`p10_ms` \(='0.1'\) must be a number from 0 to 1e12"),
-        (("entries", KEY, "p10_ms"), None, r"`p10_ms` \(=None\) must be a number from 0 to 1e12"),
-        (("entries", KEY, "runs"), True, r"`runs` \(=True\) must be a number from 0 to 1e12"),
+        (("entries", KEY, "p10_ms"), 10**13, r"`p10_ms` .* must be a number from 0 to 1e\+12"),
+        (("entries", KEY, "p10_ms"), "0.1", r"`p10_ms` \(='0.1'\) must be a number from 0 to 1e\+12"),
+        (("entries", KEY, "p10_ms"), None, r"`p10_ms` \(=None\) must be a number from 0 to 1e\+12"),
+        (("entries", KEY, "runs"), True, r"`runs` \(=True\) must be a number from 0 to 1e\+12"),
         (("calibration",), 0, "`calibration`, must be a JSON object, not 0"),
         (("calibration", "scale"), KeyError, "`calibration`, lacks the key 'scale'"),
         (("calibration", "bias"), 1, "`calibration`, has the unknown key 'bias'"),
-        (("calibration", "constant_ms"), -1, r"`calibration`: `constant_ms` \(=-1\) must be a number from 0 to 1e12"),
+        (("calibration", "constant_ms"), -1, r"`calibration`: `constant_ms` \(=-1\) must be a number from 0 to 1e\+12"),
         (("validation",), 5, "`validation`, must be a JSON object, not 5"),
         (("validation", "mape"), KeyError, "`validation`, lacks the key 'mape'"),
         (("validation", "spearman"), 2, r"`spearman` \(=2\) must be a number from -1 to 1"),
-        (("validation", "mape"), None, r"`mape` \(=None\) must be a number from 0 to 1e12"),
+        (("validation", "mape"), None, r"`mape` \(=None\) must be a number from 0 to 1e\+12"),
     ],
 )
 def test_a_broken_file_is_refused_by_name(load, path, value, match):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -422,6 +423,23 @@ def test_specialised_networks_on_the_command_line(specialized, tmp_path, run):
     assert "init" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert run("zoo", "import", "specialized", specialized, "--out", out_folder, "--force")[0] == 0
+
+
+def test_a_network_that_cannot_be_replaced_stays(specialized, tmp_path, monkeypatch):
+    out, rename = tmp_path / "out", os.rename
+    import_specialized(str(specialized), out, weights=False)
+    before = (out / "network.json").read_bytes()
+
+    def fail(source, target):
+        if Path(target) == out and ".old" not in str(source):
+            raise OSError(28, "No space left on device")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(OSError, match="No space"):
+        import_specialized(str(specialized), out, 192, weights=False, force=True)
+    assert (out / "network.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 # --- downloads --------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ofa_tf.errors import WorkdirError
 from ofa_tf.pipeline import find_with, get_table, load_predictor
 from ofa_tf.project import open_existing
 from ofa_tf.spaces import MOBILENET_V3
@@ -78,6 +79,13 @@ def test_what_is_predicted_is_what_the_reference_predicts(fixtures_dir, wide):
     # Single tables are exact; blocks that several have are means in the merged one.
     assert latencies == pytest.approx([row["note10_ms"] for row in references], rel=2e-3)
     assert fitted.predictor(codes) == pytest.approx([row["predicted_acc"] for row in references], abs=1e-6)
+
+
+def test_tables_are_not_imported_into_a_workdir_that_is_in_use(fixtures_dir, wide):
+    source = str(fixtures_dir / "note10" / "160_lookup_table.yaml")
+    with Workdir(wide).lock(), pytest.raises(WorkdirError, match="Another ofa-tf is at work"):
+        import_note10(source, wide)
+    assert import_note10(source, wide)[0].is_file()
 
 
 def test_a_search_keeps_to_the_resolutions_that_the_predictor_knows(fixtures_dir, wide):

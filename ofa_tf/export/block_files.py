@@ -1,7 +1,6 @@
 """The files that a latency table is measured with, each converted once: kept by content, made in parallel."""
 
 import hashlib
-import os
 import signal
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +14,7 @@ from ofa_tf.blocks import Block, walk
 from ofa_tf.errors import ExportError
 from ofa_tf.export.convert import BlockConverter
 from ofa_tf.jsonio import write_bytes
+from ofa_tf.latency.host import n_cores
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.quiet import quiet
 from ofa_tf.space import Arch, SearchSpace
@@ -63,7 +63,7 @@ class BlockFiles:
         """Conversion is single-threaded Python for the most part: processes share it, where there is enough of it."""
         # A whole subnet takes as long as its blocks together would, less what they share: about a quarter.
         effort = sum(1 if isinstance(item, Block) else self.space.n_blocks // 4 for item in missing)
-        processes = min(_cores(), 1 + effort // FILES_PER_PROCESS)
+        processes = min(n_cores(), 1 + effort // FILES_PER_PROCESS)
         if processes == 1:
             converter = BlockConverter(self.space, self.n_classes, self.precision)
             yield from (_convert_with(converter, item) for item in missing)
@@ -104,10 +104,6 @@ class BlockFiles:
         if self.cache is not None:
             self.cache.mkdir(parents=True, exist_ok=True)
             write_bytes(self._path(item), hashlib.sha256(content).digest() + content)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _convert_with(converter: BlockConverter, item: Block | Arch) -> bytes:

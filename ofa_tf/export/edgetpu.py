@@ -12,11 +12,10 @@ from typing import Any
 
 from ofa_tf.errors import ExportError
 from ofa_tf.export import edgetpu_compiler
-from ofa_tf.export.edgetpu_graph import Operator, read_operators
 from ofa_tf.export.edgetpu_rules import LARGE, MAY_STAY, TOO_NEW, WITH_BIAS, fallback_reason
+from ofa_tf.export.facts import COMPILED
+from ofa_tf.export.operators import Operator, read_operators
 from ofa_tf.latency.edgetpu import MODEL, PARAMETER_MEMORY_BYTES
-
-COMPILED = "edgetpu-custom-op"
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,8 @@ def lint(content: bytes) -> LintReport:
         content: any `.tflite` file.
 
     Raises:
-        ExportError: not a TFLite model, a damaged one, one without operators, or one that is compiled already.
+        FormatError: not a `.tflite` file, or a damaged one.
+        ExportError: one without operators, or one that is compiled already.
     """
     operators = read_operators(content)
     if not operators:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tf.errors import ExportError
+from ofa_tf.export.facts import IDENTIFIER
 
 PROGRAM = "edgetpu_compiler"
 SECONDS = 300.0
@@ -94,7 +95,7 @@ def compile_file(content: bytes, program: str, seconds: float = SECONDS) -> tupl
             raise ExportError(f"{PROGRAM} failed with status {code}: {_last_line(said)}")
         report = parse_report(said)
         compiled = Path(folder, "model_edgetpu.tflite")
-        if not compiled.is_file() or compiled.read_bytes()[4:8] != b"TFL3":
+        if not compiled.is_file() or compiled.read_bytes()[4:8] != IDENTIFIER:
             raise ExportError(f"{PROGRAM} wrote no TFLite file: {_last_line(said)}")
         return compiled.read_bytes(), report
 

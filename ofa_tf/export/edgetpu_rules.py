@@ -7,7 +7,7 @@ and reports about version 16.0, the last of the compiler.
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
-from ofa_tf.export.edgetpu_graph import Operator, Tensor
+from ofa_tf.export.operators import Operator, Tensor
 
 TOO_NEW = {"CONV_2D": 6, "FULLY_CONNECTED": 12, "EXP": 2}  # versions that compiler 16.0 is reported to refuse
 MAY_STAY = {"RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"}  # on the CPU, where their tensors are large
@@ -19,16 +19,16 @@ Rule = Callable[[Operator], str | None]
 
 
 def _no_fused_activation(op: Operator) -> str | None:
-    return "it has a fused activation" if op.options.get("FusedActivationFunction", 0) else None
+    return "it has a fused activation" if op.options.get("fused_activation", 0) else None
 
 
 def _same_dilation(op: Operator) -> str | None:
-    width, height = op.options.get("DilationWFactor", 1), op.options.get("DilationHFactor", 1)
+    width, height = op.options.get("dilation_width", 1), op.options.get("dilation_height", 1)
     return None if width == height else f"its dilation differs in x ({width}) and y ({height})"
 
 
 def _dense(op: Operator) -> str | None:
-    if op.options.get("WeightsFormat", 0):
+    if op.options.get("weights_format", 0):
         return "its weights are not in the default format"
     return None if _one_dimensional(op.outputs[:1]) else "its output has more than one dimension"
 
@@ -53,7 +53,7 @@ def _not_over_batch(op: Operator) -> str | None:
 
 
 def _pack(op: Operator) -> str | None:
-    return "it stacks along the batch" if op.options.get("Axis", 0) == 0 else None
+    return "it stacks along the batch" if op.options.get("axis", 0) == 0 else None
 
 
 def _pad(op: Operator) -> str | None:

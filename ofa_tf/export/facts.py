@@ -12,6 +12,7 @@ from math import isfinite, prod
 from ofa_tf.export.flatbuffer import FlatBuffer, Table
 
 IDENTIFIER = b"TFL3"
+COMPILED = "CUSTOM edgetpu-custom-op"  # the operator that the compiler for the Edge TPU makes of others
 MOST_DIMENSIONS = 16  # of a tensor
 
 
@@ -91,7 +92,7 @@ def inspect_file(content: bytes, name: str = "The file") -> FileFacts:
     """
     model = read_root(content, name)
     damaged = model.buffer.damaged
-    codes = [_operator_name(code) for code in model.tables(1)]
+    codes = [operator_name(code) for code in model.tables(1)]
     buffer_bytes = [_buffer_bytes(buffer) for buffer in model.tables(4)]
     subgraphs = model.tables(2)
     if not subgraphs:
@@ -105,16 +106,11 @@ def inspect_file(content: bytes, name: str = "The file") -> FileFacts:
         shapes = [tensor.numbers(0, "i") for tensor in tensors]
         if max(map(len, shapes), default=0) > MOST_DIMENSIONS:
             raise damaged(f"a tensor has {max(map(len, shapes))} dimensions")
-        types.update(_type_name(tensor) for tensor in tensors)
+        types.update(type_name(tensor) for tensor in tensors)
         constants.update(tensor.scalar(2, "I") for tensor in tensors)
         for operator in graph.tables(3):
-            opcode = operator.scalar(0, "I")
-            if opcode >= len(codes):
-                raise damaged(f"an operator is of kind {opcode} of {len(codes)}")
+            opcode, inputs, outputs = operator_indices(operator, len(codes), len(tensors))
             ops[codes[opcode]] += 1
-            inputs, outputs = operator.numbers(1, "i"), operator.numbers(2, "i")
-            if not all(-1 <= index < len(shapes) for index in inputs + outputs):
-                raise damaged(f"an operator uses a tensor that is none of its {len(shapes)}")
             used = [() if index < 0 else shapes[index] for index in inputs]
             made = [() if index < 0 else shapes[index] for index in outputs]
             n_macs += _macs(codes[opcode], used, made)
@@ -155,7 +151,7 @@ def _tensor_facts(tensor: Table) -> TensorFacts:
     return TensorFacts(
         name=tensor.text(3),
         shape=tensor.numbers(7, "i") or tensor.numbers(0, "i"),
-        dtype=_type_name(tensor),
+        dtype=type_name(tensor),
         scale=float(scales[0]) if scales else None,
         zero_point=int(zero_points[0]) if scales and zero_points else None,
     )
@@ -175,14 +171,31 @@ def _size(shape: Sequence[int]) -> int:
     return prod(max(length, 1) for length in shape)
 
 
-def _operator_name(code: Table) -> str:
+def operator_indices(operator: Table, n_codes: int, n_tensors: int) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    """Which of the operator codes it has, and which tensors go in and come out; -1 for one that is left out.
+
+    Raises:
+        DamagedError: there is no such code or tensor.
+    """
+    opcode, inputs, outputs = operator.scalar(0, "I"), operator.numbers(1, "i"), operator.numbers(2, "i")
+    if opcode >= n_codes:
+        raise operator.buffer.damaged(f"an operator is of kind {opcode} of {n_codes}")
+    for index in inputs + outputs:
+        if not -1 <= index < n_tensors:
+            raise operator.buffer.damaged(f"an operator uses tensor {index} of {n_tensors}")
+    return opcode, inputs, outputs
+
+
+def operator_name(code: Table) -> str:
+    """The kind of an operator code; a custom one is "CUSTOM name"."""
     # Files from before 2020 have the number in the first field, which is a byte.
     number = max(code.scalar(0, "b"), code.scalar(3, "i"))
     name = _enumerations()[0].get(number, f"OPERATOR_{number}")
     return f"CUSTOM {code.text(1)}" if name == "CUSTOM" else name
 
 
-def _type_name(tensor: Table) -> str:
+def type_name(tensor: Table) -> str:
+    """The element type of a tensor, such as "INT8"."""
     number = tensor.scalar(1, "b")
     return _enumerations()[1].get(number, f"TYPE_{number}")
 

@@ -1,6 +1,5 @@
 """The gate: the file itself, run on validation images and compared with the network that it was made from."""
 
-import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,8 @@ import numpy as np
 
 from ofa_tf.data import Images, Preprocessing
 from ofa_tf.export.model_file import ModelFile
+from ofa_tf.export.operators import read_operators
+from ofa_tf.latency.host import n_cores
 
 LEAST_IMAGES = 300
 MOST_MACS = 1e11  # of all images together: about 10 s of one core
@@ -100,7 +101,7 @@ def gate_images(images: Images, n_macs: int) -> Images:
 
 def run_file(content: bytes, images: Images, preprocessing: Preprocessing) -> np.ndarray:
     """Logits of a file, shape (images, classes), on all cores; each image is computed by one thread alone."""
-    parts = np.array_split(np.arange(len(images)), min(os.cpu_count() or 1, len(images)))
+    parts = np.array_split(np.arange(len(images)), min(n_cores(), len(images)))
     with ThreadPoolExecutor(len(parts)) as pool:
         logits = pool.map(lambda part: ModelFile(content).logits(images.take(part), preprocessing), parts)
         return np.concatenate(list(logits))
@@ -152,19 +153,10 @@ def first_bad_layer(errors: Sequence[LayerError]) -> LayerError | None:
 def _outputs(content: bytes, inputs: Sequence[np.ndarray]) -> tuple[list[str], list[str], list[np.ndarray]]:
     """Kinds and names of the operators that compute, and their outputs as floats, shape (images, ...)."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
-    from tensorflow.lite.python import schema_py_generated as schema
 
-    kinds = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-    model = schema.Model.GetRootAsModel(content, 0)
-    graph = model.Subgraphs(0)
-    steps: list[tuple[str, int]] = []
-    for index in range(graph.OperatorsLength()):
-        operator = graph.Operators(index)
-        code = model.OperatorCodes(operator.OpcodeIndex())
-        kind = kinds[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
-        if kind not in ("QUANTIZE", "DEQUANTIZE"):
-            steps.append((kind, operator.Outputs(0)))
-    names = [_layer_name(graph.Tensors(tensor).Name().decode(errors="replace")) for _, tensor in steps]
+    operators = [op for op in read_operators(content) if op.name not in ("QUANTIZE", "DEQUANTIZE")]
+    outputs = [op.outputs[0] for op in operators if op.outputs[0] is not None]
+    names = [_layer_name(tensor.name) for tensor in outputs]
     names[-1] = "classifier"  # its tensor bears the name of the file's output
     interpreter = Interpreter(
         model_content=content,
@@ -184,12 +176,12 @@ def _outputs(content: bytes, inputs: Sequence[np.ndarray]) -> tuple[list[str], l
         interpreter.set_tensor(source["index"], values.astype(source["dtype"]))
         interpreter.invoke()
         row = []
-        for _, tensor in steps:
-            scale, zero_point = quantization[tensor]
-            stored = interpreter.get_tensor(tensor).astype(np.float32)
+        for tensor in outputs:
+            scale, zero_point = quantization[tensor.index]
+            stored = interpreter.get_tensor(tensor.index).astype(np.float32)
             row.append((stored - zero_point) * scale if scale else stored)
         rows.append(row)
-    return [kind for kind, _ in steps], names, [np.stack(column) for column in zip(*rows, strict=True)]
+    return [op.name for op in operators], names, [np.stack(column) for column in zip(*rows, strict=True)]
 
 
 def _layer_name(tensor: str) -> str:

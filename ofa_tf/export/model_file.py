@@ -8,7 +8,7 @@ import numpy as np
 
 from ofa_tf.data import Images, Preprocessing
 from ofa_tf.errors import ExportError
-from ofa_tf.export.facts import FileFacts, TensorFacts, inspect_file
+from ofa_tf.export.facts import COMPILED, FileFacts, TensorFacts, inspect_file
 from ofa_tf.progress import SILENT, Progress
 
 __all__ = ["FileFacts", "ModelFile", "inspect_file"]
@@ -101,7 +101,7 @@ def check_runnable(facts: FileFacts, name: str = "The file") -> None:
                 f"{name} uses TensorFlow's own operator {operator.removeprefix('CUSTOM Flex')}, which the TFLite "
                 "runtime lacks: convert it without SELECT_TF_OPS."
             )
-        if operator == "CUSTOM edgetpu-custom-op":
+        if operator == COMPILED:
             raise ExportError(f"{name} is compiled for an Edge TPU: give the file that it was compiled from.")
     for tensor in facts.inputs:
         if tensor.dtype not in DTYPES:

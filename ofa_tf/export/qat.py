@@ -285,11 +285,7 @@ def _folded(subnet: keras.Model, conv: str, norm: str) -> list[np.ndarray]:
     (kernel,), layer = subnet.get_layer(conv).get_weights(), subnet.get_layer(norm)
     gamma, beta, mean, variance = layer.get_weights()
     scale = gamma / np.sqrt(variance + layer.epsilon)
-    depthwise = (
-        kernel.shape[3] == 1
-        and kernel.shape[2] == len(scale)
-        and isinstance(subnet.get_layer(conv), keras.layers.DepthwiseConv2D)
-    )
+    depthwise = isinstance(subnet.get_layer(conv), keras.layers.DepthwiseConv2D)
     return [kernel * (scale[:, None] if depthwise else scale), beta - mean * scale]
 
 

@@ -154,7 +154,7 @@ class AdbDevice:
         """Everything on the phone, and awake; yields the command line of each workload. Cleaned up in the end."""
         remote = f"{REMOTE}-{os.getpid()}"
         numbers = {content: n for n, content in enumerate(dict.fromkeys(w.content for w in workloads))}
-        names = {content: _input_of(content) for content in numbers}
+        inputs = {w.content: _input_of(w.content) for w in workloads if w.in_size is not None}
         with tempfile.TemporaryDirectory(prefix="ofa-tf-") as folder:
             for content, number in numbers.items():
                 Path(folder, f"{number}.tflite").write_bytes(content)
@@ -170,7 +170,7 @@ class AdbDevice:
                 for workload in workloads:
                     options = benchmark_model.flags(self.threads, self.delegate, self.runs)
                     if workload.in_size is not None:
-                        name, shape = names[workload.content]
+                        name, shape = inputs[workload.content]
                         options += benchmark_model.input_flags(
                             name, [shape[0], workload.in_size, workload.in_size, *shape[3:]]
                         )
@@ -189,11 +189,12 @@ class AdbDevice:
 
     def _run_cool(self, lines: Sequence[str]) -> list[float]:
         """Milliseconds of each command line, from a call that was not throttled."""
-        for _ in range(COOLINGS):
+        for cooling in range(1 + COOLINGS):
+            if cooling:
+                time.sleep(COOLING_S)
             outputs, throttled = self._run(lines)
             if not throttled:
                 return [benchmark_model.parse_ms(output) for output in outputs]
-            time.sleep(COOLING_S)
         raise DeviceError(
             f"The phone {self.serial} stays throttled: let it cool down, unplug its charger, and run this again; "
             "what was measured is kept."

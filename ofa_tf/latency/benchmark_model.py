@@ -11,12 +11,12 @@ AVERAGE = re.compile(rf"\bavg={NUMBER}(?:\s|$)")
 SAME = re.compile(rf"\bcurr={NUMBER}(?:\(all same\)|$)")
 
 
-def flags(threads: int, delegate: str, runs: int, warmup_runs: int = 5) -> list[str]:
-    """The options for a number of runs, however long they take."""
+def flags(threads: int, delegate: str, runs: int) -> list[str]:
+    """The options for a number of runs, however long they take, after a warm-up of five."""
     return [
         f"--num_threads={threads}",
         f"--use_xnnpack={'true' if delegate == 'xnnpack' else 'false'}",
-        f"--warmup_runs={warmup_runs}",
+        "--warmup_runs=5",
         "--warmup_min_secs=0",
         f"--num_runs={runs}",
         "--min_secs=0",

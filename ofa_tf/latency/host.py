@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -72,7 +73,8 @@ class HostDevice:
         """
         with tempfile.TemporaryDirectory(prefix="ofa-tf-") as folder:
             # A file that is run at several sizes is written once.
-            paths = {content: str(Path(folder, f"{n}.tflite")) for n, content in enumerate(_contents(workloads))}
+            contents = dict.fromkeys(workload.content for workload in workloads)
+            paths = {content: str(Path(folder, f"{n}.tflite")) for n, content in enumerate(contents)}
             try:
                 for content, path in paths.items():
                     Path(path).write_bytes(content)
@@ -101,8 +103,9 @@ def available_cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if CORE_CONTROL else []
 
 
-def _contents(workloads: Sequence[Workload]) -> list[bytes]:
-    return list(dict.fromkeys(workload.content for workload in workloads))
+def n_cores() -> int:
+    """How many processor cores this process may use."""
+    return len(available_cores()) or os.cpu_count() or 1
 
 
 def _run_child(request: Mapping[str, Any], progress: Progress) -> None:
@@ -115,8 +118,8 @@ def _run_child(request: Mapping[str, Any], progress: Progress) -> None:
         assert child.stdin is not None
         assert child.stdout is not None
         try:
-            child.stdin.write(json.dumps(request))
-            child.stdin.close()
+            with suppress(BrokenPipeError), child.stdin:  # of one that died at once, the status below says how
+                child.stdin.write(json.dumps(request))
             last: dict[str, Any] = {}
             with progress.task("measuring", 100, "%") as advance:
                 for line in child.stdout:

@@ -17,7 +17,7 @@ from ofa_tf.space import Arch, SearchSpace
 from ofa_tf.statistics import latency_errors
 
 PERCENTILES = {"p10_ms": 10, "median_ms": 50}  # the statistics that a table may add up
-STATISTIC = "p10_ms"  # of a file that is measured for itself
+STATISTIC = "p10_ms"  # without whole subnets to choose by; of a file that is measured for itself, too
 CONVERTED_SIZE = 32  # height and width of a block's input as it is converted; it is resized to be measured
 CALIBRATION_SUBNETS = 24
 PASSES = 4
@@ -90,7 +90,7 @@ def build_table(
     timings = measure_in_passes(device, workloads, passes, journal, seed, progress)
 
     entries |= dict(zip(blocks, map(entry, timings), strict=False))
-    table = LatencyTable(device.facts(), device.runtime(), precision, "measured", entries, next(iter(PERCENTILES)))
+    table = LatencyTable(device.facts(), device.runtime(), precision, "measured", entries, STATISTIC)
     if not len(codes):
         return table
     whole = timings[len(blocks) :]
@@ -132,8 +132,7 @@ def validate_table(
     Raises:
         TableError: the table covers no resolution of the space.
     """
-    table.costs(space, n_classes)  # refuses a table of nothing here
-    resolutions = table.resolutions(space, n_classes)
+    resolutions = table.require_resolutions(space, n_classes)
     seen = table.calibration.subnets if table.calibration else 0
     calibrating = sample_subnets(space, resolutions, seen, np.random.default_rng([seed, 5]))
     codes = held_out_subnets(space, resolutions, calibrating, subnets, seed)

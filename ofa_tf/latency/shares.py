@@ -24,8 +24,7 @@ def time_shares(table: LatencyTable, space: SearchSpace, n_classes: int) -> dict
     Raises:
         TableError: the table covers no resolution of the space.
     """
-    table.costs(space, n_classes)
-    resolution = table.resolutions(space, n_classes)[-1]
+    resolution = table.require_resolutions(space, n_classes)[-1]
     codes = space.sample(np.random.default_rng(0), TYPICAL_SUBNETS)
     codes[:, 0] = space.resolutions.index(resolution)
     random = [_parts(table, space, arch, n_classes) for arch in space.decode(codes)]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import ofa_tf.lut
-from ofa_tf.errors import DeviceError
+from ofa_tf.errors import DeviceError, WorkdirError
 from ofa_tf.latency.devices import HOST, is_measurable
 from ofa_tf.latency.host import HostDevice
 from ofa_tf.latency.table import LatencyTable
@@ -19,6 +19,25 @@ def table_name(device: str, runtime: Mapping[str, Any], precision: str) -> str:
     """File name of a table: `<device>__<runtime>__<precision>.json`."""
     settings = f"{runtime['name']}-{runtime['version']}-{runtime['threads']}t-{runtime['delegate']}"
     return "__".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part) for part in (device, settings, precision)) + ".json"
+
+
+def add_table(folder: Path, table: LatencyTable, replace: bool = False) -> Path:
+    """Writes a table into a folder, under the name of its device, runtime and precision.
+
+    Args:
+        folder: made if it is not there.
+        table: the table.
+        replace: whether one of the same name may be replaced.
+
+    Raises:
+        WorkdirError: the folder has a table of that name.
+    """
+    path = folder / table_name(table.device["name"], table.runtime, table.precision)
+    if path.exists() and not replace:
+        raise WorkdirError(f"{path} exists: replace it with --force.")
+    folder.mkdir(parents=True, exist_ok=True)
+    table.save(path)
+    return path
 
 
 def list_tables(folder: Path) -> list[tuple[Path, LatencyTable]]:

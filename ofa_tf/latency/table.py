@@ -19,21 +19,20 @@ SOURCES = ("measured", "modelled", "imported")
 STATISTICS = ("p10_ms", "median_ms", "mean_ms")
 VALIDATION = ("subnets", "mape", "within_10pct", "spearman")
 HELD_OUT = ("bias", "worst_error", "worst_arch")
+RUNTIME = ("name", "version", "threads", "delegate")
 
 
-def _check_numbers(numbers: Mapping[str, Any], where: str) -> None:
+def _check_numbers(numbers: Mapping[str, Any], where: str, low: float = 0, high: float = 1e12) -> None:
     for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e12:
-            raise FormatError(f"{where}: `{name}` (={value!r}) must be a number from 0 to 1e12.")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise FormatError(f"{where}: `{name}` (={value!r}) must be a number from {low:g} to {high:g}.")
 
 
 def _check_validation(validation: Mapping[str, Any], where: str) -> None:
     check_keys(validation, set(VALIDATION), set(HELD_OUT), f"{where},")
-    _check_numbers({key: value for key, value in validation.items() if key in VALIDATION[:3]}, where)
-    for name, low, high in (("spearman", -1, 1), ("bias", -1, 1e12), ("worst_error", -1, 1e12)):
-        value = validation.get(name, 0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise FormatError(f"{where}: `{name}` (={value!r}) must be a number from {low} to {high:g}.")
+    _check_numbers({name: validation[name] for name in ("subnets", "mape", "within_10pct")}, where)
+    _check_numbers({"spearman": validation["spearman"]}, where, -1, 1)
+    _check_numbers({name: validation.get(name, 0) for name in ("bias", "worst_error")}, where, -1)
     if not isinstance(validation.get("worst_arch", {}), Mapping):
         raise FormatError(f"{where}: `worst_arch` must be an arch.")
 
@@ -83,6 +82,7 @@ class LatencyTable:
                 raise FormatError(f"{where}: `{name}` must be an object, not {value!r}.")
         if not isinstance(self.device.get("name"), str):
             raise FormatError(f"{where}: `device` must have a `name`.")
+        check_keys(self.runtime, set(RUNTIME), set(), f"{where}, `runtime`,")
         for name, choice, known in (
             ("precision", self.precision, PRECISIONS),
             ("source", self.source, SOURCES),
@@ -125,8 +125,8 @@ class LatencyTable:
         """The resolutions of the space that the table covers in full."""
         return [resolution for resolution in space.resolutions if not self.missing(space, resolution, n_classes)]
 
-    def costs(self, space: SearchSpace, n_classes: int) -> ArchCosts:
-        """Latency in milliseconds, calibrated, of every arch of the space; infinite at resolutions not covered.
+    def require_resolutions(self, space: SearchSpace, n_classes: int) -> list[int]:
+        """The resolutions of the space that the table covers in full, at least one.
 
         Raises:
             TableError: no resolution of the space is covered; names a missing block.
@@ -135,7 +135,15 @@ class LatencyTable:
         if not covered:
             for block in distinct_blocks(space, space.resolutions[-1:], n_classes).values():
                 self.block_ms(block)
-        raw = arch_costs(space, self.block_ms, n_classes, covered)
+        return covered
+
+    def costs(self, space: SearchSpace, n_classes: int) -> ArchCosts:
+        """Latency in milliseconds, calibrated, of every arch of the space; infinite at resolutions not covered.
+
+        Raises:
+            TableError: no resolution of the space is covered; names a missing block.
+        """
+        raw = arch_costs(space, self.block_ms, n_classes, self.require_resolutions(space, n_classes))
         if self.calibration is None:
             return raw
         fixed = raw.fixed * self.calibration.scale + self.calibration.constant_ms
@@ -185,8 +193,3 @@ def distinct_blocks(space: SearchSpace, resolutions: Sequence[int], n_classes: i
 
     arch_costs(space, remember, n_classes, resolutions)
     return blocks
-
-
-def sum_ms(table: LatencyTable, blocks: Sequence[Block]) -> float:
-    """Uncorrected latency of a network: the plain sum over its blocks."""
-    return sum(table.block_ms(block) for block in blocks)

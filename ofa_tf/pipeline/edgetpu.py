@@ -9,7 +9,7 @@ from ofa_tf.export.edgetpu_compiler import compile_file, find_compiler
 from ofa_tf.latency.edgetpu import NAME, modelled_table, param_bytes, require_legal
 from ofa_tf.latency.edgetpu_device import EdgeTpuDevice, load_delegates
 from ofa_tf.latency.measure import build_table
-from ofa_tf.latency.store import table_name
+from ofa_tf.latency.store import add_table
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.project import Project
 from ofa_tf.search import Budget
@@ -94,8 +94,5 @@ def _modelled(project: Project) -> LatencyTable:
 
 
 def _keep(project: Project, table: LatencyTable) -> tuple[Path, LatencyTable]:
-    path = project.workdir.tables / table_name(NAME, table.runtime, table.precision)
     with project.workdir.lock():
-        path.parent.mkdir(exist_ok=True)
-        table.save(path)
-    return path, table
+        return add_table(project.workdir.tables, table, replace=True), table

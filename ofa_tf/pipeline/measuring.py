@@ -13,10 +13,10 @@ from ofa_tf.export.block_files import BlockFiles
 from ofa_tf.latency.device import Device
 from ofa_tf.latency.devices import DEFAULT, HOST, Settings, fastest, is_measurable, open_device
 from ofa_tf.latency.edgetpu import NAME as EDGE_TPU
-from ofa_tf.latency.host import HostDevice, available_cores
+from ofa_tf.latency.host import HostDevice, n_cores
 from ofa_tf.latency.measure import CALIBRATION_SUBNETS, PASSES, build_table, sample_subnets, validate_table
 from ofa_tf.latency.shares import time_shares
-from ofa_tf.latency.store import find_table, table_name
+from ofa_tf.latency.store import add_table, find_table, table_name
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.pipeline.edgetpu import build_edgetpu_table, get_edgetpu_table
 from ofa_tf.project import Project
@@ -65,7 +65,7 @@ def measure_table(
                 space, resolutions or space.resolutions, TRIED_SUBNETS, np.random.default_rng([project.config.seed, 9])
             )
             files = converter.convert(space.decode(codes), progress)
-            threads = [n for n in (1, 2, 4, 8) if device != HOST or n <= max(len(available_cores()), 1)]
+            threads = [n for n in (1, 2, 4, 8) if device != HOST or n <= n_cores()]
             chosen = fastest(lambda s: open_device(device, s, project.host), settings, files, threads, progress)
             found = open_device(device, chosen, project.host)
         path = workdir.tables / table_name(found.facts()["name"], found.runtime(), precision)
@@ -115,7 +115,6 @@ def validate(
     found = device_of(table, project.host, settings)
     if found.runtime() != table.runtime:
         raise DeviceError(f"The table of {table.label} is of another runtime than the device has: {found.runtime()}.")
-    path = project.workdir.tables / table_name(table.device["name"], table.runtime, precision)
     with project.workdir.lock():
         table = validate_table(
             table,
@@ -127,8 +126,7 @@ def validate(
             config.seed,
             project.progress,
         )
-        table.save(path)
-    return path, table
+        return add_table(project.workdir.tables, table, replace=True), table
 
 
 def get_table(project: Project, device: str, precision: str) -> LatencyTable:
@@ -206,14 +204,9 @@ def import_table(source: str | Path, workdir: Workdir, force: bool = False) -> t
         WorkdirError: the workdir has such a table.
     """
     config, table = workdir.config(), LatencyTable.load(source)
-    table.costs(config.space, len(config.classes))
-    path = workdir.tables / table_name(table.device["name"], table.runtime, table.precision)
+    table.require_resolutions(config.space, len(config.classes))
     with workdir.lock():
-        if path.exists() and not force:
-            raise WorkdirError(f"{path} exists: replace it with --force.")
-        path.parent.mkdir(exist_ok=True)
-        table.save(path)
-    return path, table
+        return add_table(workdir.tables, table, force), table
 
 
 def table_shares(table: LatencyTable, workdir: Workdir) -> dict[str, dict[str, float]] | None:

@@ -25,7 +25,7 @@ PAUSE_S = 0.5  # before the second attempt; doubled before each further one
 _CHUNK = 1 << 18
 _BUSY = (429, 500, 502, 503, 504)
 
-Progress = Callable[[int, int | None], None]
+Tell = Callable[[int, int | None], None]
 
 
 class _Interrupted(Exception):
@@ -49,7 +49,7 @@ def fetch(
     *,
     max_bytes: int,
     sha256: str | None = None,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
     timeout_s: float = 30.0,
 ) -> Path:
     """Downloads a file unless the cache has it, and goes on where an interrupted download stopped.
@@ -146,7 +146,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _download(url: str, part: Path, max_bytes: int, progress: Progress | None, timeout_s: float) -> None:
+def _download(url: str, part: Path, max_bytes: int, progress: Tell | None, timeout_s: float) -> None:
     """Completes `part`, from where it is if the server still has the same file."""
     validator = _validator_of_part(part)
     done = part.stat().st_size if validator else 0

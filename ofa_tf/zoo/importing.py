@@ -13,7 +13,7 @@ from ofa_tf.accuracy.store import WEIGHTS, FittedPredictor
 from ofa_tf.blocks import divisible, walk
 from ofa_tf.data import Preprocessing
 from ofa_tf.errors import FormatError, TableError, WorkdirError
-from ofa_tf.latency.store import table_name
+from ofa_tf.latency.store import add_table
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.space import SearchSpace
@@ -25,12 +25,14 @@ from ofa_tf.training.trainer import weights_of
 from ofa_tf.workdir import Config, Workdir
 from ofa_tf.zoo import catalog, imagenet
 from ofa_tf.zoo.net_config import NETWORKS, WIDTH_MULTS
-from ofa_tf.zoo.note10 import merge_note10, read_note10, read_published_predictor
+from ofa_tf.zoo.note10 import MAX_BYTES as MAX_TABLE_BYTES
+from ofa_tf.zoo.note10 import merge_note10, read_note10
+from ofa_tf.zoo.published_predictor import read_published_predictor
 from ofa_tf.zoo.sources import get_file, is_address
 from ofa_tf.zoo.torch_file import state_dict
 from ofa_tf.zoo.weights import load_torch_weights
 
-MAX_CHECKPOINT_BYTES, MAX_TABLE_BYTES, MAX_PREDICTOR_BYTES = 500_000_000, 10_000_000, 50_000_000
+MAX_CHECKPOINT_BYTES, MAX_PREDICTOR_BYTES = 500_000_000, 50_000_000
 IMAGENET_PIXELS = Preprocessing(catalog.IMAGENET_MEAN, catalog.IMAGENET_STD)
 
 
@@ -168,9 +170,11 @@ def read_classes(path: str | os.PathLike) -> tuple[str, ...]:
         raise FormatError(f"{path} is not a text file in UTF-8.") from None
     except OSError as error:
         raise FormatError(f"{path} cannot be read: {error.strerror}.") from None
+    before: set[str] = set()
     for number, name in enumerate(names, start=1):
-        if not name.strip() or name in names[: number - 1]:
+        if not name.strip() or name in before:
             raise FormatError(f"{path}, line {number}: {name!r} must be a name, and another one than those before.")
+        before.add(name)
     return tuple(names)
 
 
@@ -235,13 +239,10 @@ def import_note10(
     if config is not None and not table.resolutions(config.space, len(config.classes)):
         network = f"`{catalog.NOTE10.space}` of width {catalog.NOTE10.width_mult} with {imagenet.N_CLASSES} classes"
         raise TableError(f"The tables cover no resolution of {target}: they are of {network}.")
-    folder = target.tables if out is None else Path(out)
-    path = folder / table_name(table.device["name"], table.runtime, table.precision)
-    if path.exists() and not force:
-        raise WorkdirError(f"{path} exists already: replace it with --force.")
-    folder.mkdir(parents=True, exist_ok=True)
-    table.save(path)
-    return path, table
+    if out is not None:
+        return add_table(Path(out), table, force), table
+    with target.lock():
+        return add_table(target.tables, table, force), table
 
 
 def _table_files(source: str | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""The published latency tables of the Samsung Note10, and the published accuracy predictor."""
+"""The published latency tables of the Samsung Note10."""
 
 import dataclasses
 import math
@@ -10,19 +10,15 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ofa_tf.accuracy.predictor import Predictor
 from ofa_tf.blocks import Block
 from ofa_tf.errors import FormatError
 from ofa_tf.latency.table import LatencyTable, distinct_blocks
-from ofa_tf.space import PADDINGS, SearchSpace
+from ofa_tf.space import PADDINGS
 from ofa_tf.spaces import MOBILENET_V3
 from ofa_tf.zoo.catalog import NOTE10
 from ofa_tf.zoo.imagenet import N_CLASSES
-from ofa_tf.zoo.torch_file import state_dict
 
 MAX_BYTES = 1 << 20
-# What the eight columns of the resolution stand for.
-PREDICTOR_RESOLUTIONS = tuple(range(112, 225, 16))
 
 
 def published_key(block: Block) -> str:
@@ -120,39 +116,3 @@ def _entry(statistics: Any, where: str) -> dict[str, float]:
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
             raise FormatError(f"{where} has the {name} {value!r}, which is not a number of at least {least}.")
     return {"mean_ms": statistics["mean"], "std_ms": statistics["std"], "runs": statistics["count"]}
-
-
-def read_published_predictor(path: str | os.PathLike, space: SearchSpace = MOBILENET_V3) -> Predictor:
-    """Reads the published accuracy predictor: four dense layers on the one-hot arch, for resolutions 112 + 16 n.
-
-    Args:
-        path: the checkpoint, or an `.npz` file of the same arrays.
-        space: the space that its archs are of; it has 20 blocks, three kernels and three expand ratios.
-
-    Raises:
-        FormatError: not a checkpoint of such a network, or a space of another shape.
-    """
-    path = Path(path)
-    if path.suffix == ".npz":
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        except Exception as error:  # NumPy and zipfile raise some ten kinds for broken files
-            raise FormatError(f"{path} is not an array file: {error}.") from error
-    else:
-        arrays = state_dict(path)
-    order = sorted({int(name.split(".")[0]) for name in arrays if name.split(".")[0].isdigit()})
-    expected = {f"{index}.{part}" for index in order for part in ("weight", "bias")}
-    if set(arrays) != expected or len(order) < 2:
-        raise FormatError(f"{path} is not the published predictor: it holds {sorted(arrays)[:4]} and so on.")
-    n_inputs = space.n_blocks * (len(space.kernels) + len(space.expands)) + len(PREDICTOR_RESOLUTIONS)
-    layers = []
-    for index in order:
-        weights, biases = arrays[f"{index}.weight"], arrays[f"{index}.bias"]
-        if weights.ndim != 2 or weights.shape[1] != n_inputs or biases.shape != weights.shape[:1]:
-            raise FormatError(f"{path}: layer {index} has the shape {weights.shape}; its input has {n_inputs} numbers.")
-        layers.append((np.ascontiguousarray(weights.T, np.float32), biases.astype(np.float32)))
-        n_inputs = len(biases)
-    if n_inputs != 1:
-        raise FormatError(f"{path} ends in {n_inputs} numbers, not in an accuracy.")
-    return Predictor(space, PREDICTOR_RESOLUTIONS, (tuple(layers),))

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from ofa_tf.errors import FormatError
 from ofa_tf.progress import SILENT, Progress
-from ofa_tf.zoo.download import Progress as Tell
-from ofa_tf.zoo.download import fetch, file_sha256
+from ofa_tf.zoo.download import Tell, fetch, file_sha256
 
 KILOBYTE = 1000
 
@@ -34,7 +33,7 @@ class Source:
         return file_sha256(self.path)
 
     def to_document(self) -> dict[str, str]:
-        """Both as JSON values."""
+        """Address and hash, as JSON values."""
         return {"address": self.address, "sha256": self.sha256}
 
 

@@ -1,8 +1,6 @@
 """Imports of published specialised networks: an arch, and a plain Keras model of it."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +10,7 @@ import keras
 
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.errors import FormatError
-from ofa_tf.jsonio import read_object, write_bytes, write_json
+from ofa_tf.jsonio import read_object, replacing_folder, restore_folder, write_bytes, write_json
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.quiet import quiet
 from ofa_tf.space import Arch, SearchSpace
@@ -166,6 +164,7 @@ def _load(model: keras.Model, space: SearchSpace, arch: Arch, n_classes: int, fi
 
 
 def _check_target(target: Path, force: bool) -> None:
+    restore_folder(target)
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not (target / FACTS).is_file():
@@ -177,9 +176,7 @@ def _check_target(target: Path, force: bool) -> None:
 def _write(network: SpecializedNetwork, target: Path) -> None:
     """The whole folder or nothing."""
     assert network.model is not None
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    with replacing_folder(target) as temporary:
         with quiet():
             network.model.save(temporary / "model.keras")
         write_json(temporary / "arch.json", network.arch.to_document())
@@ -188,10 +185,3 @@ def _write(network: SpecializedNetwork, target: Path) -> None:
             labels = "".join(f"{name}\n" for name in imagenet.class_names())
             write_bytes(temporary / "labels.txt", labels.encode())
         write_json(temporary / FACTS, network.to_document())
-        temporary.chmod(0o755)
-        if target.exists():
-            shutil.rmtree(target)
-        os.rename(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise

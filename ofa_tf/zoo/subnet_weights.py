@@ -7,7 +7,7 @@ import numpy as np
 
 from ofa_tf.blocks import Block, walk
 from ofa_tf.space import Arch, SearchSpace
-from ofa_tf.zoo.weights import CONV, DEPTHWISE, LINEAR, SAME, Row, copy_tensors
+from ofa_tf.zoo.weights import CONV, DEPTHWISE, LINEAR, SAME, Row, batch_norm_rows, copy_tensors
 
 if TYPE_CHECKING:
     import keras
@@ -49,13 +49,6 @@ def _rows(model: "keras.Model", block: Block, name: str) -> Iterator[Row]:
     def layer(suffix: str = ""):
         return model.get_layer(f"{block.name}{suffix}")
 
-    def bn(suffix: str, part: str) -> Iterator[Row]:
-        norm = layer(suffix)
-        yield f"{part}.bn.weight", norm.gamma, SAME
-        yield f"{part}.bn.bias", norm.beta, SAME
-        yield f"{part}.bn.running_mean", norm.moving_mean, SAME
-        yield f"{part}.bn.running_var", norm.moving_variance, SAME
-
     if block.kind == "linear":
         yield f"{name}.weight", layer().kernel, LINEAR if block.bias else CONV
         if block.bias:
@@ -63,16 +56,16 @@ def _rows(model: "keras.Model", block: Block, name: str) -> Iterator[Row]:
         return
     if block.kind == "conv":
         yield f"{name}.conv.weight", layer("_conv").kernel, CONV
-        yield from bn("_bn", name)
+        yield from batch_norm_rows(name, layer("_bn"))
         return
     if block.expanded:
         yield f"{name}.inverted_bottleneck.conv.weight", layer("_expand").kernel, CONV
-        yield from bn("_expand_bn", f"{name}.inverted_bottleneck")
+        yield from batch_norm_rows(f"{name}.inverted_bottleneck", layer("_expand_bn"))
     yield f"{name}.depth_conv.conv.weight", layer("_depthwise").kernel, DEPTHWISE
-    yield from bn("_depthwise_bn", f"{name}.depth_conv")
+    yield from batch_norm_rows(f"{name}.depth_conv", layer("_depthwise_bn"))
     if block.se_channels:
         for part in ("reduce", "expand"):
             yield f"{name}.depth_conv.se.fc.{part}.weight", layer(f"_se_{part}").kernel, CONV
             yield f"{name}.depth_conv.se.fc.{part}.bias", layer(f"_se_{part}").bias, SAME
     yield f"{name}.point_linear.conv.weight", layer("_project").kernel, CONV
-    yield from bn("_project_bn", f"{name}.point_linear")
+    yield from batch_norm_rows(f"{name}.point_linear", layer("_project_bn"))

@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from ofa_tf.errors import FormatError
-from ofa_tf.zoo.torch_pickle import Source, Unpickler, short, weigh
+from ofa_tf.zoo.torch_pickle import LimitedFile, Unpickler, short, weigh
 
 _PER_ENTRY = 1000  # bytes of memory for one entry in the directory of an archive
 _DAMAGE = (
@@ -105,7 +105,7 @@ def _open_regular(path: str, flags: int) -> int:
 
 
 def _read_zip(file: IO[bytes], unpickler: Unpickler) -> Any:
-    with zipfile.ZipFile(Source(file)) as archive:  # type: ignore[call-overload]
+    with zipfile.ZipFile(LimitedFile(file)) as archive:  # type: ignore[call-overload]
         entries = _entries(archive, unpickler)
         if "data.pkl" not in entries:
             raise FormatError("is not a PyTorch checkpoint: the archive lacks `data.pkl`")
@@ -113,7 +113,7 @@ def _read_zip(file: IO[bytes], unpickler: Unpickler) -> Any:
             with archive.open(entries["byteorder"]) as byteorder:
                 _check_little_endian(byteorder.read(16) == b"little")
         with archive.open(entries["data.pkl"]) as pickled:
-            root = unpickler.load(Source(pickled))
+            root = unpickler.load(LimitedFile(pickled))
             if pickled.read(1):
                 raise FormatError("is damaged: `data.pkl` goes on after its end")
         for key, storage in unpickler.storages.items():
@@ -151,7 +151,7 @@ def _entries(archive: zipfile.ZipFile, unpickler: Unpickler) -> dict[str, zipfil
 
 
 def _read_stream(file: IO[bytes], unpickler: Unpickler) -> Any:
-    source = Source(file)
+    source = LimitedFile(file)
     magic, protocol, system = unpickler.load(source), unpickler.load(source), unpickler.load(source)
     if magic != 0x1950A86A20F9469CFC6C or protocol != 1001 or type(system) is not dict:
         raise FormatError("is not a PyTorch checkpoint: the numbers at its start are not those of the container")

@@ -65,7 +65,7 @@ class Budget:
             raise FormatError("is refused: it unfolds to far more memory than its size")
 
 
-class Source:
+class LimitedFile:
     """A file whose reads are limited, as what asks for them obeys lengths that the file claims."""
 
     def __init__(self, file: IO[bytes]):
@@ -162,7 +162,7 @@ class Unpickler:
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
 
-    def load(self, source: Source) -> Any:
+    def load(self, source: LimitedFile) -> Any:
         """Reads one pickle and stops right after it."""
         self._stack, self._marks, self._memo = [], [], {}
         for opcode, argument, _ in pickletools.genops(source):  # type: ignore[arg-type]
@@ -205,7 +205,7 @@ class Unpickler:
             case "GLOBAL":
                 stack.append(_allowed(argument.replace(" ", ".", 1)))
             case "STACK_GLOBAL":
-                stack.append(_allowed(".".join(str(part) for part in self._pop(2) if type(part) is str)))
+                stack.append(_allowed(".".join(part for part in self._pop(2) if type(part) is str)))
             case "BINPERSID":
                 stack.append(self._storage(*self._pop(1)))
             case "REDUCE":

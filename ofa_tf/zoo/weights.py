@@ -105,28 +105,29 @@ def _rows(supernet: "Supernet") -> Iterator[Row]:
 
 def _conv_block(name: str, layer: Any) -> Iterator[Row]:
     yield f"{name}.conv.weight", layer.conv.kernel, CONV
-    yield from _batch_norm(name, layer.bn)
+    yield from batch_norm_rows(name, layer.bn)
 
 
 def _inverted_residual(name: str, layer: Any) -> Iterator[Row]:
     if layer.expand_conv is not None:
         yield f"{name}.inverted_bottleneck.conv.weight", layer.expand_conv.kernel, CONV
-        yield from _batch_norm(f"{name}.inverted_bottleneck", layer.expand_bn)
+        yield from batch_norm_rows(f"{name}.inverted_bottleneck", layer.expand_bn)
     depthwise, excite = layer.depthwise_conv, layer.squeeze_excite
     yield f"{name}.depth_conv.conv.weight", depthwise.kernel, DEPTHWISE
     for size, transform in zip(depthwise.kernel_sizes[-2::-1], depthwise.transforms, strict=True):
         yield f"{name}.depth_conv.conv.{size + 2}to{size}_matrix", transform, SAME
-    yield from _batch_norm(f"{name}.depth_conv", layer.depthwise_bn)
+    yield from batch_norm_rows(f"{name}.depth_conv", layer.depthwise_bn)
     if excite is not None:
         yield f"{name}.depth_conv.se.fc.reduce.weight", excite.reduce_kernel, CONV
         yield f"{name}.depth_conv.se.fc.reduce.bias", excite.reduce_bias, SAME
         yield f"{name}.depth_conv.se.fc.expand.weight", excite.expand_kernel, CONV
         yield f"{name}.depth_conv.se.fc.expand.bias", excite.expand_bias, SAME
     yield f"{name}.point_linear.conv.weight", layer.project_conv.kernel, CONV
-    yield from _batch_norm(f"{name}.point_linear", layer.project_bn)
+    yield from batch_norm_rows(f"{name}.point_linear", layer.project_bn)
 
 
-def _batch_norm(name: str, layer: Any) -> Iterator[Row]:
+def batch_norm_rows(name: str, layer: Any) -> Iterator[Row]:
+    """The published names of the variables of a batch norm, whether it is of a supernet or of a subnet."""
     yield f"{name}.bn.weight", layer.gamma, SAME
     yield f"{name}.bn.bias", layer.beta, SAME
     yield f"{name}.bn.running_mean", layer.moving_mean, SAME

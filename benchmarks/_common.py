@@ -1,14 +1,19 @@
-"""What the benchmarks share: facts about the machine, a table for people, JSON for programs."""
+"""What the benchmarks share: facts about the machine, timed processes, a table for people, JSON for programs."""
 
 import json
 import os
 import platform
+import resource
+import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
+COMMAND = str(Path(sys.executable).parent / "ofa-tf")
 
 
 def machine() -> dict[str, object]:
@@ -33,6 +38,22 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def run_timed(command: Sequence[str], **streams: Any) -> tuple[float, float]:
+    """Runs a process to its end; its wall and CPU seconds.
+
+    Args:
+        command: the program and its arguments.
+        streams: what `subprocess.run` takes for standard output and error.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(command, check=True, **streams)
+    wall_s, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def report(figures: Mapping[str, float], seed: int, json_file: str | None, setting: Mapping | None = None) -> None:

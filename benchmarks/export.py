@@ -16,28 +16,22 @@ random subnets (6 in all unless told, of which `--quick` trains 2 for int8), neg
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
-from _common import report
+from _common import COMMAND, report, run_timed
 
-COMMAND = str(Path(sys.executable).parent / "ofa-tf")
 N_TRAIN, N_VAL = 2300, 400  # random images of 224 px
 
 
 def run(*arguments, quiet: bool = True) -> tuple[float, float]:
     """Runs `ofa-tf`; wall and CPU seconds."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    command = [COMMAND, *map(str, arguments)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL if quiet else None)
-    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    stderr = subprocess.DEVNULL if quiet else None
+    return run_timed([COMMAND, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=stderr)
 
 
 def budget_of(workdir: Path) -> float:

@@ -15,25 +15,19 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
-from _common import report
-
-COMMAND = str(Path(sys.executable).parent / "ofa-tf")
+from _common import COMMAND, report, run_timed
 
 
-def cpu_seconds(arguments: list[str]) -> float:
+def cpu_seconds(*command: str) -> float:
     """CPU time of a process."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return run_timed(command, stdout=subprocess.DEVNULL)[1]
 
 
 def help_seconds(rounds: int = 11) -> float:
     """Median over interleaved rounds of `--help` minus the bare interpreter."""
     return statistics.median(
-        cpu_seconds([COMMAND, "--help"]) - cpu_seconds([sys.executable, "-c", "pass"]) for _ in range(rounds)
+        cpu_seconds(COMMAND, "--help") - cpu_seconds(sys.executable, "-c", "pass") for _ in range(rounds)
     )
 
 

@@ -119,7 +119,8 @@ def supernet_tensors(space: SearchSpace, n_classes: int, rng: np.random.Generato
         yield f"{name}.num_batches_tracked", np.array(1, np.int64)
 
     def inverted(name: str, block: Block, elastic: bool) -> Iterator[tuple[str, np.ndarray]]:
-        conv, norm, mid = ("conv.conv", "bn.bn", block.mid_channels) if elastic else ("conv", "bn", block.mid_channels)
+        conv, norm = ("conv.conv", "bn.bn") if elastic else ("conv", "bn")
+        mid = block.mid_channels
         if block.expanded:
             yield f"{name}.inverted_bottleneck.{conv}.weight", values(mid, block.in_channels, 1, 1)
             yield from bn(f"{name}.inverted_bottleneck.{norm}", mid)

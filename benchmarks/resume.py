@@ -22,6 +22,8 @@ from pathlib import Path
 import numpy as np
 from _common import report
 
+from ofa_tf.training.recipe import RECIPES, STAGES
+
 PROGRAM = """
 import sys
 from ofa_tf.training import trainer
@@ -29,13 +31,10 @@ from ofa_tf.cli.main import main
 trainer.SECONDS_BETWEEN_CHECKPOINTS = 1
 main()
 """
-STAGES = ("full", "kernel", "depth", "width")
 
 
 def write_recipe(path: Path, epochs: float) -> None:
     """The demo's recipe, shorter, with dropout."""
-    from ofa_tf.training.recipe import RECIPES
-
     demo = RECIPES["demo"]
     phases = tuple(replace(phase, epochs=epochs, warmup_epochs=0.5) for phase in demo.phases)
     recipe = replace(demo, name="resume", phases=phases, dropout=0.2, evaluations=2)

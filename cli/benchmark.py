@@ -1,7 +1,9 @@
 """`ofa-tf benchmark`."""
 
 import click
-from ofa_tf.cli.common import Positive, json_option, library, milliseconds, print_json, print_table, runtime_options
+from ofa_tf.cli.common import Positive, json_option, library, print_json, print_table, runtime_options
+
+from ofa_tf.figures import milliseconds
 
 PERCENTILES = (10, 50, 90, 99)
 BARS = " ▁▂▃▄▅▆▇█"

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -139,28 +138,9 @@ def print_json(document: Any) -> None:
     click.echo(json.dumps(document, allow_nan=False))
 
 
-def percent(share: float | None) -> str:
-    """`98.4 %`, or `-` for what is not known."""
-    return "-" if share is None else f"{share:.1%}".replace("%", " %")
-
-
-def milliseconds(value: float | None, error: float | None = None) -> str:
-    """`14.8 ms ± 4 %`: the error is the table's mean error on whole subnets."""
-    if value is None:
-        return "-"
-    if error is None:
-        return f"{value:.3g} ms"
-    return f"{value:.3g} ms ± {error * 100:.{0 if error >= 0.0095 else 1}f} %"
-
-
 def duration(seconds: float) -> str:
     """`45 s`, `12 min`, `3.5 h` or `12 days`."""
     for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (2 * 86400, 3600, "h")):
         if seconds < limit:
             return f"{seconds / size:.{1 if unit == 'h' else 0}f} {unit}"
     return f"{seconds / 86400:.0f} days"
-
-
-def elapsed(since: float) -> float:
-    """Seconds since a `time.monotonic()`."""
-    return time.monotonic() - since

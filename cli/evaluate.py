@@ -1,7 +1,9 @@
 """`ofa-tf evaluate`."""
 
 import click
-from ofa_tf.cli.common import json_option, library, percent, print_json, print_table, workdir_option
+from ofa_tf.cli.common import json_option, library, print_json, print_table, workdir_option
+
+from ofa_tf.figures import percent
 
 
 class Numbers(click.ParamType):

@@ -7,12 +7,12 @@ from ofa_tf.cli.common import (
     images_option,
     json_option,
     library,
-    milliseconds,
-    percent,
     print_json,
     print_table,
     workdir_option,
 )
+
+from ofa_tf.figures import milliseconds, percent
 
 
 @click.command("export")

@@ -8,7 +8,6 @@ from ofa_tf.cli.common import (
     device_option,
     json_option,
     library,
-    percent,
     precision_option,
     print_json,
     print_table,
@@ -16,16 +15,12 @@ from ofa_tf.cli.common import (
     workdir_option,
 )
 
+from ofa_tf.figures import percent
+
 
 @click.group("lut")
 def command():
     """Measure, check, list, show, import and merge latency tables."""
-
-
-def _picture(_, option: click.Parameter, value: str | None) -> Path | None:
-    if value is not None and Path(value).suffix not in (".png", ".svg"):
-        raise click.BadParameter(f"{value!r} must end with .png or .svg.", param=option)
-    return None if value is None else Path(value)
 
 
 @command.command("build")
@@ -103,7 +98,7 @@ def list_command(workdir, as_json):
 @command.command("show")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @workdir_option()
-@click.option("--plot", metavar="FILE", callback=_picture, help="Draw where the time goes, as .png or .svg.")
+@click.option("--plot", metavar="FILE", help="Draw where the time goes: a .png or .svg file.")
 @json_option
 def show_command(file, workdir, plot, as_json):
     """Show what a table says of its device, of its own error, and where the time goes."""
@@ -118,7 +113,7 @@ def show_command(file, workdir, plot, as_json):
         if plot and shares is None:
             raise click.ClickException(f"--plot: {file} covers no space in full, so there is nothing to draw.")
         if plot:
-            from ofa_tf.report.shares_plot import plot_shares
+            from ofa_tf.report.plot import plot_shares
 
             plot_shares(plot, table.label, shares)
     if as_json:
@@ -186,13 +181,4 @@ def _print(path, table, as_json: bool) -> None:
     runtime = ", ".join(f"{key} {value}" for key, value in table.runtime.items())
     click.echo(f"{path}: {table.label}, {len(table.entries)} blocks, runtime: {runtime}.")
     if table.validation is not None:
-        errors = table.validation
-        what = "published networks" if table.source == "modelled" else "whole subnets"
-        how = "measured for this alone" if "worst_arch" in errors else "each left out of the fit"
-        click.echo(
-            f"Error on {errors['subnets']} {what}, {how}: "
-            f"{percent(errors['mape'])} on average, {percent(errors['within_10pct'])} of them within 10 %, "
-            f"rank correlation {errors['spearman']:.3f}"
-            + (f", bias {errors['bias'] * 100:+.1f} %" if "bias" in errors else "")
-            + (f", worst {errors['worst_error'] * 100:+.1f} %." if "worst_error" in errors else ".")
-        )
+        click.echo(table.error_sentence)

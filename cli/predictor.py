@@ -74,7 +74,7 @@ def print_predictor(fitted, as_json: bool) -> None:
         f"{evaluated}; on those a member had not seen: error {errors['rmse_points']:.2f} points (RMSE){worst}, "
         f"rank correlation {errors['spearman']:.2f} (Spearman)."
     )
-    if "noise_points" in errors:
+    if {"mean_rmse_points", "noise_points"} <= errors.keys():
         click.echo(
             f"Predicting the mean of all would be off by {errors['mean_rmse_points']:.2f} points. An accuracy itself "
             f"has a standard error of {errors['noise_points']:.2f} points on so few images."

@@ -8,13 +8,13 @@ from ofa_tf.cli.common import (
     images_option,
     json_option,
     library,
-    milliseconds,
-    percent,
     precision_option,
     print_json,
     print_table,
     workdir_option,
 )
+
+from ofa_tf.figures import milliseconds, percent
 
 
 @click.command("search")
@@ -177,8 +177,10 @@ def _cells(choice) -> tuple:
 def _print_notes(choice) -> None:
     """How far the predictions can be trusted."""
     unknown = [latency.device for latency in choice.latencies if latency.predicted_ms_error is None]
-    if len(unknown) < len(choice.latencies):
-        click.echo("Latency: ± the table's mean error on whole subnets.")
+    known = {latency.table_source for latency in choice.latencies if latency.predicted_ms_error is not None}
+    if known:
+        modelled = ", of a modelled one on published networks" if "modelled" in known else ""
+        click.echo(f"Latency: ± the table's mean error on whole subnets{modelled}.")
     if unknown:
         click.echo(f"Latency: the error of the table of {' and of '.join(unknown)} on whole subnets is not known.")
     spread = "" if choice.accuracy_spread is None else ", ± the spread of its networks"

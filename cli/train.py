@@ -7,11 +7,12 @@ from ofa_tf.cli.common import (
     duration,
     json_option,
     library,
-    percent,
     print_json,
     print_table,
     workdir_option,
 )
+
+from ofa_tf.figures import percent
 
 ENDS = ("smallest", "random1", "random2", "random3", "random4", "largest")
 

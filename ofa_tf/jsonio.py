@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from ofa_tf.errors import FormatError
+from ofa_tf.errors import FormatError, WorkdirError
 
 SCHEMA = 1
 
@@ -42,6 +42,17 @@ def replacing(path: str | os.PathLike) -> Iterator[IO[bytes]]:
         if isinstance(error, OSError):
             error.filename = str(path)
         raise
+
+
+def check_place(path: str | os.PathLike, option: str = "--out") -> None:
+    """Refuses a place where no file can be, before any work is done for it.
+
+    Raises:
+        WorkdirError: it is a folder, or lies in none; names the option.
+    """
+    path = Path(path)
+    if path.is_dir() or not path.parent.is_dir():
+        raise WorkdirError(f"{option} {path} must be a file in a folder that exists.")
 
 
 def temporary_path(path: Path) -> Path:

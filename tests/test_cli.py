@@ -230,10 +230,15 @@ def test_a_hostile_journal_is_refused_by_line(ofa, workdir, line):
 
 @pytest.mark.parametrize(
     ("errors", "said"),
-    [({}, "lacks the key"), ([], "a JSON object"), ({"pairs": "x", "rmse_points": 1, "spearman": 1}, "(='x')")],
+    [
+        ({}, "lacks the key"),
+        ([], "a JSON object"),
+        ({"pairs": 9, "rmse_points": 1, "spearman": 1}, "lacks the key 'int8_drop_points'"),
+        ({"pairs": "x", "rmse_points": 1, "spearman": 1, "int8_pairs": 5, "int8_drop_points": 1}, "(='x')"),
+    ],
 )
 def test_hostile_facts_of_a_predictor_are_refused(ofa, workdir, errors, said):
-    write_json(workdir / "accuracy" / "predictor.json", {"errors": errors})
+    write_json(workdir / "accuracy" / "predictor.json", {"errors": errors, "target": "int8"})
     assert_refused(ofa("predictor", "show", "--workdir", workdir), "predictor.json", said)
 
 

@@ -5,7 +5,8 @@ Commands are read from fenced and indented blocks of README.md and docs/*.md. Ea
 - run: in this process, in a folder with a finished small workdir and `my-images`, in the order of the page. Budgets
   are replaced by one that every machine can meet (`BUDGET`), so exports may replace one another; what takes long is
   made shorter (`SHORTER`); a command that ran already is not run twice.
-- parsed: under a comment `<!-- not run: REASON -->`. The real parser reads the command with its options.
+- parsed: under a comment `<!-- not run: REASON -->`. The real parser reads the command with its options; of Python,
+  the imports are run.
 - of another program: `make`, `pip` and benchmarks are looked up, others are listed in `OTHERS`.
 """
 
@@ -164,9 +165,10 @@ def test_the_commands_of_a_page_run(page, desk, done, ofa, monkeypatch):
         if snippet.title:
             (desk / snippet.title).write_text(snippet.text)
         if snippet.language == "python":
-            code = compile(snippet.text, where, "exec")
-            if snippet.not_run is None:
-                exec(code, {})
+            code = ast.parse(snippet.text)
+            if snippet.not_run:
+                code.body = [line for line in code.body if isinstance(line, ast.Import | ast.ImportFrom)]
+            exec(compile(code, where, "exec"), {})
             continue
         for command in snippet.commands if snippet.language in SHELL else ():
             words = words_of(command)

@@ -233,9 +233,13 @@ def test_a_search_for_it_needs_nothing_else(workdir, ofa):
     assert run.code == 0
     assert "edgetpu (int8, modelled)" in run.out
     assert "ms ± 8 %" in run.out
+    assert "± the table's mean error on whole subnets, of a modelled one on published networks." in run.out
     run = ofa("lut", "build", "-w", workdir, "--device", "edgetpu")
     assert run.code == 0
-    assert "Error on 9 published networks, each left out of the fit: 8.3 %" in run.out
+    error = "Error on 9 published networks, each left out of the fit: 8.3 %"
+    assert error in run.out
+    assert ofa("report", "-w", workdir).code == 0
+    assert error in (workdir / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -297,6 +301,9 @@ def test_a_search_keeps_to_subnets_whose_parameters_fit(workdir):
     assert notes.notes[-1].startswith(
         f"{len(front) - len(within)} of {len(front)} subnets on the front have more parameters"
     )
+    dataclasses.replace(table, device={**table.device, "parameter_memory_bytes": 1}).save(workdir / "lut" / NAME)
+    with pytest.raises(InfeasibleError, match=f"All {len(front)} subnets on the front"):
+        find_fronts(project, ["edgetpu"], points=5)
 
 
 def test_an_export_for_it_is_linted_and_compiled(workdir, ofa, plugged_in):

@@ -9,10 +9,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "ofa_tf"
-BASE = {"errors", "jsonio", "npzio", "progress", "statistics", "quiet", "_version", "lut"}
+BASE = {"errors", "figures", "jsonio", "npzio", "progress", "statistics", "quiet", "_version", "lut"}
 # Which rooms of the library a room may import, besides itself and the base.
 ALLOWED = {
     "errors": set(),
+    "figures": set(),
     "jsonio": set(),
     "npzio": set(),
     "progress": set(),
@@ -36,7 +37,19 @@ ALLOWED = {
     "report": {"space", "blocks", "latency", "search", "accuracy", "training", "workdir"},
     "doctor": set(),
 }
-LIGHT = ("space", "spaces", "blocks", "search", "errors", "jsonio", "npzio", "statistics", "progress", "doctor")
+LIGHT = (
+    "space",
+    "spaces",
+    "blocks",
+    "search",
+    "errors",
+    "figures",
+    "jsonio",
+    "npzio",
+    "statistics",
+    "progress",
+    "doctor",
+)
 HEAVY = {"tensorflow", "keras", "tf_keras", "torch", "ai_edge_litert", "matplotlib", "sklearn"}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ofa_tf.report.plot import Points, plot_front
+from ofa_tf.report.plot import Points, plot_front, plot_shares
 
 FRONT = Points([3.0, 1.0, 2.0], np.array([0.9, 0.7, 0.8]))
 EVALUATED = Points(np.array([1.5, 2.5]), [0.6, 0.7])
@@ -45,3 +45,5 @@ def test_every_chosen_file_needs_its_label(tmp_path):
 def test_odd_names_are_drawn_as_they_are(tmp_path):
     plot_front(tmp_path / "é [x].png", "phone $x^{2 (int8)", FRONT, Points([], []), Points([], []), [])
     assert (tmp_path / "é [x].png").stat().st_size > 5000
+    plot_shares(tmp_path / "shares.svg", "phone $x^{2$ (int8)", {"smallest": {"stem": 1.0, "head": 2.0}})
+    assert "phone $x^{2$ (int8)" in (tmp_path / "shares.svg").read_text()

@@ -122,6 +122,9 @@ def test_a_device_without_a_budget_is_shown_and_not_limited(ofa, workdir, phone)
         (["--pareto", "--macs", "1", "--verify", "2"], "leave --macs, --verify out"),
         (["--latency", "1", "--plot", "a.png"], "--plot draws fronts"),
         (["--pareto", "--plot", "a.gif"], "'a.gif' must be a file named *.png or *.svg"),
+        (["--pareto", "--plot", "none/a.png"], "--plot none/a.png must be a file in a folder that exists"),
+        (["--pareto", "--out", "none/a.json"], "--out none/a.json must be a file in a folder that exists"),
+        (["--latency", "1", "--out", "none/a.json"], "--out none/a.json must be a file in a folder that exists"),
         (["--pareto", "--points", "1"], "'--points'"),
         (["--latency", "1", "--verify", "0"], "'--verify'"),
         *(

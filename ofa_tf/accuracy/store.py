@@ -73,6 +73,7 @@ class FittedPredictor:
                 raise FormatError(f"{folder / FACTS}: `{name}` (={value!r}) must be one of {list(known)}.")
         imported = origin == "imported"
         required = {"rmse_points", "pairs"} | (set() if imported else {"spearman"})
+        required |= {"int8_pairs", "int8_drop_points"} if target == "int8" else set()
         check_keys(errors, required, ERRORS, f"{folder / FACTS}, `errors`,")
         check_keys(source, {"address", "sha256"} if imported else set(), set(), f"{folder / FACTS}, `source`,")
         for name, value in errors.items():

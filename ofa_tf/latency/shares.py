@@ -27,15 +27,16 @@ def time_shares(table: LatencyTable, space: SearchSpace, n_classes: int) -> dict
     resolution = table.require_resolutions(space, n_classes)[-1]
     codes = space.sample(np.random.default_rng(0), TYPICAL_SUBNETS)
     codes[:, 0] = space.resolutions.index(resolution)
-    random = [_parts(table, space, arch, n_classes) for arch in space.decode(codes)]
+    random = [parts_ms(table, space, arch, n_classes) for arch in space.decode(codes)]
     return {
-        "smallest": _parts(table, space, space.smallest(resolution), n_classes),
+        "smallest": parts_ms(table, space, space.smallest(resolution), n_classes),
         "typical": {part: float(np.mean([parts[part] for parts in random])) for part in random[0]},
-        "largest": _parts(table, space, space.largest(resolution), n_classes),
+        "largest": parts_ms(table, space, space.largest(resolution), n_classes),
     }
 
 
-def _parts(table: LatencyTable, space: SearchSpace, arch: Arch, n_classes: int) -> dict[str, float]:
+def parts_ms(table: LatencyTable, space: SearchSpace, arch: Arch, n_classes: int) -> dict[str, float]:
+    """Milliseconds of one subnet by part, as `time_shares` has them; they add up to its predicted latency."""
     scale, per_block_ms, constant_ms = 1.0, 0.0, 0.0
     if table.calibration is not None:
         scale, per_block_ms = table.calibration.scale, table.calibration.per_block_ms

@@ -11,6 +11,7 @@ from typing import Any
 
 from ofa_tf.blocks import ArchCosts, Block, arch_costs
 from ofa_tf.errors import FormatError, TableError
+from ofa_tf.figures import percent
 from ofa_tf.jsonio import check_keys, read_json, write_json
 from ofa_tf.space import SearchSpace
 
@@ -102,6 +103,22 @@ class LatencyTable:
     def label(self) -> str:
         """`name (precision, source)`, such as `host (int8, measured)`."""
         return f"{self.device['name']} ({self.precision}, {self.source})"
+
+    @property
+    def error_sentence(self) -> str:
+        """What is known of its error, which for a modelled table is that on published networks."""
+        errors = self.validation
+        if errors is None:
+            return "Its error on whole subnets is not known."
+        what = "published networks" if self.source == "modelled" else "whole subnets"
+        how = "measured for this alone" if "worst_arch" in errors else "each left out of the fit"
+        bias = f", bias {errors['bias'] * 100:+.1f} %" if "bias" in errors else ""
+        worst = f", worst {errors['worst_error'] * 100:+.1f} %" if "worst_error" in errors else ""
+        return (
+            f"Error on {errors['subnets']} {what}, {how}: {percent(errors['mape'])} on average, "
+            f"{percent(errors['within_10pct'])} of them within 10 %, rank correlation {errors['spearman']:.3f}"
+            f"{bias}{worst}."
+        )
 
     def block_ms(self, block: Block) -> float:
         """Latency of one block, uncorrected.

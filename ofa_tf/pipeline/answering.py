@@ -11,7 +11,7 @@ import numpy as np
 from ofa_tf.accuracy.evaluate import SubnetEvaluator
 from ofa_tf.errors import FormatError, SpaceError, WorkdirError
 from ofa_tf.export.convert import to_tflite
-from ofa_tf.jsonio import read_json, write_json
+from ofa_tf.jsonio import check_place, read_json, write_json
 from ofa_tf.latency.device import Workload
 from ofa_tf.latency.devices import HOST
 from ofa_tf.latency.measure import PERCENTILES
@@ -96,6 +96,7 @@ def find_all(
         OfaError: no such device, nothing trained yet, or a file in the way.
     """
     path = _own_arch_file(project) if out is None else Path(out)
+    check_place(path)
     if verify:
         require_labels(project)
     finder = Finder.of(project, wanted[0].latency_ms, precision)

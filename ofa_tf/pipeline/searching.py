@@ -12,8 +12,8 @@ import numpy as np
 from ofa_tf.accuracy.predictor import Predictor
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.blocks import ArchCosts, arch_costs, count_macs, count_params, walk
-from ofa_tf.errors import TableError
-from ofa_tf.jsonio import write_json
+from ofa_tf.errors import InfeasibleError, TableError
+from ofa_tf.jsonio import check_place, write_json
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.pipeline.edgetpu import memory_budgets
 from ofa_tf.pipeline.measuring import get_table
@@ -223,6 +223,11 @@ class Finder:
         limits_ms = np.geomspace(fastest_ms, max(fastest_ms, slowest_ms), points)
         front = pareto(space, self.fitted.predictor, costs, limits_ms, seed=self.project.config.seed)
         within = loads(memory_budgets(self.project, self.tables[device]), front.codes) <= 1
+        if not within.any():
+            raise InfeasibleError(
+                f"All {len(within)} subnets on the front have more parameters than the memory of {device} holds: "
+                "search with --latency, which keeps to those that fit."
+            )
         if not within.all():
             self.project.progress.note(
                 f"{(~within).sum()} of {len(within)} subnets on the front have more parameters than the memory of "
@@ -314,10 +319,14 @@ def find_fronts(
         Front after front, by ascending latency.
 
     Raises:
-        OfaError: no such device, nothing trained yet, or a picture of another kind.
+        InfeasibleError: no subnet on a front fits into the memory of its device.
+        OfaError: no such device, nothing trained yet, a picture of another kind, or a place that cannot be written.
     """
     if plot is not None:
         check_picture(plot)
+    for option, place in (("--out", out), ("--plot", plot)):
+        if place is not None:
+            check_place(place, option)
     finder = Finder.of(project, devices, precision)
     fronts = {device: finder.front(device, points) for device in devices}
     choices = [choice for front in fronts.values() for choice in front]

@@ -9,9 +9,10 @@ import numpy as np
 
 from ofa_tf.accuracy.collect import JOURNAL, Pairs, read_journal
 from ofa_tf.accuracy.store import FittedPredictor
-from ofa_tf.blocks import ArchCosts, Block, walk
+from ofa_tf.blocks import ArchCosts
 from ofa_tf.errors import FormatError
 from ofa_tf.jsonio import read_json
+from ofa_tf.latency.shares import parts_ms
 from ofa_tf.latency.store import list_tables
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.report.curves import Curve, read_curves
@@ -26,14 +27,6 @@ NUMBERS = ("predicted_ms", "measured_ms", "budget_ms", "predicted_ms_error", "si
 
 
 @dataclass(frozen=True)
-class Share:
-    """What a part of a network takes of its latency."""
-
-    part: str
-    latency_ms: float
-
-
-@dataclass(frozen=True)
 class Device:
     """A latency table, and what it says of the workdir's space.
 
@@ -41,14 +34,14 @@ class Device:
         path: file of the table.
         table: the table.
         costs: predicted latency of every arch; None where the table covers no resolution of the space.
-        breakdown: for the smallest and the largest subnet at the largest covered resolution, where its time goes.
+        breakdown: of the smallest and the largest subnet at the largest covered resolution, milliseconds by part.
         front: the best predicted accuracy at every latency; None without a predictor that knows these resolutions.
     """
 
     path: Path
     table: LatencyTable
     costs: ArchCosts | None
-    breakdown: Mapping[str, Sequence[Share]]
+    breakdown: Mapping[str, Mapping[str, float]]
     front: Front | None
 
 
@@ -135,26 +128,11 @@ def _device(path: Path, table: LatencyTable, config: Config, fitted: FittedPredi
     return Device(path, table, costs, breakdown, front)
 
 
-def _shares(table: LatencyTable, space: SearchSpace, arch: Arch, n_classes: int) -> list[Share]:
-    """Where the time of a subnet goes, stage by stage; the shares add up to its predicted latency."""
-    scale, per_block_ms, constant_ms = 1.0, 0.0, 0.0
-    if table.calibration is not None:
-        scale, per_block_ms = table.calibration.scale, table.calibration.per_block_ms
-        constant_ms = table.calibration.constant_ms
-    shares: dict[str, float] = {}
-    for block in walk(space, arch, n_classes):
-        extra_ms = per_block_ms if block.slot >= 0 else 0.0
-        part = _part(block)
-        shares[part] = shares.get(part, 0.0) + table.block_ms(block) * scale + extra_ms
-    if constant_ms:
-        shares["whole network"] = constant_ms
-    return [Share(part, latency_ms) for part, latency_ms in shares.items()]
-
-
-def _part(block: Block) -> str:
-    if block.slot >= 0:
-        return block.name.split("_")[0].replace("stage", "stage ")
-    return {"stem": "stem", "first": "stem"}.get(block.name, "head")
+def _shares(table: LatencyTable, space: SearchSpace, arch: Arch, n_classes: int) -> dict[str, float]:
+    """Where the time of a subnet goes, the first block with the stem."""
+    parts = parts_ms(table, space, arch, n_classes)
+    parts["stem"] += parts.pop("first")
+    return {part: latency_ms for part, latency_ms in parts.items() if latency_ms}
 
 
 def _exports(folder: Path, space: SearchSpace) -> list[ExportView]:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tf._version import VERSION
-from ofa_tf.errors import WorkdirError
-from ofa_tf.jsonio import write_bytes
+from ofa_tf.jsonio import check_place, write_bytes
 from ofa_tf.report.charts import chart_data
 from ofa_tf.report.contents import Contents, read_contents
 from ofa_tf.report.html import Html, element, join
@@ -58,8 +57,7 @@ def write_report(workdir: str | Path, out: str | Path | None = None) -> Report:
     """
     contents = read_contents(workdir)
     path = contents.workdir.path / FILE if out is None else Path(out)
-    if path.is_dir() or not path.parent.is_dir():
-        raise WorkdirError(f"--out {path} must be a file in a folder that exists.")
+    check_place(path)
     page = render(contents, datetime.now().astimezone()).encode()
     write_bytes(path, page)
     return Report(

@@ -1,4 +1,4 @@
-"""The accuracy-latency front as a picture."""
+"""Pictures: the accuracy-latency front, and where the time of a network goes."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,7 +50,7 @@ def plot_front(
         chosen: exported files; latency measured, accuracy of the file on the validation images.
         labels: one per chosen file.
     """
-    with _picture(path, f"latency on {device}, ms") as axes:
+    with _front_axes(path, f"latency on {device}, ms") as axes:
         _scatter(axes, evaluated, s=14, color="#9aa5b1", label="random subnets, evaluated")
         _line(axes, front, color="#1f6feb", label="front, predicted")
         _scatter(axes, chosen, s=90, marker="*", color="#d1242f", zorder=3, label="exported files, measured")
@@ -65,24 +65,44 @@ def plot_fronts(path: str | Path, fronts: Mapping[str, Points]) -> None:
         path: where to write it, a `.png` or `.svg` file.
         fronts: by the label of the device; latency and accuracy predicted.
     """
-    with _picture(Path(path), "predicted latency, ms") as axes:
+    with _front_axes(Path(path), "predicted latency, ms") as axes:
         for label, front in fronts.items():
             _line(axes, front, marker=".", label=_plain(label))
         axes.set_ylabel("predicted top-1 accuracy, %")
 
 
+def plot_shares(path: str | Path, title: str, shares: Mapping[str, Mapping[str, float]]) -> None:
+    """Draws one bar per subnet, made of its parts.
+
+    Args:
+        path: where to write it, a `.png` or `.svg` file.
+        title: of what device, and where the numbers come from.
+        shares: subnet -> part -> milliseconds, the same parts for all.
+    """
+    with _picture(Path(path), height=2.8) as axes:
+        import matplotlib
+
+        names = list(shares)
+        parts = list(shares[names[0]])
+        colours = matplotlib.colormaps["viridis"].resampled(len(parts))
+        starts = np.zeros(len(names))
+        for index, part in enumerate(parts):
+            widths = np.array([shares[name][part] for name in names])
+            style = {"color": colours(index), "edgecolor": "white", "linewidth": 0.5}
+            axes.barh(names, widths, left=starts, label=part, **style)
+            starts += widths
+        axes.invert_yaxis()
+        axes.set_xlabel("latency, ms")
+        axes.set_title(_plain(title), fontsize=10)
+        axes.legend(ncols=len(parts), loc="upper center", bbox_to_anchor=(0.5, -0.28), fontsize=8, frameon=False)
+
+
 @contextmanager
-def _picture(path: Path, latency: str) -> Iterator:
+def _front_axes(path: Path, latency: str) -> Iterator:
     """Axes for latency (logarithmic) and accuracy; what was drawn is written to `path`."""
-    check_picture(path)
-    import matplotlib
+    with _picture(path, height=5) as axes:
+        from matplotlib.ticker import LogLocator, NullLocator
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    try:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         axes.xaxis.set_major_formatter("{x:g}")
@@ -92,6 +112,20 @@ def _picture(path: Path, latency: str) -> Iterator:
         axes.grid(alpha=0.25)
         yield axes
         axes.legend(loc="lower right")
+
+
+@contextmanager
+def _picture(path: Path, height: float) -> Iterator:
+    """Axes of a figure 8 inches wide; what was drawn is written to `path`, unless the drawing fails."""
+    check_picture(path)
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, height), layout="constrained")
+    try:
+        yield axes
         buffer = io.BytesIO()
         with matplotlib.rc_context({"svg.hashsalt": "ofa-tf"}):  # equal fronts are equal files
             metadata = {"Date": None} if path.suffix == ".svg" else None

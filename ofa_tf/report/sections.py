@@ -1,12 +1,13 @@
 """The sections of the page: tables and words. What is missing is said, with the command that makes it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from ofa_tf.figures import milliseconds, percent
 from ofa_tf.report.commands import export_budget, ofa_tf
-from ofa_tf.report.contents import Contents, Device, ExportView, Share
+from ofa_tf.report.contents import Contents, Device, ExportView
 from ofa_tf.report.html import Html, command_line, element, join, label, table
 from ofa_tf.training.ledger import StageRecord
 from ofa_tf.training.recipe import STAGES
@@ -152,44 +153,30 @@ def _device(contents: Contents, device: Device) -> Html:
     runtime = ", ".join(f"{key} {value}" for key, value in lut.runtime.items())
     facts = [
         element("p", f"{len(lut.entries):,} blocks, ", label(lut.source), ". ", f"{device_facts}. Runtime: {runtime}."),
-        element("p", *_error(contents, device)),
+        element("p", lut.error_sentence),
     ]
     if device.costs is None:
         facts.append(element("p", "This table covers no resolution of the workdir's space.", class_="note"))
     return element("article", element("h3", lut.label), *facts, _breakdown(device.breakdown))
 
 
-def _error(contents: Contents, device: Device) -> list[Any]:
-    errors = device.table.validation
-    if errors is None:
-        return ["Its error on whole subnets is not known."]
-    how = "measured for this alone" if "worst_arch" in errors else "each left out of the calibration"
-    bias = f", bias {errors['bias'] * 100:+.1f} %" if "bias" in errors else ""
-    worst = f", worst {errors['worst_error'] * 100:+.1f} %" if "worst_error" in errors else ""
-    return [
-        f"Error on {errors['subnets']} whole subnets, {how}: {percent(errors['mape'])} on average, "
-        f"{percent(errors['within_10pct'])} of them within 10 %, rank correlation {errors['spearman']:.3f}"
-        f"{bias}{worst}."
-    ]
-
-
-def _breakdown(breakdown: Mapping[str, Sequence[Share]]) -> Html | None:
+def _breakdown(breakdown: Mapping[str, Mapping[str, float]]) -> Html | None:
     """Bars of where the time goes, each with its numbers."""
     if not breakdown:
         return None
-    parts = list(dict.fromkeys(share.part for shares in breakdown.values() for share in shares))
+    parts = list(dict.fromkeys(part for shares in breakdown.values() for part in shares))
     bars = []
     for name, shares in breakdown.items():
-        total = sum(share.latency_ms for share in shares) or 1.0
+        total = sum(shares.values()) or 1.0
         pieces = [
             element(
                 "span",
-                element("b", f"{share.latency_ms / total:.0%}"),
-                style=f"flex-grow:{share.latency_ms / total:.4f}",
-                class_=f"part part-{parts.index(share.part) % 8}",
-                title=f"{share.part}: {milliseconds(share.latency_ms)}",
+                element("b", f"{latency_ms / total:.0%}"),
+                style=f"flex-grow:{latency_ms / total:.4f}",
+                class_=f"part part-{parts.index(part) % 8}",
+                title=f"{part}: {milliseconds(latency_ms)}",
             )
-            for share in shares
+            for part, latency_ms in shares.items()
         ]
         bars.append(element("p", f"{name}: {milliseconds(total)}", class_="bar-title"))
         bars.append(element("div", *pieces, class_="bar", aria_hidden="true"))
@@ -197,10 +184,7 @@ def _breakdown(breakdown: Mapping[str, Sequence[Share]]) -> Html | None:
         element("span", element("i", class_=f"part-{index % 8}"), part, class_="key")
         for index, part in enumerate(parts)
     ]
-    rows = []
-    for part in parts:
-        latencies = [sum(s.latency_ms for s in shares if s.part == part) for shares in breakdown.values()]
-        rows.append((part, *(milliseconds(latency_ms) if latency_ms else "-" for latency_ms in latencies)))
+    rows = [(part, *(milliseconds(shares.get(part)) for shares in breakdown.values())) for part in parts]
     numbers = table(("part", *breakdown), rows, "Where the time goes, predicted from the table")
     return element(
         "div",
@@ -267,18 +251,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(_shown(item) for item in value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def milliseconds(value: float | None, error: float | None = None) -> str:
-    """`0.171 ms ± 1.5 %`, or `-`."""
-    if value is None:
-        return "-"
-    return f"{value:.3g} ms" + ("" if error is None else f" ± {error * 100:.1f} %")
-
-
-def percent(share: float | None) -> str:
-    """`79.1 %`, or `-`."""
-    return "-" if share is None else f"{share * 100:.1f} %"
 
 
 def _section(anchor: str, title: str, *children: Html | None) -> Html:

@@ -94,7 +94,7 @@
   // --- the front: points of every device, on one chart -----------------------------------------------------------
 
   function pointsOf(device) {
-    const sure = device.error == null ? "" : ` ± ${(device.error * 100).toFixed(1)} %`;
+    const sure = device.error == null ? "" : ` ± ${(device.error * 100).toFixed(device.error >= 0.0095 ? 0 : 1)} %`;
     const predicted = device.source === "measured" ? "predicted" : `predicted, ${device.source} table`;
     const byLatency = (a, b) => a.x - b.x;
     const front = device.front.map((point) => ({

@@ -70,13 +70,13 @@ def compiled(model: Callable, weights: list, size: int, batch: int, n_classes: i
     from ofa_tf.training.losses import distillation_loss
 
     totals = [tf.Variable(tf.zeros_like(weight), trainable=False) for weight in weights]
-    soft, one, zero = tf.zeros((batch, n_classes)), tf.constant(1.0), tf.constant(0.0)
+    soft, zero = tf.zeros((batch, n_classes)), tf.constant(0.0)
     signature = [tf.TensorSpec((batch, size, size, 3)), tf.TensorSpec((batch,), tf.int32)]
 
     @tf.function(input_signature=signature, autograph=False)
     def accumulate(images, labels):
         with tf.GradientTape() as tape:
-            loss = distillation_loss(model(images), labels, soft, one, zero, 0.1)
+            loss = distillation_loss(model(images), labels, soft, zero, 0.1)
         for total, gradient in zip(totals, tape.gradient(loss, weights), strict=True):
             if gradient is not None:
                 total.assign_add(gradient)
@@ -124,7 +124,7 @@ def elastic_over_static(rounds: int) -> dict[str, float]:
             fixed = make_fixed(step.supernet, arch, size, batch, CLASSES)
 
             def elastic(code=code, images=images, labels=labels, batch=batch):
-                step.accumulate(images, labels, 0, batch, code, 1.0, 0.0, 1.0, False, 0, 0)
+                step.accumulate(images, labels, 0, batch, code, 0.0, 1.0, False, 0, 0)
                 return step.losses.numpy()
 
             functions[name, "elastic"] = elastic

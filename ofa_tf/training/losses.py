@@ -7,11 +7,10 @@ def distillation_loss(
     logits: tf.Tensor,
     labels: tf.Tensor,
     soft_targets: tf.Tensor,
-    hard_ratio: tf.Tensor,
     kd_ratio: tf.Tensor,
     label_smoothing: float,
 ) -> tf.Tensor:
-    """`hard_ratio` times the cross-entropy with smoothed labels plus `kd_ratio` times that with the soft targets.
+    """The cross-entropy with smoothed labels plus `kd_ratio` times that with the soft targets.
 
     Both are means over the batch (Hinton et al., 2015, at temperature 1; Cai et al., ICLR 2020, appendix A).
 
@@ -19,7 +18,6 @@ def distillation_loss(
         logits: of the subnet, shape (batch, classes).
         labels: class indices, shape (batch,).
         soft_targets: probabilities from the teacher, shape (batch, classes); not differentiated.
-        hard_ratio: scalar; 0 leaves the labels out.
         kd_ratio: scalar; 0 leaves the teacher out.
         label_smoothing: share of the target spread over all classes.
 
@@ -32,5 +30,5 @@ def distillation_loss(
         n_classes, logits.dtype
     )
     # Both terms are linear in the target, so their sum is one cross-entropy with the summed targets.
-    targets = hard_ratio * targets + kd_ratio * tf.stop_gradient(soft_targets)
+    targets = targets + kd_ratio * tf.stop_gradient(soft_targets)
     return -tf.reduce_mean(tf.reduce_sum(targets * tf.nn.log_softmax(logits), axis=-1))

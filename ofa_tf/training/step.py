@@ -61,7 +61,7 @@ class TrainingStep:
         images, labels = element_spec or (IMAGES, LABELS)
         code = tf.TensorSpec((supernet.space.n_genes,), tf.int32)
         part = [INTEGER, INTEGER]
-        rest = [SCALAR, SCALAR, SCALAR, tf.TensorSpec((), tf.bool), INTEGER, INTEGER]
+        rest = [SCALAR, SCALAR, tf.TensorSpec((), tf.bool), INTEGER, INTEGER]
 
         def compiled(name, replica_function, signature):
             def function(*arguments):
@@ -125,10 +125,8 @@ class TrainingStep:
                 self.teach(images, start, micro_batch)
             for index, code in enumerate(codes):
                 leads = in_place and index == 0
-                hard_ratio = 0.0 if in_place and not leads else 1.0
                 kd_ratio = recipe.kd_ratio if distil and not leads else 0.0
-                ratios = hard_ratio, kd_ratio, share
-                self.accumulate(images, labels, start, micro_batch, code, *ratios, leads, index, seed)
+                self.accumulate(images, labels, start, micro_batch, code, kd_ratio, share, leads, index, seed)
         losses = self.strategy.experimental_local_results(self.apply(learning_rate))[0]
         return losses.numpy()[: len(codes)]
 
@@ -138,7 +136,7 @@ class TrainingStep:
         logits = self.teacher(images[start : start + micro], training=True)
         self.soft_targets.assign(tf.nn.softmax(logits))
 
-    def _accumulate(self, images, labels, start, micro, code, hard_ratio, kd_ratio, share, leads, index, seed):
+    def _accumulate(self, images, labels, start, micro, code, kd_ratio, share, leads, index, seed):
         # Which replica computes an image makes no difference to what is drawn for it.
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         place = (replica * tf.shape(images)[0] + start) * MAX_SUBNETS + index
@@ -149,9 +147,7 @@ class TrainingStep:
             logits = self.supernet(
                 images, code=code, training=True, dropout=self.recipe.dropout, dropout_seed=tf.stack([seed, place])
             )
-            loss = share * distillation_loss(
-                logits, labels, soft_targets, hard_ratio, kd_ratio, self.recipe.label_smoothing
-            )
+            loss = share * distillation_loss(logits, labels, soft_targets, kd_ratio, self.recipe.label_smoothing)
         sources = [variable.value for variable in self.variables]
         new = tape.gradient(loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         for total, gradient in zip(self.gradients, new, strict=True):

@@ -3,12 +3,12 @@
     python benchmarks/ablation.py --data FOLDER [--workdir DIR] [--jobs N] [--seeds N] [--quick] [--json FILE]
 
 Four trainings for each seed: the recipe as it is; the same number of steps with all choices open from the first one
-(`at_once`: as many subnets a step as the recipe's last phase has, more than its other phases; no frozen teacher, since
-there is none before training, but in a sandwich the largest network as it is; its learning rate is the one of `--rates`
-that does best for the first seed, on the images that are reported, in its favour); without a teacher (`no_kd`); and
-without sorting the channels before the stage `width` (`no_sorting`). The last two begin where they first differ from
-the recipe's own run: at the end of `full` and of `depth`. Accuracy of the smallest arch, the largest and eight random
-ones, at the largest resolution.
+(`at_once`: as many subnets a step as the recipe has on average, so that both compute about as much; no frozen teacher,
+since there is none before training, but in a sandwich the largest network as it is; its learning rate is the one of
+`--rates` that does best for the first seed, on the images that are reported, in its favour); without a teacher
+(`no_kd`); and without sorting the channels before the stage `width` (`no_sorting`). The last two begin where they first
+differ from the recipe's own run: at the end of `full` and of `depth`. Accuracy of the smallest arch, the largest and
+eight random ones, at the largest resolution.
 
 Figures: `ps_over_all_at_once_points`, `kd_points`, `sorting_points`: mean accuracy of the ten archs with the recipe as
 it is minus that without, in points, a mean over the seeds; `…_spread`: the largest difference minus the smallest over
@@ -29,10 +29,11 @@ VARIANTS = {"ps_over_all_at_once_points": "at_once", "kd_points": "no_kd", "sort
 
 def at_once(recipe, rate: float):
     """The recipe with all choices open in all steps; each earlier stage has a single one, at a learning rate of 0."""
-    last = recipe.phases[-1]
-    epochs = sum(phase.epochs + phase.warmup_epochs for phase in recipe.phases)
+    lengths = [phase.epochs + phase.warmup_epochs for phase in recipe.phases]
+    subnets = round(np.average([phase.subnets for phase in recipe.phases], weights=lengths))
+    last = replace(recipe.phases[-1], subnets=max(subnets, 3 if recipe.sandwich else 1))
     none = [replace(last, stage=stage, epochs=0, warmup_epochs=0, base_lr=0, choices=0) for stage in EARLIER]
-    all_of_it = replace(last, epochs=epochs - last.warmup_epochs, base_lr=rate, choices=0)
+    all_of_it = replace(last, epochs=sum(lengths) - last.warmup_epochs, base_lr=rate, choices=0)
     kd_ratio = recipe.kd_ratio if recipe.sandwich else 0.0
     return replace(recipe, phases=(*none, all_of_it), kd_ratio=kd_ratio, sort_channels=False)
 

@@ -215,14 +215,10 @@ class SearchSpace:
         return slice(1 + self.n_stages + self.n_blocks, 1 + self.n_stages + 2 * self.n_blocks)
 
     @cached_property
-    def _active_by_depth(self) -> np.ndarray:
-        """Whether block slot b is used at depth index d of its stage, shape (blocks, max depth choices)."""
-        width = max(len(stage.depths) for stage in self.stages)
-        table = np.zeros((self.n_blocks, width), bool)
-        for block, (stage, position) in enumerate(zip(self.block_stages, self.block_positions, strict=True)):
-            for index, depth in enumerate(self.stages[stage].depths):
-                table[block, index] = position < depth
-        return table
+    def _first_choice(self) -> np.ndarray:
+        """The first of its stage's choices of a depth, which ascend, that uses a block slot: shape (blocks,)."""
+        slots = zip(self.block_stages, self.block_positions, strict=True)
+        return np.array([sum(depth <= position for depth in self.stages[stage].depths) for stage, position in slots])
 
     def size(self) -> int:
         """Exact number of different subnets, resolution not counted."""
@@ -323,8 +319,7 @@ class SearchSpace:
 
     def active(self, codes: np.ndarray) -> np.ndarray:
         """Which block slots each arch uses: bool of shape (archs, blocks)."""
-        depths = codes[:, self.depth_genes][:, list(self.block_stages)]
-        return self._active_by_depth[np.arange(self.n_blocks), depths]
+        return codes[:, self.depth_genes].take(self.block_stages, axis=1) >= self._first_choice
 
     def canonical(self, codes: np.ndarray) -> np.ndarray:
         """The codes with the genes of unused blocks set to 0."""

@@ -16,9 +16,13 @@ from ofa_tf.space import SearchSpace
 
 Progress = Callable[[int, int], None]
 NEAR = (0.97, 1.0, 1.03)
-RELAXED, RELAX_STEPS = 128, 60
+RELAXED, STEPS = 128, 60  # chains of gradients and their steps
+RELAXED_AGAIN, STEPS_AGAIN = 96, 40  # in the second turn
 FIRST, FIRST_RELAXED = 2048, 256  # random archs, without and with those of gradients
 CHAINS = 32
+CLIMBS, CLIMBS_APART = 8, 3
+HEAD = 4096  # of archs by score, in which the best that lie apart are looked for first
+GENERATIONS, OFFSPRING = 4, 512
 KEPT = 48  # per limit, of what was explored
 APART = 8  # genes in which the starts of chains differ, so that they end in different optima
 FRONT_TURNS = 10
@@ -65,18 +69,26 @@ class Front:
 def _best(merits: np.ndarray, codes: np.ndarray, n: int, apart: int = 1) -> np.ndarray:
     """Rows of the best `n` codes, best first, any two of which differ in at least so many genes."""
     order = np.argsort(-merits, kind="stable")
-    codes = codes[order]
-    keep: list[int] = []
-    far = np.ones(len(codes), bool)
-    while far.any() and len(keep) < n:
-        keep.append(int(far.argmax()))
-        far &= (codes != codes[keep[-1]]).sum(1) >= apart
+    for head in (HEAD, len(order)):
+        best = codes[order[:head]]
+        keep: list[int] = []
+        far = np.ones(len(best), bool)
+        while far.any() and len(keep) < n:
+            keep.append(int(far.argmax()))
+            far &= (best != best[keep[-1]]).sum(1) >= apart
+        if len(keep) == n:
+            break
     return order[keep]
 
 
 def _distinct(points: Points, n: int, apart: int = 1) -> Points:
     """The best `n` points, best first, any two of which differ in at least so many genes."""
     return points[_best(points.scores, points.codes, n, apart)]
+
+
+def _near(problem: Problem, codes: np.ndarray) -> Points:
+    """The codes that are within budget, or nearly, scored."""
+    return Points.of(problem, codes[problem.load(codes) <= NEAR[-1]])
 
 
 def _slope(points: Points, low: float, high: float) -> float:
@@ -93,17 +105,15 @@ def search(
     budgets: Sequence[Budget],
     *,
     seed: int = 0,
-    population: int = 512,
-    generations: int = 4,
-    steps: int = 110,
+    steps: int = 50,
     top: int = 8,
     progress: Progress | None = None,
 ) -> Found:
     """The arch of the highest score within every budget.
 
-    Random archs, and where the score knows its slope those that gradients lead to, are the starts of a tabu search;
-    evolution mixes what it found, and an exact climb ends it: no change of a single gene of the result helps within
-    the budgets. Equal seeds give equal results.
+    Random archs, and where the score knows its slope those that gradients lead to, are the starts of a tabu search. A
+    second turn starts from what gradients, or else an evolution, make of the best that the first one found. An exact
+    climb ends it: no change of a single gene of the result helps within the budgets. Equal seeds give equal results.
 
     Args:
         space: the space.
@@ -111,9 +121,7 @@ def search(
             `Differentiable` leads to better archs.
         budgets: one or more; resolutions whose cost is not known under each are left out.
         seed: of the randomness.
-        population: archs scored per generation.
-        generations: of the evolution.
-        steps: of the tabu search.
+        steps: of each turn of the tabu search.
         top: how many candidates to give.
         progress: called with the steps done and the steps in all.
 
@@ -131,29 +139,37 @@ def search(
         nonlocal done
         done += 1
         if progress is not None:
-            progress(done, generations + 3)
+            progress(done, 5)
 
     sloped = score if isinstance(score, Differentiable) else None
     points = Points.of(problem, first_population(problem, first, NEAR[-1], FIRST_RELAXED if sloped else FIRST, rng))
     slope = max(float(np.ptp(points.scores)), 1e-12)
+
+    def explore(points: Points) -> Points:
+        chains = points[_best(points.scores - slope * np.maximum(points.loads - 1, 0), points.codes, CHAINS, APART)]
+        return Points.join([points, tabu(problem, chains, np.ones(len(chains)), steps, slope, rng)])
+
     if sloped:
-        relaxed = relax(problem, sloped, RELAXED, RELAX_STEPS, slope, rng)
-        points = Points.join([points, Points.of(problem, relaxed[problem.load(relaxed) <= NEAR[-1]])])
+        points = Points.join([points, _near(problem, relax(problem, sloped, np.ones(RELAXED), STEPS, slope, rng))])
     step()
-    chains = points[_best(points.scores - slope * np.maximum(points.loads - 1, 0), points.codes, CHAINS, APART)]
-    explored = Points.join([points, tabu(problem, chains, np.ones(len(chains)), steps, slope, rng)])
+    explored = explore(points)
     step()
-    limits = np.array(NEAR)
-    elite = explored[survivors(problem, explored, limits, KEPT)]
-    evolved = evolve(
-        problem, elite.codes, limits, generations=generations, offspring=population, keep=KEPT, rng=rng,
-        progress=step,
-    )  # fmt: skip
-    within = Points.join([found[found.loads <= 1] for found in (evolved, explored)])
-    within = _distinct(within, max(top, 1))
-    best = improve(problem, within.codes[0], 1.0)
+    if sloped:
+        elite = _distinct(explored[explored.loads <= 1], CHAINS, APART)
+        near = elite.codes[rng.integers(0, len(elite), RELAXED_AGAIN)]
+        again = relax(problem, sloped, np.ones(RELAXED_AGAIN), STEPS_AGAIN, slope, rng, near)
+        points = Points.join([elite, _near(problem, again)])
+    else:
+        limits = np.array(NEAR)
+        elite = explored[survivors(problem, explored, limits, KEPT)]
+        points = evolve(problem, elite.codes, limits, generations=GENERATIONS, offspring=OFFSPRING, keep=KEPT, rng=rng)
     step()
-    within = _distinct(Points.join([best, within]), max(top, 1))
+    explored = Points.join([explored, explore(points)])
+    step()
+    within = explored[explored.loads <= 1]
+    climbed = [improve(problem, code, 1.0) for code in _distinct(within, CLIMBS, CLIMBS_APART).codes]
+    within = _distinct(Points.join([*climbed, within]), max(top, 1))
+    step()
     return Found(
         code=within.codes[0],
         score=float(within.scores[0]),

@@ -125,7 +125,8 @@ def tabu(
 def improve(problem: Problem, code: np.ndarray, limit: float) -> Points:
     """Climbs until no single move helps, nor any of the most promising pairs of moves.
 
-    The gains of two moves are added to guess the gain of both; the best guesses are scored.
+    The gains of two moves are added to guess the gain of both, and the best guesses are scored, also those of a loss:
+    what two moves are worth together often differs from the sum by more than what is left to gain.
 
     Args:
         problem: the problem.
@@ -149,13 +150,13 @@ def improve(problem: Problem, code: np.ndarray, limit: float) -> Points:
 
 
 def _pairs(problem: Problem, here: Points, around: Points, group: np.ndarray, limit: float) -> np.ndarray:
-    """Codes of the pairs of moves that promise a gain within the limit, the best PAIRS of them."""
+    """Codes of the PAIRS pairs of moves that promise most within the limit."""
     own = np.flatnonzero(group < problem.n_groups - 1)
     gain, extra = around.scores[own] - here.scores[0], around.loads[own] - here.loads[0]
     first, second = np.triu_indices(len(own), 1)
     promise = gain[first] + gain[second]
     room = extra[first] + extra[second] <= limit - here.loads[0] + 1e-9 * limit
-    good = np.flatnonzero((promise > 0) & room & (group[own[first]] != group[own[second]]))
+    good = np.flatnonzero(room & (group[own[first]] != group[own[second]]))
     good = good[np.argsort(-promise[good], kind="stable")[:PAIRS]]
     steps = around.codes[own] - here.codes
     return problem.space.canonical(here.codes + steps[first[good]] + steps[second[good]])

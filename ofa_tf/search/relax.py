@@ -14,6 +14,7 @@ RATE = 0.3  # of a step, in logits
 MOMENTUM, SCALE_DECAY = 0.8, 0.95  # of the gradients' means and of those of their squares
 TEMPERATURES = (1.0, 0.15)  # at the first step and at the last
 PRICE_STEP, PRICE_RANGE = 0.3, 30.0
+FAVOUR = 1.0  # in logits
 
 
 @runtime_checkable
@@ -38,30 +39,40 @@ class Differentiable(Protocol):
 
 
 def relax(
-    problem: Problem, score: Differentiable, n: int, steps: int, price: float, rng: np.random.Generator
+    problem: Problem,
+    score: Differentiable,
+    limits: np.ndarray,
+    steps: int,
+    price: float,
+    rng: np.random.Generator,
+    near: np.ndarray | None = None,
 ) -> np.ndarray:
     """Follows the slope of the score from random mixtures; each budget has a price, which rises while it is exceeded.
 
     Args:
         problem: the problem.
         score: its score.
-        n: chains.
+        limits: the largest load of each chain, shape (chains,).
         steps: of each chain.
         price: of a load of 1 at first, in score.
         rng: the source of randomness.
+        near: archs whose choices the first mixtures favour, one per chain, shape (chains, genes); None for no favour.
 
     Returns:
-        The archs of the largest shares at the end, some of them over the limit: codes of shape (n, genes).
+        The archs of the largest shares at the end, some of them over their limit: codes of shape (chains, genes).
     """
-    space, n_depths = problem.space, problem.n_depths
+    space, n, n_depths = problem.space, len(limits), problem.n_depths
     shape = (space.n_blocks, len(space.resolutions), len(space.kernels), len(space.expands))
-    resolutions = rng.choice(problem.resolutions, n)
-    fixed = np.stack([fixed[resolutions] for fixed, _ in problem.relative_costs])
+    resolutions = rng.choice(problem.resolutions, n) if near is None else near[:, 0]
+    fixed = np.stack([fixed[resolutions] for fixed, _ in problem.relative_costs]) / limits
     costs = np.stack([blocks.reshape(shape)[:, resolutions].swapaxes(0, 1) for _, blocks in problem.relative_costs])
-    costs = costs.astype(np.float32)
+    costs = (costs / limits[:, None, None, None]).astype(np.float32)
     used_at = problem.used_at.reshape(space.n_blocks, space.n_stages, n_depths).astype(np.float32)
     sizes = ((space.n_blocks, shape[2]), (space.n_blocks, shape[3]), (space.n_stages, n_depths))
     logits = [rng.normal(size=(n, *size)).astype(np.float32) for size in sizes]
+    if near is not None:
+        for logit, genes in zip(logits, (space.kernel_genes, space.expand_genes, space.depth_genes), strict=True):
+            logit += FAVOUR * np.eye(logit.shape[2], dtype=np.float32)[near[:, genes]]
     for stage, choices in enumerate(space.stages):
         logits[2][:, stage, len(choices.depths) :] = -np.inf
     means, squares = ([np.zeros_like(logit) for logit in logits] for _ in range(2))

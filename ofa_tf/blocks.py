@@ -207,7 +207,8 @@ class ArchCosts:
 
     @cached_property
     def _flat(self) -> np.ndarray:
-        return np.ascontiguousarray(self.elastic.reshape(self.space.n_blocks, -1))
+        """The costs of each block slot in a row, and at its end that of an unused one."""
+        return np.pad(self.elastic.reshape(self.space.n_blocks, -1), ((0, 0), (0, 1)))
 
     def __call__(self, codes: np.ndarray) -> np.ndarray:
         """Costs of codes of shape (archs, genes): float64 of shape (archs,).
@@ -218,10 +219,10 @@ class ArchCosts:
         columns = codes.T
         kernels, expands = columns[self.space.kernel_genes], columns[self.space.expand_genes]
         choices = (columns[0] * n_kernels + kernels) * n_expands + expands
-        active = self.space.active(codes).T
+        choices = np.where(self.space.active(codes).T, choices, self._flat.shape[1] - 1)
         total = self.fixed[columns[0]]
-        for costs, choice, used in zip(self._flat, choices, active, strict=True):
-            total = total + np.where(used, costs[choice], 0.0)
+        for costs, choice in zip(self._flat, choices, strict=True):
+            total += costs.take(choice)
         return total
 
     def limited_to(self, resolutions: Sequence[int]) -> "ArchCosts":

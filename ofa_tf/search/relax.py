@@ -4,6 +4,8 @@ The idea is that of differentiable architecture search (Liu et al., "DARTS", ICL
 of the network: a step costs as much as two scores, and all chains take it at once.
 """
 
+from collections.abc import Callable
+from functools import reduce
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -99,7 +101,7 @@ def relax(
             np.einsum("nb,bsd->nsd", gain, used_at),
         )
         for logit, share, slope, mean, square in zip(logits, shares, slopes, means, squares, strict=True):
-            slope = share * (slope - (share * slope).sum(2, keepdims=True)) / temperature
+            slope = share * (slope - _over_options(np.add, share * slope)) / temperature
             mean += (1 - MOMENTUM) * (slope - mean)
             square += (1 - SCALE_DECAY) * (slope**2 - square)
             logit += RATE * mean / (np.sqrt(square) + 1e-6 * price)
@@ -109,5 +111,10 @@ def relax(
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
     """Shares that add up to 1 over the last axis."""
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
+    powers = np.exp(logits - _over_options(np.maximum, logits))
+    return powers / _over_options(np.add, powers)
+
+
+def _over_options(operation: Callable, values: np.ndarray) -> np.ndarray:
+    """Reduces the last axis, which is so short that NumPy is slow at it; it stays, of length 1."""
+    return reduce(operation, np.moveaxis(values, -1, 0))[..., None]

@@ -126,7 +126,7 @@ def test_arrays_that_are_not_a_predictor_are_refused(tmp_path):
     with pytest.raises(FormatError, match="not the published predictor"):
         read_published_predictor(path, SPACE)
     path.write_bytes(b"PK\3\4")
-    with pytest.raises(FormatError, match="not an array file"):
+    with pytest.raises(FormatError, match="npz is damaged"):
         read_published_predictor(path, SPACE)
 
 

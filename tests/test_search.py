@@ -11,6 +11,7 @@ from ofa_tf.accuracy.predictor import Predictor
 from ofa_tf.blocks import ArchCosts, arch_costs
 from ofa_tf.errors import InfeasibleError, OfaError
 from ofa_tf.search import Budget, pareto, search
+from ofa_tf.search.local import improve
 from ofa_tf.search.problem import Problem
 from ofa_tf.search.relax import relax
 from ofa_tf.spaces import MOBILENET_V3, PROXYLESS, TINY
@@ -253,7 +254,7 @@ def test_gradients_lead_to_better_archs_than_luck_near_every_budget(space):
     budgets = [Budget(name, "", cost, float(np.median(cost(middle)))) for name, cost in zip("ab", costs, strict=True)]
     predictor = _predictor(space)
     problem = Problem(space, predictor, budgets, known)
-    found = relax(problem, predictor, np.ones(100), 60, float(np.ptp(predictor(middle))), np.random.default_rng(3))
+    found = relax(problem, predictor, 100, 60, float(np.ptp(predictor(middle))), np.random.default_rng(3))
     assert found.shape == (100, space.n_genes)
     assert (space.canonical(found) == found).all()
     assert np.isin(found[:, 0], known).all()
@@ -275,3 +276,30 @@ def test_gradients_are_used_where_there_are_any():
         without = search(MOBILENET_V3, predictor.__call__, [budget], steps=1)
         gains.append(with_slope.score - without.score)
     assert np.mean(gains) > 0
+
+
+def test_gradients_can_begin_near_archs():
+    predictor, known = _predictor(TINY), np.arange(len(TINY.resolutions))
+    problem = Problem(TINY, predictor, [_macs_budget(TINY, 0.5)], known)
+    near = TINY.sample(np.random.default_rng(4), 200)
+
+    def begin(near):
+        return relax(problem, predictor, 200, 0, 1.0, np.random.default_rng(5), near)
+
+    assert (begin(near)[:, 0] == near[:, 0]).all()
+    assert (begin(near) == near)[:, 1:].mean() > (begin(None) == near)[:, 1:].mean() + 0.1
+
+
+def test_a_climb_finds_two_moves_of_which_each_alone_is_a_loss():
+    start = TINY.encode(TINY.smallest())
+    pair = TINY.kernel_genes.start + np.flatnonzero(TINY.active(start[None])[0])[:2]
+
+    def score(codes):
+        changed = codes != start
+        of_pair = changed[:, pair].sum(1)
+        return np.choose(of_pair, [0.0, -0.1, 1.0]) - (changed.sum(1) - of_pair)
+
+    problem = Problem(TINY, score, [_macs_budget(TINY, 1.0)], np.arange(len(TINY.resolutions)))
+    found = improve(problem, start, 1.0)
+    assert found.scores[0] == 1.0
+    assert (found.codes[0, pair] != start[pair]).all()

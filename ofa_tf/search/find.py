@@ -16,11 +16,12 @@ from ofa_tf.space import SearchSpace
 
 Progress = Callable[[int, int], None]
 NEAR = (0.97, 1.0, 1.03)
-RELAXED, STEPS = 128, 60  # chains of gradients and their steps
-RELAXED_AGAIN, STEPS_AGAIN = 96, 40  # in the second turn
+RELAXED, RELAX_STEPS = 128, 60  # chains of gradients and their steps
+RELAXED_AGAIN, RELAX_STEPS_AGAIN = 96, 40  # in the second turn
 FIRST, FIRST_RELAXED = 2048, 256  # random archs, without and with those of gradients
 CHAINS = 32
 CLIMBS, CLIMBS_APART = 8, 3
+PARTS = 5  # of a search, as its progress counts them
 HEAD = 4096  # of archs by score, in which the best that lie apart are looked for first
 GENERATIONS, OFFSPRING = 4, 512
 KEPT = 48  # per limit, of what was explored
@@ -139,7 +140,7 @@ def search(
         nonlocal done
         done += 1
         if progress is not None:
-            progress(done, 5)
+            progress(done, PARTS)
 
     sloped = score if isinstance(score, Differentiable) else None
     points = Points.of(problem, first_population(problem, first, NEAR[-1], FIRST_RELAXED if sloped else FIRST, rng))
@@ -150,14 +151,14 @@ def search(
         return Points.join([points, tabu(problem, chains, np.ones(len(chains)), steps, slope, rng)])
 
     if sloped:
-        points = Points.join([points, _near(problem, relax(problem, sloped, np.ones(RELAXED), STEPS, slope, rng))])
+        points = Points.join([points, _near(problem, relax(problem, sloped, RELAXED, RELAX_STEPS, slope, rng))])
     step()
     explored = explore(points)
     step()
     if sloped:
         elite = _distinct(explored[explored.loads <= 1], CHAINS, APART)
         near = elite.codes[rng.integers(0, len(elite), RELAXED_AGAIN)]
-        again = relax(problem, sloped, np.ones(RELAXED_AGAIN), STEPS_AGAIN, slope, rng, near)
+        again = relax(problem, sloped, RELAXED_AGAIN, RELAX_STEPS_AGAIN, slope, rng, near)
         points = Points.join([elite, _near(problem, again)])
     else:
         limits = np.array(NEAR)

@@ -16,7 +16,7 @@ RATE = 0.3  # of a step, in logits
 MOMENTUM, SCALE_DECAY = 0.8, 0.95  # of the gradients' means and of those of their squares
 TEMPERATURES = (1.0, 0.15)  # at the first step and at the last
 PRICE_STEP, PRICE_RANGE = 0.3, 30.0
-FAVOUR = 1.0  # in logits
+FAVOUR = 1.0  # of the choices of `near`, in logits
 
 
 @runtime_checkable
@@ -43,7 +43,7 @@ class Differentiable(Protocol):
 def relax(
     problem: Problem,
     score: Differentiable,
-    limits: np.ndarray,
+    n: int,
     steps: int,
     price: float,
     rng: np.random.Generator,
@@ -54,21 +54,21 @@ def relax(
     Args:
         problem: the problem.
         score: its score.
-        limits: the largest load of each chain, shape (chains,).
+        n: chains.
         steps: of each chain.
         price: of a load of 1 at first, in score.
         rng: the source of randomness.
-        near: archs whose choices the first mixtures favour, one per chain, shape (chains, genes); None for no favour.
+        near: archs whose choices the first mixtures favour, one per chain, shape (n, genes); None for no favour.
 
     Returns:
-        The archs of the largest shares at the end, some of them over their limit: codes of shape (chains, genes).
+        The archs of the largest shares at the end, some of them over the limit: codes of shape (n, genes).
     """
-    space, n, n_depths = problem.space, len(limits), problem.n_depths
+    space, n_depths = problem.space, problem.n_depths
     shape = (space.n_blocks, len(space.resolutions), len(space.kernels), len(space.expands))
     resolutions = rng.choice(problem.resolutions, n) if near is None else near[:, 0]
-    fixed = np.stack([fixed[resolutions] for fixed, _ in problem.relative_costs]) / limits
+    fixed = np.stack([fixed[resolutions] for fixed, _ in problem.relative_costs])
     costs = np.stack([blocks.reshape(shape)[:, resolutions].swapaxes(0, 1) for _, blocks in problem.relative_costs])
-    costs = (costs / limits[:, None, None, None]).astype(np.float32)
+    costs = costs.astype(np.float32)
     used_at = problem.used_at.reshape(space.n_blocks, space.n_stages, n_depths).astype(np.float32)
     sizes = ((space.n_blocks, shape[2]), (space.n_blocks, shape[3]), (space.n_stages, n_depths))
     logits = [rng.normal(size=(n, *size)).astype(np.float32) for size in sizes]

@@ -8,6 +8,7 @@ import numpy as np
 
 from ofa_tf.accuracy.predictor import Predictor
 from ofa_tf.errors import FormatError
+from ofa_tf.npzio import read_arrays
 from ofa_tf.space import SearchSpace
 from ofa_tf.spaces import MOBILENET_V3
 from ofa_tf.zoo.torch_file import state_dict
@@ -23,17 +24,10 @@ def read_published_predictor(path: str | os.PathLike, space: SearchSpace = MOBIL
         space: the space that its archs are of; it has 20 blocks, three kernels and three expand ratios.
 
     Raises:
-        FormatError: not a checkpoint of such a network, or a space of another shape.
+        FormatError: absent, damaged, not a checkpoint of such a network, or a space of another shape.
     """
     path = Path(path)
-    if path.suffix == ".npz":
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        except Exception as error:  # NumPy and zipfile raise some ten kinds for broken files
-            raise FormatError(f"{path} is not an array file: {error}.") from error
-    else:
-        arrays = state_dict(path)
+    arrays = read_arrays(path) if path.suffix == ".npz" else state_dict(path)
     numbered = [re.fullmatch(r"([0-9]{1,4})\.(weight|bias)", name) for name in arrays]
     order = sorted({int(found[1]) for found in numbered if found})
     expected = {f"{index}.{part}" for index in order for part in ("weight", "bias")}

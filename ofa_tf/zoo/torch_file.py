@@ -22,12 +22,12 @@ from ofa_tf.errors import FormatError
 from ofa_tf.zoo.torch_pickle import LimitedFile, Unpickler, short, weigh
 
 _PER_ENTRY = 1000  # bytes of memory for one entry in the directory of an archive
-_DAMAGE = (
+_DAMAGE = (  # what reading a broken archive raises
     zipfile.BadZipFile,
     AssertionError,
     EOFError,
     LookupError,
-    NotImplementedError,
+    NotImplementedError,  # by zipfile: a compression, an encryption or a version that it cannot read
     OverflowError,
     RuntimeError,
     ValueError,

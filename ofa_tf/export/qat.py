@@ -303,7 +303,7 @@ class FineTuning:
         label_smoothing: share of the target spread over all classes.
     """
 
-    epochs: float = 3.0
+    epochs: float
     batch: int = 64
     learning_rate: float = 1e-3
     label_smoothing: float = 0.1

@@ -11,7 +11,8 @@ the stage `width` (`no_sorting`). The last two begin where they first differ fro
 `full` and of `depth`. Accuracy of the smallest arch, the largest and eight random ones, at the largest resolution.
 
 Figures: `ps_over_all_at_once_points`, `ps_over_plain_at_once_points`, `kd_points`, `sorting_points`: mean accuracy of
-the ten archs with the recipe as it is minus that without, in points, a mean over the seeds; `…_spread`: the largest
+the ten archs with the recipe as it is minus that of the variant, in points, a mean over the seeds;
+`ps_without_teacher_points`: likewise `no_kd` minus `plain`, neither of which has a teacher. `…_spread`: the largest
 difference minus the smallest over the seeds; `…_error`: the standard error of the mean; `…_smallest`: the mean for the
 smallest arch alone. Works in the folder that `headline.py` uses, and shares its supernet.
 """
@@ -25,11 +26,13 @@ from _trainings import Job, Setting, add_options, run_jobs, train_supernet
 
 EARLIER = ("full", "kernel", "depth")
 FIGURES = {
-    "at_once": "ps_over_all_at_once_points",
-    "plain": "ps_over_plain_at_once_points",
-    "no_kd": "kd_points",
-    "no_sorting": "sorting_points",
+    "ps_over_all_at_once_points": ("supernet", "at_once"),
+    "ps_over_plain_at_once_points": ("supernet", "plain"),
+    "ps_without_teacher_points": ("no_kd", "plain"),
+    "kd_points": ("supernet", "no_kd"),
+    "sorting_points": ("supernet", "no_sorting"),
 }
+VARIANTS = ("at_once", "plain", "no_kd", "no_sorting")
 AT_ONCE = ("at_once", "plain")
 
 
@@ -91,24 +94,22 @@ def figures(setting: Setting, variants: list[str], seeds: int, rates: list[float
             found[variant, seed] = accuracies(f"{variant}-{seed}{rate}")
             mean, (smallest, largest) = found[variant, seed].mean(), found[variant, seed][:2]
             print(f"{variant:<14} {seed:>4} {mean:>7.2f} {smallest:>9.2f} {largest:>8.2f}  {rate[1:]}")
-    result: dict[str, float] = {"supernet_mean_accuracy": mean_accuracy(found, "supernet", seeds)}
-    for variant in variants:
-        figure = FIGURES[variant]
-        gains = np.array([found["supernet", seed] - found[variant, seed] for seed in range(seeds)])
+    result = {
+        f"{variant}_mean_accuracy": float(np.mean([found[variant, seed] for seed in range(seeds)]) / 100)
+        for variant in ("supernet", *variants)
+    }
+    for figure, (one, other) in FIGURES.items():
+        if not {one, other} <= {"supernet", *variants}:
+            continue
+        gains = np.array([found[one, seed] - found[other, seed] for seed in range(seeds)])
         means = gains.mean(axis=1)
         result[figure] = float(means.mean())
         result[f"{figure}_spread"] = float(np.ptp(means))
         if seeds > 1:
             result[f"{figure}_error"] = float(means.std(ddof=1) / np.sqrt(seeds))
         result[f"{figure}_smallest"] = float(gains[:, 0].mean())
-        result[f"{variant}_mean_accuracy"] = mean_accuracy(found, variant, seeds)
     result |= {f"{variant}_rate": rate for variant, rate in best.items()}
     return result | {"seeds": seeds, "epochs": setting.epochs}
-
-
-def mean_accuracy(found: dict[tuple[str, int], np.ndarray], variant: str, seeds: int) -> float:
-    """Of all archs and seeds, 0 to 1."""
-    return float(np.mean([found[variant, seed] for seed in range(seeds)]) / 100)
 
 
 def main() -> None:
@@ -119,7 +120,7 @@ def main() -> None:
     parser.add_argument(
         "--rates", type=float, nargs="+", default=[0.03], help="base learning rates of at_once and plain"
     )
-    parser.add_argument("--variants", nargs="+", default=list(FIGURES), choices=FIGURES, help="what to compare with")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, help="what to compare with")
     options = parser.parse_args()
     setting = Setting(options)
     if options.job:

@@ -286,13 +286,14 @@ RECIPES = {
             "demo",
             batch=64,
             phases=(
-                Phase("full", 14, 1, 0.1),
-                Phase("kernel", 5, 1, 0.05),
-                Phase("depth", 6, 1, 0.05, subnets=2),
-                Phase("width", 15, 1, 0.05, subnets=3),
+                Phase("full", 7, 1, 0.1),
+                Phase("kernel", 1, 0, 0.1, subnets=3),
+                Phase("depth", 1, 0, 0.1, subnets=3),
+                Phase("width", 19, 1, 0.1, subnets=3),
             ),
             augment=Augment(area=(0.7, 1.2), aspect=(0.85, 1.2), flip=False),
             weight_decay=1e-4,
+            sampling="sandwich",
             epoch_images=4000,
         ),
     )

@@ -30,8 +30,6 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise DamagedError(f"There is no file {path}.") from None
     except Exception as error:  # NumPy and zipfile raise some ten kinds for broken files
         raise DamagedError(f"{path} is damaged: {error}.") from error
 

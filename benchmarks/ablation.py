@@ -6,9 +6,10 @@ Five trainings for each seed: the recipe as it is; the same number of steps with
 (`at_once`: as many subnets a step as the recipe has on average, so that both compute about as much; no frozen teacher,
 since there is none before training, but in a sandwich the largest network as it is; its learning rate is the one of
 `--rates` that does best for the first seed, on the images that are reported, in its favour); the same without any
-teacher (`plain`, the paper's baseline); the recipe without a teacher (`no_kd`); and without sorting the channels before
-the stage `width` (`no_sorting`). The last two begin where they first differ from the recipe's own run: at the end of
-`full` and of `depth`. Accuracy of the smallest arch, the largest and eight random ones, at the largest resolution.
+teacher (`plain`; with `uniform` sampling that is `at_once` again); the recipe without a teacher (`no_kd`); and without
+sorting the channels before the stage `width` (`no_sorting`). The last two begin where they first differ from the
+recipe's own run: at the end of `full` and of `depth`. Accuracy of the smallest arch, the largest and eight random ones,
+at the largest resolution.
 
 Figures: `ps_over_all_at_once_points`, `ps_over_plain_at_once_points`, `kd_points`, `sorting_points`: mean accuracy of
 the ten archs with the recipe as it is minus that of the variant, in points, a mean over the seeds;
@@ -32,8 +33,9 @@ FIGURES = {
     "kd_points": ("supernet", "no_kd"),
     "sorting_points": ("supernet", "no_sorting"),
 }
-VARIANTS = ("at_once", "plain", "no_kd", "no_sorting")
 AT_ONCE = ("at_once", "plain")
+FORKS = {"no_kd": "full", "no_sorting": "depth"}  # the last stage that each shares with the recipe's own run
+VARIANTS = (*AT_ONCE, *FORKS)
 
 
 def at_once(recipe, rate: float, teacher: bool):
@@ -66,12 +68,9 @@ def trainings(setting: Setting, variants: list[str], seeds: int, rates: list[flo
     def ready(seed: int, stage: str):
         return lambda: setting.stage_done(f"supernet-{seed}", stage)
 
-    jobs = {
-        "at_once": [Job(f"at_once-{seed}-{rate:g}") for seed in range(seeds) for rate in rates],
-        "plain": [Job(f"plain-{seed}-{rate:g}") for seed in range(seeds) for rate in rates],
-        "no_kd": [Job(f"no_kd-{seed}", ready(seed, "full")) for seed in range(seeds)],
-        "no_sorting": [Job(f"no_sorting-{seed}", ready(seed, "depth")) for seed in range(seeds)],
-    }
+    jobs = {name: [Job(f"{name}-{seed}-{rate:g}") for seed in range(seeds) for rate in rates] for name in AT_ONCE}
+    for name, stage in FORKS.items():
+        jobs[name] = [Job(f"{name}-{seed}", ready(seed, stage)) for seed in range(seeds)]
     return [*(Job(f"supernet-{seed}") for seed in range(seeds)), *(job for name in variants for job in jobs[name])]
 
 
@@ -118,7 +117,7 @@ def main() -> None:
     add_options(parser)
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each kind")
     parser.add_argument(
-        "--rates", type=float, nargs="+", default=[0.03], help="base learning rates of at_once and plain"
+        "--rates", type=float, nargs="+", help="base learning rates of at_once and plain; default: width's"
     )
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, help="what to compare with")
     options = parser.parse_args()
@@ -128,7 +127,8 @@ def main() -> None:
             if to_do:
                 setting.folder.keep(options.job, train_variant(setting, options.job))
         return
-    what = options.variants, options.seeds, options.rates
+    rates = options.rates or [setting.recipe.phases[-1].base_lr]
+    what = options.variants, options.seeds, rates
     run_jobs(trainings(setting, *what), setting.folder, options.jobs)
     found = figures(setting, *what)
     report(found, seed=0, json_file=options.json, setting=setting.document)

@@ -29,6 +29,8 @@ from ofa_tf.export.gate import (
 from ofa_tf.export.model_file import ModelFile, inspect_file
 from ofa_tf.export.representative import MOST_IMAGES, even_range, representative_inputs, takes_raw_pixels
 from ofa_tf.jsonio import read_json, write_json
+from ofa_tf.latency.device import Timing
+from ofa_tf.latency.host import HostDevice
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.pipeline import filing
 from ofa_tf.project import open_existing
@@ -275,6 +277,8 @@ def test_a_fleet_shares_its_files(ofa, workdir, monkeypatch):
     monkeypatch.setattr(
         "ofa_tf.pipeline.exporting.make_file", lambda *arguments: made.append(arguments[2]) or make_file(*arguments)
     )
+    busy = Timing(np.array([1.0] * 3 + [1.5] * 7))
+    monkeypatch.setattr(HostDevice, "measure", lambda *arguments, **options: [busy])
     pairs = ["--device", "host", "--latency", 1000, "--device", "phone", "--latency", 900]
     run = ofa("export", "-w", workdir, *pairs, "--out", "fleet", "--no-gate", "--io", "uint8")
     assert run.code == 0, run.err
@@ -284,7 +288,8 @@ def test_a_fleet_shares_its_files(ofa, workdir, monkeypatch):
     assert len(made) == 1
     assert here["sha256"] == there["sha256"]
     assert (here["device"]["name"], there["device"]["name"]) == ("host", "phone")
-    assert here["measured_ms"] > 0
+    assert (here["measured_ms"], here["measured_median_ms"]) == (1.0, 1.5)
+    assert "took 1.50 times as long as the quickest tenth" in run.err
     assert there["measured_ms"] is None
     assert (here["io"], here["raw_pixels"], here["tensor_types"]["UINT8"]) == ("uint8", True, 2)
     assert here["representative"] == {"images": 108, "seed": 0}

@@ -20,6 +20,8 @@ from ofa_tf.export.child import ChildInterpreter
 from ofa_tf.export.facts import inspect_file
 from ofa_tf.export.metadata import Metadata, add_metadata, read_metadata
 from ofa_tf.export.model_file import check_classifier
+from ofa_tf.latency.device import Timing
+from ofa_tf.latency.host import HostDevice
 from ofa_tf.pipeline.evaluating import match_labels, rank_of
 from ofa_tf.statistics import wilson
 from ofa_tf.zoo import imagenet
@@ -294,6 +296,14 @@ def test_benchmark_for_people(tint, ofa):
     assert run.code == 0
     for said in ("median", "delegate xnnpack", "█", "MB with the file itself", "not available"):
         assert said in run.out
+
+
+def test_benchmark_says_that_the_machine_was_busy(tint, ofa, monkeypatch):
+    path, timing = tint(dtype="int8"), Timing(np.array([1.0] * 3 + [1.5] * 7))
+    monkeypatch.setattr(HostDevice, "measure", lambda *arguments, **options: [timing])
+    run = ofa("benchmark", path, "--json")
+    assert "took 1.50 times as long" in run.err
+    assert json.loads(run.out)["p50_ms"] == 1.5
 
 
 def test_what_benchmark_refuses(tint, tmp_path, ofa):

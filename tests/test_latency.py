@@ -109,6 +109,13 @@ def test_statistics_of_a_timing():
     assert entry(timing) == {"median_ms": 50, "p10_ms": 10, "p90_ms": 90, "runs": 101}
 
 
+def test_runs_that_disagree_are_told_from_those_that_do_not():
+    disturbed = Timing(np.array([1.0] * 3 + [1.5] * 7))
+    assert disturbed.caution is not None
+    assert "half of the runs took 1.50 times as long as the quickest tenth" in disturbed.caution
+    assert Timing(np.array([1.0] * 3 + [1.2] * 6 + [50.0])).caution is None, "a few slow runs mean nothing"
+
+
 def test_the_process_that_measures_can_die_and_says_where(files):
     """A file that the interpreter dies of does not take this process with it."""
     with pytest.raises(DeviceError, match=r"The process that measures was ended by SIGKILL at file 1 of 1\."):

@@ -10,6 +10,7 @@ from ofa_tf.errors import DeviceError
 from ofa_tf.progress import SILENT, Progress
 
 DELEGATES = ("none", "xnnpack")
+STEADY = 1.25  # the most that the median of a quiet machine's runs is of their p10, or so
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,17 @@ class Timing:
     def percentile_ms(self, percent: float) -> float:
         """A percentile of the runs, in milliseconds."""
         return float(np.percentile(self.runs_ms, percent))
+
+    @property
+    def caution(self) -> str | None:
+        """What to know before these runs are believed: that the device was busy. None if they agree well enough."""
+        ratio = self.percentile_ms(50) / self.percentile_ms(10)
+        if ratio <= STEADY:
+            return None
+        return (
+            f"The device was busy, or changed its speed: half of the runs took {ratio:.2f} times as long as the "
+            "quickest tenth, or longer. Measure again when it is quiet."
+        )
 
 
 def check_settings(threads: int, delegate: str) -> None:

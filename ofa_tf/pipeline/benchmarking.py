@@ -89,6 +89,8 @@ def benchmark_file(
             load_ms, peak_bytes = child.load_ms, child.peak_bytes
     with quiet():
         (timing,) = runner.measure([Workload(description.content)], progress=progress)
+    if timing.caution:
+        progress.note(timing.caution)
     return Benchmark(
         path=Path(path),
         sha256=description.sha256,

@@ -188,6 +188,8 @@ def _manifest(
     device, timing = _device(project, target, table), None
     if device is not None:
         (timing,) = device.measure([Workload(file.content)], seed=config.seed)
+        if timing.caution:
+            project.progress.note(timing.caution)
     statistic = table.statistic if table is not None and table.statistic in PERCENTILES else STATISTIC
     limits = options.limits
     return Manifest(

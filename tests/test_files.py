@@ -291,6 +291,18 @@ def test_benchmark(tint, ofa):
     assert found["per_operator"] is None
 
 
+def test_a_shape_that_depends_on_the_input_is_refused():
+    import tensorflow as tf
+
+    colours = tf.TensorSpec((1, 3), tf.float32)
+    ours = tf.function(lambda image: tf.cast(tf.transpose(tf.where(image[0] >= 0)), tf.float32), [colours])
+    content = tf.lite.TFLiteConverter.from_concrete_functions([ours.get_concrete_function()]).convert()
+    with ChildInterpreter(content, "m.tflite") as child:
+        assert child.run(np.ones((1, 3), np.float32))[0].tolist() == [[0, 1, 2]]
+        with pytest.raises(ExportError, match=r"The shape of what m\.tflite gives depends on its input"):
+            child.run(np.array([[1, -1, 1]], np.float32))
+
+
 def test_benchmark_for_people(tint, ofa):
     run = ofa("benchmark", tint(dtype="int8"), "--seconds", 0.1, "--delegate", "xnnpack")
     assert run.code == 0

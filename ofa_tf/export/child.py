@@ -6,6 +6,7 @@ standard input, and answers each on standard output.
 """
 
 import json
+import math
 import os
 import signal
 import struct
@@ -70,7 +71,7 @@ class ChildInterpreter:
             The output, of its own type and shape, and the milliseconds that the interpreter took.
 
         Raises:
-            ExportError: the interpreter fails or crashes.
+            ExportError: the interpreter fails or crashes, or the output has another shape than that of zeros.
         """
         self._send(stored.tobytes())
         header = self._answers.read(HEADER.size)
@@ -80,6 +81,8 @@ class ChildInterpreter:
         data = self._answers.read(size)
         if len(data) < size:
             self._crashed()
+        if size != math.prod(self._shape) * self._dtype.itemsize:
+            raise ExportError(f"The shape of what {self._name} gives depends on its input; a fixed one is needed.")
         return np.frombuffer(data, self._dtype).reshape(self._shape), duration_ms
 
     def close(self) -> None:

@@ -3,13 +3,13 @@
     python benchmarks/ablation.py --data FOLDER [--workdir DIR] [--jobs N] [--seeds N] [--variants …] [--json FILE]
 
 Five trainings for each seed: the recipe as it is; the same number of steps with all choices open from the first one
-(`at_once`: as many subnets a step as the recipe has on average, so that both compute about as much; no frozen teacher,
-since there is none before training, but in a sandwich the largest network as it is; its learning rate is the one of
-`--rates` that does best for the first seed, on the images that are reported, in its favour); the same without any
-teacher (`plain`; with `uniform` sampling that is `at_once` again); the recipe without a teacher (`no_kd`); and without
-sorting the channels before the stage `width` (`no_sorting`). The last two begin where they first differ from the
-recipe's own run: at the end of `full` and of `depth`. Accuracy of the smallest arch, the largest and eight random ones,
-at the largest resolution.
+(`at_once`: as many subnets a step as the recipe has on average, so that both compute about as much; no frozen
+teacher, since there is none before training, but in a sandwich the largest network as it is; a warm-up as long as
+that of the recipe's first phase; its learning rate is the one of `--rates` that does best for the first seed, on the
+images that are reported, in its favour); the same without any teacher (`plain`; with `uniform` sampling that is
+`at_once` again); the recipe without a teacher (`no_kd`); and without sorting the channels before the stage `width`
+(`no_sorting`). The last two begin where they first differ from the recipe's own run: at the end of `full` and of
+`depth`. Accuracy of the smallest arch, the largest and eight random ones, at the largest resolution.
 
 Figures: `ps_over_all_at_once_points`, `ps_over_plain_at_once_points`, `kd_points`, `sorting_points`: mean accuracy of
 the ten archs with the recipe as it is minus that of the variant, in points, a mean over the seeds;

@@ -42,7 +42,7 @@ def at_once(recipe, rate: float, teacher: bool):
     """The recipe with all choices open in all steps; each earlier stage has a single one, at a learning rate of 0."""
     lengths = [phase.epochs + phase.warmup_epochs for phase in recipe.phases]
     subnets = round(np.average([phase.subnets for phase in recipe.phases], weights=lengths))
-    warmup = recipe.phases[0].warmup_epochs  # both begin with fresh weights
+    warmup = recipe.phases[0].warmup_epochs  # which begins with fresh weights, too
     last = replace(recipe.phases[-1], warmup_epochs=warmup, subnets=max(subnets, 3 if recipe.sandwich else 1))
     none = [replace(last, stage=stage, epochs=0, warmup_epochs=0, base_lr=0, choices=0) for stage in EARLIER]
     all_of_it = replace(last, epochs=sum(lengths) - last.warmup_epochs, base_lr=rate, choices=0)

@@ -277,8 +277,14 @@ def test_a_fleet_shares_its_files(ofa, workdir, monkeypatch):
     monkeypatch.setattr(
         "ofa_tf.pipeline.exporting.make_file", lambda *arguments: made.append(arguments[2]) or make_file(*arguments)
     )
-    busy = Timing(np.array([1.0] * 3 + [1.5] * 7))
-    monkeypatch.setattr(HostDevice, "measure", lambda *arguments, **options: [busy])
+    measure = HostDevice.measure
+
+    def disturbed(*arguments, **options) -> list[Timing]:
+        """What was measured, with most of the runs once more and ten times as long."""
+        runs_ms = measure(*arguments, **options)[0].runs_ms
+        return [Timing(np.concatenate([runs_ms, runs_ms * 10, runs_ms * 10]))]
+
+    monkeypatch.setattr(HostDevice, "measure", disturbed)
     pairs = ["--device", "host", "--latency", 1000, "--device", "phone", "--latency", 900]
     run = ofa("export", "-w", workdir, *pairs, "--out", "fleet", "--no-gate", "--io", "uint8")
     assert run.code == 0, run.err
@@ -288,8 +294,8 @@ def test_a_fleet_shares_its_files(ofa, workdir, monkeypatch):
     assert len(made) == 1
     assert here["sha256"] == there["sha256"]
     assert (here["device"]["name"], there["device"]["name"]) == ("host", "phone")
-    assert (here["measured_ms"], here["measured_median_ms"]) == (1.0, 1.5)
-    assert "took 1.50 times as long as the quickest tenth" in run.err
+    assert 0 < here["measured_ms"] <= here["measured_median_ms"]
+    assert "The device was busy, or changed its speed" in run.err
     assert there["measured_ms"] is None
     assert (here["io"], here["raw_pixels"], here["tensor_types"]["UINT8"]) == ("uint8", True, 2)
     assert here["representative"] == {"images": 108, "seed": 0}

@@ -71,7 +71,7 @@ class ChildInterpreter:
             The output, of its own type and shape, and the milliseconds that the interpreter took.
 
         Raises:
-            ExportError: the interpreter fails or crashes, or the output has another shape than that of zeros.
+            ExportError: the interpreter fails or crashes, or gives an output of another size than for zeros.
         """
         self._send(stored.tobytes())
         header = self._answers.read(HEADER.size)
@@ -82,7 +82,7 @@ class ChildInterpreter:
         if len(data) < size:
             self._crashed()
         if size != math.prod(self._shape) * self._dtype.itemsize:
-            raise ExportError(f"The shape of what {self._name} gives depends on its input; a fixed one is needed.")
+            raise ExportError(f"The size of the output of {self._name} depends on its input; a fixed one is needed.")
         return np.frombuffer(data, self._dtype).reshape(self._shape), duration_ms
 
     def close(self) -> None:

@@ -102,9 +102,10 @@ def list_command(workdir, as_json):
 @json_option
 def show_command(file, workdir, plot, as_json):
     """Show what a table says of its device, of its own error, and where the time goes."""
+    from ofa_tf.latency.store import seen_from_here
     from ofa_tf.latency.table import LatencyTable
 
-    table = LatencyTable.load(file)
+    table = seen_from_here(LatencyTable.load(file))
     with library():
         from ofa_tf.pipeline.measuring import table_shares
         from ofa_tf.workdir import Workdir
@@ -132,9 +133,10 @@ def show_command(file, workdir, plot, as_json):
 @command.command("import")
 @click.argument("source")
 @workdir_option()
+@click.option("--as", "name", metavar="NAME", help="What its device is called from now on, such as pi4.")
 @click.option("--force", is_flag=True, help="Replace a table of the same device, runtime and precision.")
 @json_option
-def import_command(source, workdir, force, as_json):
+def import_command(source, workdir, name, force, as_json):
     """Take a table over into the workdir: a JSON file, or the published YAML tables (a file or a folder of them)."""
     with library() as progress:
         from ofa_tf.pipeline.measuring import import_table
@@ -142,9 +144,9 @@ def import_command(source, workdir, force, as_json):
         from ofa_tf.zoo.importing import import_note10
 
         if Path(source).is_dir() or Path(source).suffix in (".yaml", ".yml"):
-            path, table = import_note10(source, workdir, None, force, progress)
+            path, table = import_note10(source, workdir, None, force, progress, name)
         else:
-            path, table = import_table(source, Workdir(workdir), force)
+            path, table = import_table(source, Workdir(workdir), force, name)
     _print(path, table, as_json)
 
 

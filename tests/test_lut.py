@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -178,17 +179,59 @@ def test_show_of_a_table_that_fits_no_space(ofa, workdir, table_file):
     assert_refused(ofa(*show, "--plot", "a.jpg"), "'a.jpg' must be a file named *.png or *.svg")
 
 
-def test_a_table_is_taken_over_from_another_machine(ofa, workdir, table_file):
+def move_to_another_machine(table_file: Path) -> None:
+    """Lets a host's table be of another machine, as if its workdir had been copied from there."""
     document = read_json(table_file)
-    document["device"]["name"] = "pi5"
-    write_json("theirs.json", document)
+    document["device"] |= {"model": "aarch64", "soc": "Raspberry Pi 5 Model B"}
+    write_json(table_file, document)
+
+
+def test_a_table_is_taken_over_from_another_machine(ofa, workdir, table_file):
+    theirs = shutil.copy(table_file, "theirs.json")
+    move_to_another_machine(Path(theirs))
     before = contents(workdir)
-    run = ofa("lut", "import", "theirs.json", "--workdir", workdir)
+    run = ofa("lut", "import", theirs, "--as", "pi5", "--workdir", workdir)
     assert run.code == 0, run.err
     assert set(contents(workdir)) - set(before) == {f"lut/{Path(run.out.split(': ')[0]).name}"}
-    assert ofa("search", "--workdir", workdir, "--device", "pi5", "--latency", 1000).code == 0
-    assert_refused(ofa("lut", "import", "theirs.json", "--workdir", workdir), "replace it with --force")
-    assert ofa("lut", "import", "theirs.json", "--workdir", workdir, "--force").code == 0
+    found = json.loads(ofa("search", "--workdir", workdir, "--device", "pi5", "--latency", 1000, "--json").out)
+    found = json.loads(ofa("search", "--workdir", workdir, "--device", "pi5", "--latency", 1000, "--json").out)
+    assert [latency["device"] for latency in found["choices"][0]["latencies"]] == ["pi5 (int8, measured)"]
+    assert_refused(ofa("lut", "import", theirs, "--as", "pi5", "--workdir", workdir), "replace it with --force")
+    assert ofa("lut", "import", theirs, "--as", "pi5", "--workdir", workdir, "--force").code == 0
+    run = ofa("lut", "import", theirs, "--workdir", workdir)
+    assert "host-raspberry-pi-5-model-b (int8, measured)" in run.out
+
+
+@pytest.mark.parametrize("name", ["host", "adb", "adb:R58", "edgetpu", " ", ""])
+def test_a_table_cannot_take_the_name_of_a_device_at_hand(ofa, workdir, table_file, name):
+    before = contents(workdir)
+    assert_refused(ofa("lut", "import", table_file, "--as", name, "--workdir", workdir), f"cannot be called {name!r}")
+    assert contents(workdir) == before
+
+
+def test_the_host_of_another_machine_is_another_device(ofa, workdir, table_file):
+    move_to_another_machine(table_file)
+    name = "host-raspberry-pi-5-model-b"
+    run = ofa("lut", "list", "--workdir", workdir)
+    assert f"{name} " in run.out
+    assert "There is none of this machine yet" in run.out
+    assert name in ofa("lut", "show", table_file, "--workdir", workdir).out
+    assert_refused(ofa("lut", "validate", "--workdir", workdir), "There is no int8 table of this machine")
+    assert_refused(ofa("lut", "validate", "--workdir", workdir, "--device", name), "cannot be measured from here")
+    assert ofa("search", "--workdir", workdir, "--device", name, "--latency", 1000).code == 0
+
+
+def test_measuring_here_keeps_the_table_of_another_machine(ofa, workdir, table_file):
+    move_to_another_machine(table_file)
+    theirs = LatencyTable.load(table_file)
+    run = ofa("lut", "build", "--workdir", workdir, "--resolution", 24)
+    assert run.code == 0, run.err
+    assert "is of another machine" in run.err
+    ours = LatencyTable.load(table_file)
+    assert ours.device["soc"] != theirs.device["soc"]
+    assert ours.resolutions(Workdir(workdir).config().space, len(CLASSES)) == [24], "nothing of theirs is in it"
+    (kept,) = workdir.glob("lut/host-raspberry-pi-5-model-b__*.json")
+    assert LatencyTable.load(kept).entries == theirs.entries
 
 
 @pytest.mark.parametrize(

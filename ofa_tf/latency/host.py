@@ -140,10 +140,18 @@ def _run_child(request: Mapping[str, Any], progress: Progress) -> None:
             raise DeviceError(f"The process that measures {how}{at}{': ' if said else ''}{''.join(said)}.")
 
 
+def is_this_machine(device: Mapping[str, Any]) -> bool:
+    """Whether a table's facts about a host are those of this machine; facts that it lacks contradict nothing."""
+    here = HostDevice().facts()
+    return all(device.get(fact, here[fact]) == here[fact] for fact in ("model", "soc"))
+
+
 def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
+    """The processor as Linux names it, or else the board, since few ARM processors have a name there."""
+    names: list[str] = []
+    with suppress(OSError), open("/proc/cpuinfo") as file:
+        names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    if not names:
+        with suppress(OSError):
+            names = [Path("/proc/device-tree/model").read_text().rstrip("\0")]
     return names[0] if names else platform.processor() or "unknown"

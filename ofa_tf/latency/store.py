@@ -1,5 +1,10 @@
-"""Where tables lie: in the workdir, and those that come with the package."""
+"""Where tables lie: in the workdir, and those that come with the package.
 
+A table of the device `host` is of the machine that measured it. On another one, where the workdir was copied to or is
+shared with, its device is called after its processor, such as `host-amd-epyc`.
+"""
+
+import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,7 +13,8 @@ from typing import Any
 import ofa_tf.lut
 from ofa_tf.errors import DeviceError, WorkdirError
 from ofa_tf.latency.devices import HOST, is_measurable
-from ofa_tf.latency.host import HostDevice
+from ofa_tf.latency.edgetpu import NAME as EDGE_TPU
+from ofa_tf.latency.host import HostDevice, is_this_machine
 from ofa_tf.latency.table import LatencyTable
 
 FOLDER = "lut"  # of a workdir
@@ -19,6 +25,25 @@ def table_name(device: str, runtime: Mapping[str, Any], precision: str) -> str:
     """File name of a table: `<device>__<runtime>__<precision>.json`."""
     settings = f"{runtime['name']}-{runtime['version']}-{runtime['threads']}t-{runtime['delegate']}"
     return "__".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part) for part in (device, settings, precision)) + ".json"
+
+
+def renamed(table: LatencyTable, device: str) -> LatencyTable:
+    """The table under another name of its device.
+
+    Raises:
+        DeviceError: a name that no table can be given.
+    """
+    if not device.strip() or is_measurable(device) or device == EDGE_TPU:
+        raise DeviceError(f"A table cannot be called {device!r}: choose a name such as `pi4`.")
+    return dataclasses.replace(table, device={**table.device, "name": device})
+
+
+def seen_from_here(table: LatencyTable) -> LatencyTable:
+    """The table, its device called after its processor if it is the `host` of another machine."""
+    if table.device["name"] != HOST or is_this_machine(table.device):
+        return table
+    processor = re.sub(r"\((r|tm|c)\)", "", str(table.device.get("soc", table.device.get("model"))).lower())
+    return renamed(table, f"{HOST}-{re.sub('[^a-z0-9]+', '-', processor).strip('-') or 'other'}")
 
 
 def add_table(folder: Path, table: LatencyTable, replace: bool = False) -> Path:
@@ -41,9 +66,9 @@ def add_table(folder: Path, table: LatencyTable, replace: bool = False) -> Path:
 
 
 def list_tables(folder: Path) -> list[tuple[Path, LatencyTable]]:
-    """The tables of a workdir's folder and of the package, by path."""
+    """The tables of a workdir's folder and of the package, by path, as seen from this machine."""
     paths = [*sorted(folder.glob("*.json")), *sorted(SHIPPED.glob("*.json"))]
-    return [(path, LatencyTable.load(path)) for path in paths]
+    return [(path, seen_from_here(LatencyTable.load(path))) for path in paths]
 
 
 def find_table(folder: Path, device: str, precision: str, cost: Callable[[LatencyTable], float]) -> LatencyTable | None:

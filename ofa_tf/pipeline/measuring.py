@@ -16,9 +16,10 @@ from ofa_tf.latency.edgetpu import NAME as EDGE_TPU
 from ofa_tf.latency.host import HostDevice, n_cores
 from ofa_tf.latency.measure import CALIBRATION_SUBNETS, PASSES, build_table, sample_subnets, validate_table
 from ofa_tf.latency.shares import time_shares
-from ofa_tf.latency.store import add_table, find_table, table_name
+from ofa_tf.latency.store import add_table, find_table, renamed, seen_from_here, table_name
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.pipeline.edgetpu import build_edgetpu_table, get_edgetpu_table
+from ofa_tf.progress import Progress
 from ofa_tf.project import Project
 from ofa_tf.spaces import SPACES
 from ofa_tf.workdir import Workdir
@@ -71,6 +72,7 @@ def measure_table(
         path = workdir.tables / table_name(found.facts()["name"], found.runtime(), precision)
         journal = path.with_suffix(".journal")
         path.parent.mkdir(exist_ok=True)
+        known = _known_table(path, workdir.tables, progress) if path.exists() else None
         if isinstance(found, HostDevice):  # its seconds are for the whole table
             found = dataclasses.replace(
                 found, seconds=found.seconds / PASSES, least_rounds=-(-found.least_rounds // PASSES)
@@ -84,7 +86,7 @@ def measure_table(
             resolutions,
             CALIBRATION_SUBNETS,
             validation_subnets=validation_subnets,
-            known=LatencyTable.load(path) if path.exists() else None,
+            known=known,
             journal=journal,
             seed=project.config.seed,
             progress=progress,
@@ -92,6 +94,17 @@ def measure_table(
         table.save(path)
         journal.unlink(missing_ok=True)
     return path, table
+
+
+def _known_table(path: Path, folder: Path, progress: Progress) -> LatencyTable | None:
+    """The table in a file that is about to be measured; one of another machine is kept under a name of its own."""
+    table = LatencyTable.load(path)
+    seen = seen_from_here(table)
+    if seen == table:
+        return table
+    kept = add_table(folder, seen, replace=True)
+    progress.note(f"{path} is of another machine: it is kept as {kept}, of the device `{seen.device['name']}`.")
+    return None
 
 
 def validate(
@@ -190,20 +203,26 @@ def _converter(project: Project, precision: str) -> BlockFiles:
     return BlockFiles(project.config.space, len(project.config.classes), precision, project.workdir.converted)
 
 
-def import_table(source: str | Path, workdir: Workdir, force: bool = False) -> tuple[Path, LatencyTable]:
+def import_table(
+    source: str | Path, workdir: Workdir, force: bool = False, name: str | None = None
+) -> tuple[Path, LatencyTable]:
     """Copies a table of another workdir or machine into this one.
 
     Args:
         source: its file.
         workdir: for whose space it must have something.
         force: whether a table of the same device, runtime and precision may be replaced.
+        name: of the device from now on; None for the one that the table says, or, of the `host` of another machine, one
+            after its processor.
 
     Raises:
         FormatError: not a table.
+        DeviceError: a name that no table can be given.
         TableError: it covers no resolution of the workdir's space.
         WorkdirError: the workdir has such a table.
     """
     config, table = workdir.config(), LatencyTable.load(source)
+    table = seen_from_here(table) if name is None else renamed(table, name)
     table.require_resolutions(config.space, len(config.classes))
     with workdir.lock():
         return add_table(workdir.tables, table, force), table

@@ -13,7 +13,7 @@ from ofa_tf.accuracy.store import WEIGHTS, FittedPredictor
 from ofa_tf.blocks import divisible, walk
 from ofa_tf.data import Preprocessing
 from ofa_tf.errors import FormatError, TableError, WorkdirError
-from ofa_tf.latency.store import add_table
+from ofa_tf.latency.store import add_table, renamed
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.space import SearchSpace
@@ -204,6 +204,7 @@ def import_note10(
     out: str | Path | None = None,
     force: bool = False,
     progress: Progress = SILENT,
+    name: str | None = None,
 ) -> tuple[Path, LatencyTable]:
     """Imports the latency tables of the Samsung Note10, one per resolution, merged into one.
 
@@ -217,6 +218,7 @@ def import_note10(
         out: a folder for the table instead of the workdir.
         force: whether a table of the same name may be replaced.
         progress: told about the work.
+        name: of the device, if the files are of another one.
 
     Returns:
         Where the table is, and the table; its source is "imported".
@@ -224,6 +226,7 @@ def import_note10(
     Raises:
         WorkdirError: there is no workdir, or it has the table.
         TableError: the table covers no resolution of the workdir's space.
+        DeviceError: a name that no table can be given.
         FormatError: no such file, or not such a table.
         DownloadError: a file could not be fetched.
     """
@@ -236,6 +239,8 @@ def import_note10(
             paths.append(get_file(file, MAX_TABLE_BYTES).path)
             advance(1)
     table = merge_note10([read_note10(path) for path in paths])
+    if name is not None:
+        table = renamed(table, name)
     if config is not None and not table.resolutions(config.space, len(config.classes)):
         network = f"`{catalog.NOTE10.space}` of width {catalog.NOTE10.width_mult} with {imagenet.N_CLASSES} classes"
         raise TableError(f"The tables cover no resolution of {target}: they are of {network}.")

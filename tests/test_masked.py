@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,6 +17,7 @@ from ofa_tf.training.step import TrainingStep
 
 CLASSES = 7
 RTOL = 1e-5
+DEEP_RTOL = 5e-5  # of gradients through 20 blocks: 1e-5 holds with AVX-512, with AVX2 alone it is up to 3e-5
 FORMULATIONS = ("sliced", "masked")
 both_paddings = pytest.mark.parametrize("padding", ["same", "symmetric"])
 
@@ -39,6 +41,15 @@ def without_relu(space):
     return dataclasses.replace(space, stages=stages, **dict.fromkeys(names, "hard_swish"))
 
 
+@pytest.fixture
+def smooth(monkeypatch):
+    """Activations without kinks, at which other rounding makes another gradient: by 0.005 for a change of 1e-6."""
+    get, smooth = keras.activations.get, keras.activations.silu
+    names = {"relu", "relu6", "hard_swish"}
+    monkeypatch.setattr(keras.activations, "get", lambda name: smooth if name in names else get(name))
+    monkeypatch.setattr(keras.activations, "hard_sigmoid", keras.activations.sigmoid)
+
+
 def outputs_and_gradients(layer, x, *choice, training):
     """The outputs, and the gradients of all weights (of the inputs too) by path, of a random linear function."""
     x, weights = tf.constant(x), layer.trainable_weights
@@ -53,8 +64,8 @@ def outputs_and_gradients(layer, x, *choice, training):
     return outputs.numpy(), {path: gradient.numpy() for path, gradient in zip(paths, gradients, strict=True)}
 
 
-def assert_close(actual, expected, name=""):
-    atol = RTOL * np.abs(expected).max()
+def assert_close(actual, expected, name="", rtol=RTOL):
+    atol = rtol * np.abs(expected).max()
     np.testing.assert_allclose(actual, expected, rtol=0, atol=atol, err_msg=name)
 
 
@@ -121,11 +132,9 @@ def test_an_unknown_formulation_is_refused():
 
 @both_paddings
 @pytest.mark.parametrize(("name", "sizes"), [("tiny", (31, 32)), ("edge", (75,)), ("mobilenet_v3", (75,))])
-def test_a_masked_supernet_is_the_sliced_one(name, sizes, padding):
+def test_a_masked_supernet_is_the_sliced_one(name, sizes, padding, smooth):
     # From 75 pixels the strides see odd and even sizes: 75, 38, 19, 10, 5.
-    space = dataclasses.replace(SPACES[name], padding=padding)
-    if name == "mobilenet_v3":  # its squeeze-and-excite sums in another order; in the others nothing does
-        space = without_relu(space)
+    space, rtol = dataclasses.replace(SPACES[name], padding=padding), RTOL if name == "tiny" else DEEP_RTOL
     sliced, masked = make_supernets(space)
     rng = np.random.default_rng(1)
     for size in sizes:
@@ -142,7 +151,7 @@ def test_a_masked_supernet_is_the_sliced_one(name, sizes, padding):
                 # The next batch norm takes it away again: the gradient is 0 but for rounding.
                 assert np.abs(gradient - expected_gradients[path]).max() < 1e-5 * largest
             else:
-                assert_close(gradient, expected_gradients[path], path)
+                assert_close(gradient, expected_gradients[path], path, rtol)
 
 
 def test_calibration_leaves_what_an_arch_does_not_use():

@@ -20,6 +20,7 @@ from ofa_tf.zoo.weights import load_torch_weights
 
 pytestmark = pytest.mark.fixtures
 SPACES = {"mbv3": MOBILENET_V3, "proxyless": PROXYLESS}
+ROUGH = 3e-5  # where the published answer is 1.5e-5 from float64, ours may be as far on the other side
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def is_rough(space, arch):
     """Whether the published answer is itself more than 1e-5 from that in float64.
 
     Gates of squeeze-and-excite close to zero are differences of sums of thousands in the largest MobileNetV3 of the
-    fixture: 1.5e-5 is lost there in the published float32. Ours stays within 1e-5 of it in eager mode; by another order
-    of sums, as in a graph or on another processor, it has been up to 7e-5 away.
+    fixture: 1.5e-5 is lost there in the published float32. Ours stays within 1e-5 of it in eager mode on processors
+    with AVX-512, and is 1.8e-5 away on one with AVX2 alone; in a graph it has been up to 7e-5 away.
     """
     return space.name == "mobilenet_v3" and arch == space.largest()
 
@@ -84,8 +85,9 @@ def test_supernet_and_subnet_answer_as_published(reference):
     space = reference.supernet.space
     rows = zip(reference.archs, reference.subnets, reference.outputs, reference.n_params, strict=True)
     for arch, model, expected, n_params in rows:
-        assert relative_error(reference.supernet(reference.images, space.encode(arch)), expected) < 1e-5
-        assert relative_error(model(reference.images), expected) < 1e-5
+        bound = ROUGH if is_rough(space, arch) else 1e-5
+        assert relative_error(reference.supernet(reference.images, space.encode(arch)), expected) < bound
+        assert relative_error(model(reference.images), expected) < bound
         assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == n_params
         assert count_params(walk(space, arch, reference.supernet.n_classes)) == n_params
 

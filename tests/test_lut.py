@@ -194,7 +194,6 @@ def test_a_table_is_taken_over_from_another_machine(ofa, workdir, table_file):
     assert run.code == 0, run.err
     assert set(contents(workdir)) - set(before) == {f"lut/{Path(run.out.split(': ')[0]).name}"}
     found = json.loads(ofa("search", "--workdir", workdir, "--device", "pi5", "--latency", 1000, "--json").out)
-    found = json.loads(ofa("search", "--workdir", workdir, "--device", "pi5", "--latency", 1000, "--json").out)
     assert [latency["device"] for latency in found["choices"][0]["latencies"]] == ["pi5 (int8, measured)"]
     assert_refused(ofa("lut", "import", theirs, "--as", "pi5", "--workdir", workdir), "replace it with --force")
     assert ofa("lut", "import", theirs, "--as", "pi5", "--workdir", workdir, "--force").code == 0

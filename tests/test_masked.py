@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,7 +17,7 @@ from ofa_tf.training.step import TrainingStep
 
 CLASSES = 7
 RTOL = 1e-5
-DEEP_RTOL = 5e-5  # of gradients through 20 blocks: 1e-5 holds with AVX-512, with AVX2 alone it is up to 3e-5
+RTOL64 = 1e-10
 FORMULATIONS = ("sliced", "masked")
 both_paddings = pytest.mark.parametrize("padding", ["same", "symmetric"])
 
@@ -26,9 +26,9 @@ def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def make_supernets(space):
+def make_supernets(space, dtype="float32"):
     """A sliced and a masked supernet with the same random weights."""
-    supernets = [Supernet(space, CLASSES, formulation=formulation) for formulation in FORMULATIONS]
+    supernets = [Supernet(space, CLASSES, formulation=formulation, dtype=dtype) for formulation in FORMULATIONS]
     for supernet in supernets:
         randomize(supernet)
     return supernets
@@ -42,12 +42,15 @@ def without_relu(space):
 
 
 @pytest.fixture
-def smooth(monkeypatch):
-    """Activations without kinks, at which other rounding makes another gradient: by 0.005 for a change of 1e-6."""
-    get, smooth = keras.activations.get, keras.activations.silu
-    names = {"relu", "relu6", "hard_swish"}
-    monkeypatch.setattr(keras.activations, "get", lambda name: smooth if name in names else get(name))
-    monkeypatch.setattr(keras.activations, "hard_sigmoid", keras.activations.sigmoid)
+def batch_norm_of_any_type(monkeypatch):
+    """TensorFlow's fused batch norm does not know float64: the same in single operations."""
+
+    def in_parts(x, scale, offset, mean, variance, epsilon, is_training):
+        assert is_training
+        mean, variance = tf.nn.moments(x, (0, 1, 2))
+        return SimpleNamespace(y=tf.nn.batch_normalization(x, mean, variance, offset, scale, epsilon))
+
+    monkeypatch.setattr(tf.raw_ops, "FusedBatchNormV3", in_parts)
 
 
 def outputs_and_gradients(layer, x, *choice, training):
@@ -132,26 +135,45 @@ def test_an_unknown_formulation_is_refused():
 
 @both_paddings
 @pytest.mark.parametrize(("name", "sizes"), [("tiny", (31, 32)), ("edge", (75,)), ("mobilenet_v3", (75,))])
-def test_a_masked_supernet_is_the_sliced_one(name, sizes, padding, smooth):
+def test_a_masked_supernet_is_the_sliced_one(name, sizes, padding):
     # From 75 pixels the strides see odd and even sizes: 75, 38, 19, 10, 5.
-    space, rtol = dataclasses.replace(SPACES[name], padding=padding), RTOL if name == "tiny" else DEEP_RTOL
+    space = dataclasses.replace(SPACES[name], padding=padding)
+    if name == "mobilenet_v3":  # its squeeze-and-excite sums in another order; in the others nothing does
+        space = without_relu(space)
     sliced, masked = make_supernets(space)
     rng = np.random.default_rng(1)
     for size in sizes:
         x, code = normal(4, size, size, 3), space.sample(rng, 1)[0]
         answer = sliced(x, code)
         assert_close(masked(x, code), answer)
-        expected, expected_gradients = outputs_and_gradients(sliced, x, code, training=True)
-        actual, gradients = outputs_and_gradients(masked, x, code, training=True)
-        assert_close(actual, expected)
+        expected = sliced(x, code, training=True)
+        assert_close(masked(x, code, training=True), expected)
         assert np.abs(expected - answer).max() > 0.01 * np.abs(expected).max()
-        largest = max(np.abs(gradient).max() for gradient in expected_gradients.values())
-        for path, gradient in gradients.items():
-            if path.endswith("project_bn/beta"):
-                # The next batch norm takes it away again: the gradient is 0 but for rounding.
-                assert np.abs(gradient - expected_gradients[path]).max() < 1e-5 * largest
-            else:
-                assert_close(gradient, expected_gradients[path], path, rtol)
+        if name == "tiny":
+            assert_gradients_are_close(sliced, masked, x, code, RTOL)
+
+
+@both_paddings
+@pytest.mark.parametrize("name", ["tiny", "edge", "mobilenet_v3"])
+def test_its_gradients_are_those_of_the_sliced_one(name, padding, batch_norm_of_any_type):
+    # In float32 rounding alone moves gradients through 20 blocks: by 0.005 where a ReLU switches.
+    space = dataclasses.replace(SPACES[name], padding=padding)
+    size = 31 if name == "tiny" else 75
+    supernets = make_supernets(space, "float64")
+    x, code = normal(4, size, size, 3).astype(np.float64), space.sample(np.random.default_rng(1), 1)[0]
+    assert_gradients_are_close(*supernets, x, code, RTOL64)
+
+
+def assert_gradients_are_close(sliced, masked, x, code, rtol):
+    _, expected = outputs_and_gradients(sliced, x, code, training=True)
+    _, gradients = outputs_and_gradients(masked, x, code, training=True)
+    largest = max(np.abs(gradient).max() for gradient in expected.values())
+    for path, gradient in gradients.items():
+        if path.endswith("project_bn/beta"):
+            # The next batch norm takes it away again: the gradient is 0 but for rounding.
+            assert np.abs(gradient - expected[path]).max() < rtol * largest
+        else:
+            assert_close(gradient, expected[path], path, rtol)
 
 
 def test_calibration_leaves_what_an_arch_does_not_use():

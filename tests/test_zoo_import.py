@@ -13,7 +13,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from ofa_tf.cli.main import main
 from PIL import Image
-from test_torch_parity import ROUGH
+from test_torch_parity import assert_answers
 from torch_writer import checkpoint
 
 from ofa_tf.blocks import walk
@@ -145,8 +145,9 @@ def test_a_workdir_ready_for_search_and_export(parity, imported):
     supernet = load_supernet(open_existing(imported))
     largest = config.space.largest()
     assert facts["archs"][0]["d"] == list(largest.depths)
-    for outputs in (supernet(inputs, config.space.encode(largest)), extract(supernet, largest)(inputs)):
-        assert np.abs(np.asarray(outputs) - expected).max() < ROUGH * np.abs(expected).max()
+    model = extract(supernet, largest)
+    for outputs in (supernet(inputs, config.space.encode(largest)), model(inputs)):
+        assert_answers(outputs, expected, config.space, largest, model, inputs)
 
 
 def test_both_containers_give_the_same_workdir(parity, imported, tmp_path):
@@ -368,8 +369,7 @@ def test_weights_of_a_specialised_network_answer_as_the_reference(parity, networ
     model = build_subnet(space, arch, n_classes, fixed_size=False)
     state = {name: tensor for name, tensor in state.items() if not name.endswith("_matrix")}
     load_torch_subnet(model, space, arch, n_classes, state)
-    bound = ROUGH if network == "mbv3" else 1e-5
-    assert np.abs(np.asarray(model(inputs)) - expected).max() < bound * np.abs(expected).max()
+    assert_answers(model(inputs), expected, space, arch, model, inputs)
     name = "blocks.2.conv.depth_conv.conv.conv.weight"
     with pytest.raises(FormatError, match=r"lacks blocks.2.conv.depth_conv.conv.weight"):
         load_torch_subnet(model, space, arch, n_classes, {key: value for key, value in state.items() if key != name})

@@ -88,6 +88,15 @@ def test_tables_are_not_imported_into_a_workdir_that_is_in_use(fixtures_dir, wid
     assert import_note10(source, wide)[0].is_file()
 
 
+def test_tables_of_that_layout_may_be_of_another_device(fixtures_dir, wide, ofa):
+    source = fixtures_dir / "note10" / "160_lookup_table.yaml"
+    run = ofa("lut", "import", source, "--as", "pixel", "-w", wide)
+    assert "pixel (fp32, imported)" in run.out
+    refused = ofa("lut", "import", source, "--as", "host", "-w", wide)
+    assert (refused.code, "cannot be called 'host'" in refused.err) == (2, True)
+    assert [path.name.split("__")[0] for path in Workdir(wide).tables.glob("*.json")] == ["pixel"]
+
+
 def test_a_search_keeps_to_the_resolutions_that_the_predictor_knows(fixtures_dir, wide):
     import_note10(str(fixtures_dir / "note10"), wide)
     fitted = import_predictor(str(fixtures_dir / "note10" / "ofa_accuracy_predictor.pth"), wide)

@@ -342,6 +342,7 @@ def archives() -> dict[str, tuple[bytes, str]]:
         "zip bomb": (deflated(2_000_000), "compressed or encrypted"),
         "encrypted": (patched(good, 8, b"\x01"), "compressed or encrypted"),
         "unknown compression": (patched(good, 10, b"\x63"), "compressed or encrypted"),
+        "of a version to come": (patched(good, 6, b"\xff"), r"damaged \(NotImplementedError: zip file version 25.5"),
         "claimed as compressed": (patched(good, 24, b"\xff\xff\xff\x7f"), "compressed or encrypted"),
         "larger than the file": (patched(good, 20, b"\xff\xff\xff\x7f" * 2), "more bytes than the file has"),
         "offset beyond the end": (patched(good, 42, b"\xff\xff\xff\x7f"), "damaged"),

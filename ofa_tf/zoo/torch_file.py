@@ -27,9 +27,8 @@ _DAMAGE = (  # what reading a broken archive raises
     AssertionError,
     EOFError,
     LookupError,
-    NotImplementedError,  # by zipfile: a compression, an encryption or a version that it cannot read
     OverflowError,
-    RuntimeError,
+    RuntimeError,  # and its subclass that zipfile raises for a compression or a version that it cannot read
     ValueError,
     struct.error,
 )

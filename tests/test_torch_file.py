@@ -1,19 +1,29 @@
 """The checkpoint reader: what PyTorch writes is read, and nothing else; hostile files cost neither time nor memory."""
 
-import io
 import os
 import pickle
 import pickletools
 import struct
 import time
 import tracemalloc
-import zipfile
 from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
-from torch_writer import CONTAINERS, Raw, Tensor, as_stream, as_zip, instructions, pickled, storages_of
+from torch_writer import (
+    CONTAINERS,
+    Raw,
+    Tensor,
+    as_stream,
+    as_zip,
+    deflated,
+    instructions,
+    overlapping,
+    patched,
+    pickled,
+    storages_of,
+)
 
 from ofa_tf.errors import FormatError, OfaError
 from ofa_tf.zoo import read_checkpoint, state_dict
@@ -296,36 +306,6 @@ def test_not_a_file(tmp_path):
 
 
 # --- archives --------------------------------------------------------------------------------------------------------
-
-
-def patched(content: bytes, offset: int, value: bytes, entry: int = 0) -> bytes:
-    """Overwrites a field of an entry in the directory of an archive."""
-    start = -1
-    for _ in range(entry + 1):
-        start = content.index(b"PK\x01\x02", start + 1)
-    start += offset
-    return content[:start] + value + content[start + len(value) :]
-
-
-def deflated(n_bytes: int) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("net/data.pkl", b"\x80\x02" + b"N" * n_bytes + b".")
-    return file.getvalue()
-
-
-def overlapping(n_entries: int) -> bytes:
-    """An archive whose directory has many entries for the same bytes, a tensor for each."""
-    values = np.zeros(100_000, "<f4")
-    tensors = {f"t{i}": Tensor(values, (100_000,), (1,), key=str(i)) for i in range(n_entries)}
-    content = as_zip(pickled(tensors), {"0": values})
-    start = content.index(b"PK\x01\x02")
-    *entries, entry = content[start : content.index(b"PK\x05\x06")].split(b"PK\x01\x02")[1:]
-    for name in (f"net/data/{i}".encode() for i in range(n_entries)):
-        entries.append(entry[:24] + struct.pack("<H", len(name)) + entry[26:42] + name)
-    directory = b"".join(b"PK\x01\x02" + item for item in entries)
-    counts = (len(entries), len(entries), len(directory), start)
-    return content[:start] + directory + struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, *counts, 0)
 
 
 def archives() -> dict[str, tuple[bytes, str]]:

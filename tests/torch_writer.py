@@ -85,6 +85,34 @@ def as_zip(pickle_bytes: bytes, storages: dict[str, np.ndarray], extra=(), order
     return file.getvalue()
 
 
+def patched(content: bytes, offset: int, value: bytes) -> bytes:
+    """Overwrites a field of the first entry in the directory of an archive."""
+    start = content.index(b"PK\x01\x02") + offset
+    return content[:start] + value + content[start + len(value) :]
+
+
+def deflated(n_bytes: int) -> bytes:
+    """An archive whose pickle of so many instructions is compressed."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("net/data.pkl", b"\x80\x02" + b"N" * n_bytes + b".")
+    return file.getvalue()
+
+
+def overlapping(n_entries: int) -> bytes:
+    """An archive whose directory has many entries for the same bytes, a tensor for each."""
+    values = np.zeros(100_000, "<f4")
+    tensors = {f"t{i}": Tensor(values, (100_000,), (1,), key=str(i)) for i in range(n_entries)}
+    content = as_zip(pickled(tensors), {"0": values})
+    start = content.index(b"PK\x01\x02")
+    *entries, entry = content[start : content.index(b"PK\x05\x06")].split(b"PK\x01\x02")[1:]
+    for name in (f"net/data/{i}".encode() for i in range(n_entries)):
+        entries.append(entry[:24] + struct.pack("<H", len(name)) + entry[26:42] + name)
+    directory = b"".join(b"PK\x01\x02" + item for item in entries)
+    counts = (len(entries), len(entries), len(directory), start)
+    return content[:start] + directory + struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, *counts, 0)
+
+
 def as_stream(pickle_bytes: bytes, storages: dict[str, np.ndarray], little: bool = True) -> bytes:
     head = pickled(MAGIC) + pickled(1001) + pickled({"protocol_version": 1001, "little_endian": little})
     tail = b"".join(struct.pack("<q", len(values)) + values.tobytes() for values in storages.values())

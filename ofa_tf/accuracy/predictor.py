@@ -6,6 +6,7 @@ every block, zeros for blocks left out, then the resolution. Inference is NumPy,
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ofa_tf.space import SearchSpace
 
 Layers = Sequence[tuple[np.ndarray, np.ndarray]]
 CHUNK = 1024  # archs at a time, so that the hidden layers stay in the cache
+KINK = 0.35  # how near to its kink a unit counts in part in a slope, as a share of its layer's root mean square
 
 
 def features(space: SearchSpace, codes: np.ndarray, resolutions: Sequence[int]) -> np.ndarray:
@@ -73,37 +75,43 @@ class Predictor:
                 outputs[member, rows] = (hidden @ weights + biases)[:, 0]
         return outputs
 
-    def mixed(
-        self, resolutions: np.ndarray, kernels: np.ndarray, expands: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Predictions between archs, and their derivatives: the networks take any shares for their one-hot inputs.
+    def slopes(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Derivatives of the predictions with respect to the one-hot inputs of kernel sizes and expand ratios.
+
+        They are smoothed, to tell what whole steps from choice to choice gain: a unit near its kink is counted in part.
 
         Args:
-            resolutions: indices into those of the space, shape (archs,).
-            kernels: share of each kernel size in each block, shape (archs, blocks, kernels).
-            expands: share of each expand ratio in each block, shape (archs, blocks, expands).
+            codes: shape (archs, genes).
 
         Returns:
-            Predictions of shape (archs,), and derivatives of the shapes of `kernels` and `expands`.
+            float32 of shapes (archs, blocks, kernels) and (archs, blocks, expands).
         """
-        n, n_kernels = len(resolutions), kernels[0].size
-        columns = np.array(self.space.resolutions)[:, None] == np.array(self.resolutions)
-        inputs = np.concatenate([kernels.reshape(n, -1), expands.reshape(n, -1), columns[resolutions]], axis=1)
-        inputs = inputs.astype(np.float32)
-        predictions, slopes = np.zeros(n), np.zeros_like(inputs)
-        for layers in self.members:
-            hidden = [inputs]
+        inputs = features(self.space, codes, self.resolutions)
+        slopes = np.zeros_like(inputs)
+        for layers, transposed in zip(self.members, self._transposed, strict=True):
+            hidden, open_units = inputs, []
             for weights, biases in layers[:-1]:
-                hidden.append(np.maximum(hidden[-1] @ weights + biases, 0.0))
-            weights, biases = layers[-1]
-            predictions += (hidden[-1] @ weights + biases)[:, 0]
-            slope = np.broadcast_to(weights.T, hidden[-1].shape)
-            for (weights, _), output in zip(reversed(layers[:-1]), reversed(hidden[1:]), strict=True):
-                slope = (slope * (output > 0)) @ weights.T
+                hidden = hidden @ weights
+                hidden += biases
+                mean_square = np.einsum("ij,ij->i", hidden, hidden) / hidden.shape[1]
+                share = hidden / (2 * KINK * np.sqrt(mean_square)[:, None] + 1e-12)
+                share += 0.5
+                open_units.append(np.clip(share, 0, 1, out=share))
+                np.maximum(hidden, 0.0, out=hidden)
+            slope = transposed[-1]
+            for weights, is_open in zip(reversed(transposed[:-1]), reversed(open_units), strict=True):
+                slope = (slope * is_open) @ weights
             slopes += slope
         slopes /= len(self.members)
-        by_kernel, by_expand = slopes[:, :n_kernels], slopes[:, n_kernels : n_kernels + expands[0].size]
-        return predictions / len(self.members), by_kernel.reshape(kernels.shape), by_expand.reshape(expands.shape)
+        n, n_blocks = len(codes), self.space.n_blocks
+        n_kernels, n_expands = n_blocks * len(self.space.kernels), n_blocks * len(self.space.expands)
+        by_kernel, by_expand, _ = np.split(slopes, [n_kernels, n_kernels + n_expands], axis=1)
+        return by_kernel.reshape(n, n_blocks, -1), by_expand.reshape(n, n_blocks, -1)
+
+    @cached_property
+    def _transposed(self) -> tuple[tuple[np.ndarray, ...], ...]:
+        """The transposed weights of each member, in rows: products with few rows are half as fast otherwise."""
+        return tuple(tuple(np.ascontiguousarray(weights.T) for weights, _ in layers) for layers in self.members)
 
     def save(self, path: str | Path) -> None:
         """Writes the weights as an `.npz` file, atomically."""

@@ -11,23 +11,16 @@ from ofa_tf.search.budget import Budget, known_resolutions, starts
 from ofa_tf.search.evolution import evolve, first_population, survivors
 from ofa_tf.search.local import Points, improve, tabu
 from ofa_tf.search.problem import Problem, Score
-from ofa_tf.search.relax import Differentiable, relax
 from ofa_tf.space import SearchSpace
 
 Progress = Callable[[int, int], None]
-NEAR = (0.97, 1.0, 1.03)
-RELAXED, RELAX_STEPS = 128, 60  # chains of gradients and their steps
-RELAXED_AGAIN, RELAX_STEPS_AGAIN = 96, 40  # in the second turn
-FIRST, FIRST_RELAXED = 2048, 256  # random archs, without and with those of gradients
-CHAINS = 32
+NEAR = 1.03  # load up to which random archs may start a search
+FIRST, TURNS, CHAINS = 2048, 3, 32  # random archs, turns of the tabu search, chains of each
 CLIMBS, CLIMBS_APART = 8, 3
-PARTS = 5  # of a search, as its progress counts them
 HEAD = 4096  # of archs by score, in which the best that lie apart are looked for first
-GENERATIONS, OFFSPRING = 4, 512
-KEPT = 48  # per limit, of what was explored
 APART = 8  # genes in which the starts of chains differ, so that they end in different optima
-FRONT_TURNS = 10
-FRONT_STARTS = 4
+FRONT_TURNS, FRONT_CHAINS = 4, 2  # chains for each limit
+FRONT_STARTS = 4  # of the best that lie apart, in turn
 KEPT_ON_FRONT = 16
 
 
@@ -87,17 +80,9 @@ def _distinct(points: Points, n: int, apart: int = 1) -> Points:
     return points[_best(points.scores, points.codes, n, apart)]
 
 
-def _near(problem: Problem, codes: np.ndarray) -> Points:
-    """The codes that are within budget, or nearly, scored."""
-    return Points.of(problem, codes[problem.load(codes) <= NEAR[-1]])
-
-
-def _slope(points: Points, low: float, high: float) -> float:
-    """What a unit of load is worth in score around the limits."""
-    best = [points.scores[points.loads <= limit].max(initial=-np.inf) for limit in (low, high)]
-    spread = float(np.ptp(points.scores))
-    gain = (best[1] - best[0]) / (high - low) if np.isfinite(best[0]) else 0.0
-    return max(gain, spread, 1e-12)
+def _price(points: Points) -> float:
+    """What exceeding a limit by all of it costs at first, in score."""
+    return max(float(np.ptp(points.scores)), 1e-12)
 
 
 def search(
@@ -106,20 +91,19 @@ def search(
     budgets: Sequence[Budget],
     *,
     seed: int = 0,
-    steps: int = 50,
+    steps: int = 100,
     top: int = 8,
     progress: Progress | None = None,
 ) -> Found:
     """The arch of the highest score within every budget.
 
-    Random archs, and where the score knows its slope those that gradients lead to, are the starts of a tabu search. A
-    second turn starts from what gradients, or else an evolution, make of the best that the first one found. An exact
-    climb ends it: no change of a single gene of the result helps within the budgets. Equal seeds give equal results.
+    Random archs are the starts of a tabu search, and the best that it has seen those of its next turns. An exact climb
+    ends it: no change of a single gene of the result helps within the budgets. Equal seeds give equal results.
 
     Args:
         space: the space.
-        score: predicted scores of codes, (archs, genes) -> (archs,); more is better. An accuracy predictor: one that is
-            `Differentiable` leads to better archs.
+        score: predicted scores of codes, (archs, genes) -> (archs,); more is better. One that is `Differentiable`, such
+            as an accuracy predictor, leads to better archs.
         budgets: one or more; resolutions whose cost is not known under each are left out.
         seed: of the randomness.
         steps: of each turn of the tabu search.
@@ -140,34 +124,16 @@ def search(
         nonlocal done
         done += 1
         if progress is not None:
-            progress(done, PARTS)
+            progress(done, TURNS + 1)
 
-    sloped = score if isinstance(score, Differentiable) else None
-    points = Points.of(problem, first_population(problem, first, NEAR[-1], FIRST_RELAXED if sloped else FIRST, rng))
-    slope = max(float(np.ptp(points.scores)), 1e-12)
-
-    def explore(points: Points) -> Points:
-        chains = points[_best(points.scores - slope * np.maximum(points.loads - 1, 0), points.codes, CHAINS, APART)]
-        return Points.join([points, tabu(problem, chains, np.ones(len(chains)), steps, slope, rng)])
-
-    if sloped:
-        points = Points.join([points, _near(problem, relax(problem, sloped, RELAXED, RELAX_STEPS, slope, rng))])
-    step()
-    explored = explore(points)
-    step()
-    if sloped:
-        elite = _distinct(explored[explored.loads <= 1], CHAINS, APART)
-        near = elite.codes[rng.integers(0, len(elite), RELAXED_AGAIN)]
-        again = relax(problem, sloped, RELAXED_AGAIN, RELAX_STEPS_AGAIN, slope, rng, near)
-        points = Points.join([elite, _near(problem, again)])
-    else:
-        limits = np.array(NEAR)
-        elite = explored[survivors(problem, explored, limits, KEPT)]
-        points = evolve(problem, elite.codes, limits, generations=GENERATIONS, offspring=OFFSPRING, keep=KEPT, rng=rng)
-    step()
-    explored = Points.join([explored, explore(points)])
-    step()
-    within = explored[explored.loads <= 1]
+    points = Points.of(problem, first_population(problem, first, NEAR, FIRST, rng))
+    price = _price(points)
+    for _ in range(TURNS):
+        merits = points.scores - price * np.maximum(points.loads - 1, 0)
+        chains = points[_best(merits, points.codes, CHAINS, APART)]
+        points = Points.join([points, tabu(problem, chains, np.ones(len(chains)), steps, price, rng)])
+        step()
+    within = points[points.loads <= 1]
     climbed = [improve(problem, code, 1.0) for code in _distinct(within, CLIMBS, CLIMBS_APART).codes]
     within = _distinct(Points.join([*climbed, within]), max(top, 1))
     step()
@@ -189,11 +155,11 @@ def pareto(
     *,
     seed: int = 0,
     population: int = 1024,
-    generations: int = 20,
-    steps: int = 24,
+    generations: int = 4,
+    steps: int = 100,
     progress: Progress | None = None,
 ) -> Front:
-    """The front of highest scores at lowest costs, in one run: a population that keeps the best at every limit.
+    """The front of highest scores at lowest costs, in one run: all limits share what is found for any of them.
 
     Args:
         space: the space.
@@ -229,15 +195,15 @@ def pareto(
         problem, codes, wanted, generations=generations, offspring=population, keep=8, rng=rng,
         progress=step,
     )  # fmt: skip
-    slope = _slope(points, wanted[0], wanted[-1]) if len(wanted) > 1 else 1.0
+    price, limits_of_chains = _price(points), np.repeat(wanted, FRONT_CHAINS)
     for turn in range(FRONT_TURNS):
         points = points[survivors(problem, points, wanted, KEPT_ON_FRONT)]
         chains = []
         for index, limit in enumerate(wanted):
             choices = _distinct(points[points.loads <= limit], FRONT_STARTS, APART)
-            rank = (index + turn) % FRONT_STARTS % len(choices)
-            chains.append(choices[rank : rank + 1])
-        points = Points.join([points, tabu(problem, Points.join(chains), wanted, steps, slope, rng)])
+            ranks = (index + FRONT_CHAINS * turn + np.arange(FRONT_CHAINS)) % FRONT_STARTS % len(choices)
+            chains.append(choices[ranks])
+        points = Points.join([points, tabu(problem, Points.join(chains), limits_of_chains, steps, price, rng)])
         step()
     best = [int(np.where(points.loads <= limit, points.scores, -np.inf).argmax()) for limit in wanted]
     improved = [improve(problem, points.codes[row], limit) for row, limit in zip(best, wanted, strict=True)]

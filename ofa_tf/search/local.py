@@ -8,7 +8,9 @@ from ofa_tf.search.problem import Problem
 
 MARGIN = 1.05  # how far over its limit a chain may go
 TENURE = (2, 6)  # for how many steps what was changed stays
-PROMISING, STALE = 16, 4  # neighbours that are scored in each step
+SCORED, SCORED_BY_MEMORY = 2, 20  # neighbours that are scored in each step, with slopes and without
+FADING = 0.95  # of what a move gained, in each step, so that it is tried again
+PRICE_STEP, PRICE_RANGE = 1.5, 10
 PAIRS = 128
 FORBIDDEN = -1e300
 
@@ -44,82 +46,89 @@ class Points:
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("codes", "scores", "loads")))
 
 
-def _largest(values: np.ndarray, n: int) -> np.ndarray:
-    """Where the `n` largest values of each row are, bool of the shape of `values`."""
-    if n >= values.shape[1]:
-        return np.ones(values.shape, bool)
-    where = np.zeros(values.shape, bool)
-    np.put_along_axis(where, np.argpartition(values, -n, axis=1)[:, -n:], True, axis=1)
-    return where
+def _largest(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of the `n` largest values of each row, and those values (-inf: no more), both of shape (rows, n)."""
+    values, rows = values.copy(), np.arange(len(values))
+    columns, largest = np.empty((len(values), n), np.int64), np.empty((len(values), n))
+    for place in range(n):  # so few that this is faster than a partition
+        columns[:, place] = values.argmax(1)
+        largest[:, place] = values[rows, columns[:, place]]
+        values[rows, columns[:, place]] = -np.inf
+    return columns, largest
 
 
 def tabu(
-    problem: Problem, start: Points, limits: np.ndarray, steps: int, slope: float, rng: np.random.Generator
+    problem: Problem, start: Points, limits: np.ndarray, steps: int, price: float, rng: np.random.Generator
 ) -> Points:
     """Tabu search with candidate lists (Glover, 1989), a chain from each start, all in step.
 
     A chain goes to the best neighbour even when that is worse, and then leaves what it changed alone for a few
-    steps. It may exceed its limit a little, at a price per load that rises while it does and falls while it does not.
-    Scores are what costs time, loads are not: each step scores only the moves that promise most, by what they gained
-    when they were last scored, and a few that were not scored for long.
+    steps. It may exceed its limit a little, at a price that rises while it does and falls while it does not.
+    Scores are what costs time, loads are not: each step scores only the moves that promise most. What a move promises
+    is told by the slopes of the score; for moves of the resolution, which change too much at once, and where the score
+    knows no slopes, by what the move gained when it was last scored.
 
     Args:
         problem: the problem.
         start: one point per chain.
         limits: the largest load of each chain, shape (chains,).
         steps: moves per chain.
-        slope: what a unit of load is worth in score, roughly.
+        price: of exceeding a limit by all of it, in score, at first.
         rng: the source of randomness.
 
     Returns:
         Every point that was scored, once.
     """
-    n, groups = len(start), problem.groups
-    chains, here, limit = np.arange(n), start, limits[:, None]
-    gain, scored = np.full((n, len(groups)), np.inf), np.zeros((n, len(groups)))
-    until = np.zeros((n, problem.n_groups), np.int64)
-    price, best = np.full(n, slope), np.where(start.loads <= limits, start.scores, -np.inf)
+    n, groups, sloped = len(start), problem.groups, problem.sloped
+    chains, limit = np.arange(n), limits[:, None]
+    here = Points(start.codes.copy(), start.scores.copy(), start.loads / limits)  # here loads are shares of the limits
+    gain, until = np.full((n, len(groups)), np.inf), np.full((n, problem.n_groups), -1)
+    prices, best = np.full(n, price), np.where(start.loads <= limits, start.scores, -np.inf)
     seen = [start]
-    for step in range(1, steps + 1):
-        loads = problem.move_loads(here.codes)
-        near = loads <= limit * MARGIN
-        excess = np.where(near, np.maximum(loads - limit, 0), 0)
-        forbidden = (until >= step)[:, groups]
-        promise = here.scores[:, None] + gain - price[:, None] * excess
-        promise[~near | (forbidden & ((excess > 0) | (promise <= best[:, None])))] = -np.inf
-        listed = _largest(promise, PROMISING) | _largest(np.where(near, -scored, -np.inf), STALE) | np.isinf(gain)
-        chain, move = np.nonzero(listed & near)
+    for step in range(steps):
+        gain *= FADING
+        if sloped:
+            gains = problem.move_gains(here.codes)
+            gain[:, : gains.shape[1]] = gains
+        loads = problem.move_loads(here.codes) / limit
+        far = loads > MARGIN
+        excess = np.maximum(loads - 1, 0)
+        np.putmask(excess, far, 0)
+        promise = gain - prices[:, None] * excess
+        forbidden = (until >= step).take(groups, axis=1)
+        hopeless = forbidden & ((excess > 0) | (promise <= (best - here.scores)[:, None]))
+        np.putmask(promise, far | hopeless, -np.inf)
+        n_scored = (SCORED if sloped else SCORED_BY_MEMORY) + (len(problem.resolutions) if step == 0 else 0)
+        listed, promises = _largest(promise, n_scored)
+        chain, place = np.nonzero(promises > -np.inf)
         if not len(chain):
             break
-        found = Points.of(problem, problem.move(here.codes, chain, move))
-        gain[chain, move], scored[chain, move] = found.scores - here.scores[chain], step
-        over = found.loads - limits[chain]
-
-        dense = np.full(gain.shape, -np.inf)
-        row = np.zeros(gain.shape, np.int64)
-        row[chain, move] = np.arange(len(chain))
-        dense[chain, move] = np.where(over <= 0, found.scores, -np.inf)
-        top = dense.argmax(1)
-        top_score = dense[chains, top]
+        move = listed[chain, place]
+        codes = problem.move(here.codes, chain, move)
+        found = Points(codes, problem.score(codes), loads[chain, move])
         seen.append(found)
-        record = (over <= 0) & (found.scores > best[chain])
-        best = np.maximum(best, top_score)
+        gain[chain, move] = found.scores - here.scores[chain]
 
-        merit = found.scores - price[chain] * np.maximum(over, 0)
-        dense[chain, move] = np.where(forbidden[chain, move] & ~record, FORBIDDEN, merit)
-        chosen = dense.argmax(1)
-        moved = np.flatnonzero(dense[chains, chosen] > -np.inf)
-        rows, group = row[moved, chosen[moved]], groups[chosen[moved]]
-        difference = found.scores[rows] - here.scores[moved]
-        gain[moved] -= np.where(groups == group[:, None], difference[:, None], 0)
+        within = found.loads <= 1
+        record = within & (found.scores > best[chain])
+        merit = found.scores - prices[chain] * np.maximum(found.loads - 1, 0)
+        merits, rows = np.full(listed.shape, -np.inf), np.zeros(listed.shape, np.int64)
+        merits[chain, place] = np.where(forbidden[chain, move] & ~record, FORBIDDEN, merit)
+        rows[chain, place] = np.arange(len(chain))
+        np.maximum.at(best, chain[within], found.scores[within])
+
+        chosen = merits.argmax(1)
+        moved = np.flatnonzero(merits[chains, chosen] > -np.inf)
+        to = rows[moved, chosen[moved]]
+        group = groups[move[to]]
+        gain[moved] -= (groups == group[:, None]) * (found.scores[to] - here.scores[moved])[:, None]
         until[moved, group] = step + rng.integers(*TENURE, len(moved))
-        here = Points(here.codes.copy(), here.scores.copy(), here.loads.copy())
-        here.codes[moved], here.scores[moved], here.loads[moved] = (
-            found.codes[rows], found.scores[rows], found.loads[rows],
-        )  # fmt: skip
-        price = np.clip(price * np.where(here.loads <= limits, 1 / 1.5, 1.5), slope / 10, slope * 10)
+        here.codes[moved], here.scores[moved], here.loads[moved] = codes[to], found.scores[to], found.loads[to]
+        prices *= np.where(here.loads <= 1, 1 / PRICE_STEP, PRICE_STEP)
+        np.clip(prices, price / PRICE_RANGE, price * PRICE_RANGE, out=prices)
     points = Points.join(seen)
-    return points[np.unique(problem.hashes(points.codes), return_index=True)[1]]
+    points = points[np.unique(problem.hashes(points.codes), return_index=True)[1]]
+    return Points(points.codes, points.scores, problem.load(points.codes))
 
 
 def improve(problem: Problem, code: np.ndarray, limit: float) -> Points:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -12,6 +13,23 @@ from ofa_tf.space import SearchSpace
 
 Score = Callable[[np.ndarray], np.ndarray]
 """Codes of shape (archs, genes) to predicted scores of shape (archs,); more is better."""
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """A score that knows its slopes: it is defined between archs too, as a function of one-hot inputs."""
+
+    def slopes(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How the scores change with the share of each choice.
+
+        Args:
+            codes: shape (archs, genes).
+
+        Returns:
+            Derivatives with respect to the kernel sizes of each block, shape (archs, blocks, kernels), and its expand
+            ratios, shape (archs, blocks, expands); those of blocks that are not in use, too.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -53,6 +71,11 @@ class Problem:
             arch = self.space.decode_one(codes[np.isnan(scores).argmax()])
             raise OfaError(f"The predictor gives NaN for the arch `{arch}`; fit it again.")
         return scores
+
+    @property
+    def sloped(self) -> bool:
+        """Whether the score knows its slopes."""
+        return isinstance(self.score_codes, Differentiable)
 
     @cached_property
     def _hash_weights(self) -> np.ndarray:
@@ -106,13 +129,18 @@ class Problem:
 
     def _moves_from(self, codes: np.ndarray) -> np.ndarray:
         """Which moves change each arch, bool of shape (archs, moves); all lead to different archs."""
-        block, option = self._block_moves
-        of_block = self.space.active(codes)[:, block] & (self._options(codes)[:, block] != option)
+        of_block = self._options(codes)[..., None] != np.arange(self._n_options)
+        of_block &= self.space.active(codes)[..., None]
         stage, depth, option = self._depth_moves
-        exists = depth < self.space.gene_sizes[1 + stage]
-        now = codes[:, 1 + stage]
-        of_depth = exists & ((depth > now) | ((depth < now) & (option == 0)))
-        return np.concatenate([of_block, of_depth, codes[:, :1] != self.resolutions], axis=1)
+        now = codes[:, self.space.depth_genes].take(stage, axis=1)
+        of_depth = self._depth_exists & ((depth > now) | ((depth < now) & (option == 0)))
+        return np.concatenate([of_block.reshape(len(codes), -1), of_depth, codes[:, :1] != self.resolutions], axis=1)
+
+    @cached_property
+    def _depth_exists(self) -> np.ndarray:
+        """Whether the stage of each move of depths has such a depth, bool of shape (moves of depths,)."""
+        stage, depth, _ = self._depth_moves
+        return depth < self.space.gene_sizes[1 + stage]
 
     def move(self, codes: np.ndarray, parents: np.ndarray, moves: np.ndarray) -> np.ndarray:
         """The canonical codes after `moves` of `codes[parents]`; both of shape (n,), the result of shape (n, genes)."""
@@ -146,43 +174,65 @@ class Problem:
         return self.move(codes, parents, moves), parents, self.groups[moves]
 
     @cached_property
-    def relative_costs(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Per budget, shares of its limit: of the fixed blocks and of (blocks, resolutions, options)."""
+    def _relative_costs(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Per budget, shares of its limit: of the fixed blocks and of (resolutions, blocks, options)."""
         shape = (self.space.n_blocks, len(self.space.resolutions), self._n_options)
-        return [(b.costs.fixed / b.limit, b.costs.elastic.reshape(shape) / b.limit) for b in self.budgets]
+        return [
+            (b.costs.fixed / b.limit, np.ascontiguousarray(b.costs.elastic.reshape(shape).swapaxes(0, 1) / b.limit))
+            for b in self.budgets
+        ]
 
     @cached_property
-    def used_at(self) -> np.ndarray:
-        """1 where a block is used at a depth of its stage: shape (blocks, stages * depths)."""
+    def _used_at(self) -> tuple[np.ndarray, np.ndarray]:
+        """1 where a block is used at a depth of a stage, and where it is of that stage: (stages * depths, blocks)."""
         space = self.space
-        used = np.zeros((space.n_blocks, space.n_stages, self.n_depths))
+        used, own = np.zeros((2, space.n_stages, self.n_depths, space.n_blocks))
         for block, (stage, position) in enumerate(zip(space.block_stages, space.block_positions, strict=True)):
             depths = space.stages[stage].depths
-            used[block, stage, : len(depths)] = position < np.array(depths)
-        return used.reshape(space.n_blocks, -1)
+            used[stage, : len(depths), block] = position < np.array(depths)
+            own[stage, :, block] = 1
+        return used.reshape(-1, space.n_blocks), own.reshape(-1, space.n_blocks)
 
     def move_loads(self, codes: np.ndarray) -> np.ndarray:
         """The loads after each move, without making it: shape (archs, moves), infinite where it changes nothing.
 
         They are added up in another order than by `load`, so they may differ in the last digits.
         """
-        n, space = len(codes), self.space
-        blocks, stages = np.arange(space.n_blocks), list(space.block_stages)
-        active, option, resolution = space.active(codes), self._options(codes), codes[:, 0]
-        result = np.zeros((n, len(self.groups)))
-        for fixed, elastic in self.relative_costs:
-            choices = elastic[:, resolution].transpose(1, 0, 2)
-            costs = np.where(active, elastic[blocks, resolution[:, None], option], 0.0)
-            total = fixed[resolution] + costs.sum(1)
-            of_block = (total[:, None, None] - costs[:, :, None] + choices).reshape(n, -1)
-            kept_or_new = np.where(active[:, :, None], costs[:, :, None], choices)
-            stage_after = np.tensordot(kept_or_new, self.used_at, (1, 0)).transpose(0, 2, 1)
-            stage_before = np.add.reduceat(costs, np.unique(stages, return_index=True)[1], axis=1)
-            n_depths = stage_after.shape[1] // space.n_stages
-            rest = np.repeat(total[:, None] - stage_before, n_depths, axis=1)
-            of_depth = (rest[:, :, None] + stage_after).reshape(n, -1)
-            elsewhere = elastic[blocks[:, None], self.resolutions, option[:, :, None]]
-            of_resolution = fixed[self.resolutions] + np.where(active[:, :, None], elsewhere, 0.0).sum(1)
-            np.maximum(result, np.concatenate([of_block, of_depth, of_resolution], axis=1), out=result)
-        result[~self._moves_from(codes)] = np.inf
-        return result
+        n, active, option = len(codes), self.space.active(codes), self._options(codes)
+        rows, resolution = np.arange(n), codes[:, 0]
+        place = option + np.arange(self.space.n_blocks) * self._n_options
+        loads = np.zeros((n, len(self.groups)))
+        for fixed, elastic in self._relative_costs:
+            known = elastic[self.resolutions].reshape(len(self.resolutions), -1)
+            everywhere = fixed[self.resolutions] + (known.take(place, axis=1) * active).sum(2).T
+            here = everywhere[rows, np.searchsorted(self.resolutions, resolution)]
+            changes = self._changes(elastic[resolution], active, option)
+            changes += here[:, None]
+            np.maximum(loads, np.concatenate([changes, everywhere], axis=1), out=loads)
+        np.putmask(loads, ~self._moves_from(codes), np.inf)
+        return loads
+
+    def move_gains(self, codes: np.ndarray) -> np.ndarray:
+        """What each move adds to the score by its slopes: shape (archs, moves without those of the resolution)."""
+        assert isinstance(self.score_codes, Differentiable)
+        by_kernel, by_expand = self.score_codes.slopes(codes)
+        values = (by_kernel[..., None] + by_expand[..., None, :]).reshape(len(codes), self.space.n_blocks, -1)
+        return self._changes(values, self.space.active(codes), self._options(codes))
+
+    def _changes(self, values: np.ndarray, active: np.ndarray, option: np.ndarray) -> np.ndarray:
+        """What the moves of blocks and depths change in a sum over the blocks in use.
+
+        Args:
+            values: what each option of each block adds, shape (archs, blocks, options).
+            active: which blocks are in use, shape (archs, blocks).
+            option: of each block, shape (archs, blocks).
+
+        Returns:
+            Shape (archs, moves of blocks and depths).
+        """
+        n, (used, own) = len(values), self._used_at
+        now = values[np.arange(n)[:, None], np.arange(self.space.n_blocks), option] * active
+        of_depth = used @ np.where(active[..., None], now[..., None], values)
+        of_depth -= (now @ own.T)[..., None]
+        of_block = values - now[..., None]
+        return np.concatenate([of_block.reshape(n, -1), of_depth.reshape(n, -1)], axis=1)

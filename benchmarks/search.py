@@ -5,8 +5,10 @@
 DIR holds published latency tables (`<resolution>_lookup_table.yaml`), FILE the published accuracy predictor; without
 them only the enumerable part runs. All on one core. Figures: `note10_<budget>ms_worst`, the worst predicted accuracy of
 all seeds at 20, 25 and 30 ms; `note10_spread`, the largest difference between two seeds at one budget; `search_s_max`,
-the slowest of these searches; `front_50_s`, the time for a front at 50 budgets from 15 to 40 ms; `front_max_regret`, by
-how much the best of a search for one of these budgets beats the front at most; `enumerated_optimal_of_50`, how often in
+the slowest of these searches; `front_50_s`, the time for a front at 50 budgets from 15 to 40 ms, of the slowest seed;
+`front_max_regret`, by how much the best of a search for one of these budgets beats the front at most, both with seed 0;
+`front_max_regret_median` and `front_max_regret_worst`, likewise over the fronts of all seeds, and
+`front_regrets_above_0.0005` the share of their points that are beaten by more; `enumerated_optimal_of_50`, how often in
 50 (with `--quick` too) the search finds the true optimum of 729,000 archs under a random network as predictor.
 """
 
@@ -62,15 +64,22 @@ def note10(tables: Path, predictor_file: Path, seeds: int) -> dict[str, float]:
     figures["search_s_max"] = max(seconds)
     figures["search_s_median"] = float(np.median(seconds))
     figures["search_cpu_s_max"] = max(cpu_seconds)
-    start = time.perf_counter()
-    front = pareto(space, predictor, costs, FRONT_MS)
-    figures["front_50_s"] = time.perf_counter() - start
-    regrets = []
-    for limit in FRONT_MS:
-        single = search(space, predictor, [Budget("latency", "ms", costs, float(limit))])
-        regrets.append(single.score - front.scores[front.costs <= limit].max())
-    figures["front_max_regret"] = max(regrets)
-    figures["front_mean_regret"] = float(np.mean(regrets))
+    single = np.array(
+        [search(space, predictor, [Budget("latency", "ms", costs, float(limit))]).score for limit in FRONT_MS]
+    )
+    regrets, seconds = [], []
+    for seed in range(seeds):
+        start = time.perf_counter()
+        front = pareto(space, predictor, costs, FRONT_MS, seed=seed)
+        seconds.append(time.perf_counter() - start)
+        regrets.append(single - [front.scores[front.costs <= limit].max() for limit in FRONT_MS])
+    worst = np.max(regrets, axis=1)
+    figures["front_50_s"] = max(seconds)
+    figures["front_50_s_median"] = float(np.median(seconds))
+    figures["front_max_regret"] = float(worst[0])
+    figures["front_max_regret_median"], figures["front_max_regret_worst"] = float(np.median(worst)), float(worst.max())
+    figures["front_mean_regret"] = float(np.mean(regrets[0]))
+    figures["front_regrets_above_0.0005"] = float(np.mean(np.array(regrets) > 0.0005))
     return figures
 
 

@@ -15,7 +15,7 @@ from ofa_tf.space import SearchSpace
 
 Progress = Callable[[int, int], None]
 NEAR = 1.03  # load up to which random archs may start a search
-FIRST, TURNS, CHAINS = 2048, 3, 32  # random archs, turns of the tabu search, chains of each
+FIRST, TURNS, CHAINS = 2048, 2, 48  # random archs, turns of the tabu search, chains of each
 CLIMBS, CLIMBS_APART = 8, 3
 HEAD = 4096  # of archs by score, in which the best that lie apart are looked for first
 APART = 8  # genes in which the starts of chains differ, so that they end in different optima
@@ -91,7 +91,7 @@ def search(
     budgets: Sequence[Budget],
     *,
     seed: int = 0,
-    steps: int = 100,
+    steps: int = 90,
     top: int = 8,
     progress: Progress | None = None,
 ) -> Found:

@@ -83,7 +83,7 @@ def tabu(
     chains, limit = np.arange(n), limits[:, None]
     here = Points(start.codes.copy(), start.scores.copy(), start.loads / limits)  # here loads are shares of the limits
     gain, until = np.full((n, len(groups)), np.inf), np.full((n, problem.n_groups), -1)
-    prices, best = np.full(n, price), np.where(start.loads <= limits, start.scores, -np.inf)
+    prices, best = np.full(n, float(price)), np.where(start.loads <= limits, start.scores, -np.inf)
     seen = [start]
     for step in range(steps):
         gain *= FADING

@@ -145,6 +145,17 @@ def test_scores_that_are_not_numbers_are_refused():
         search(TINY, lambda codes: np.full(len(codes), np.nan), [_macs_budget(TINY, 0.5)])
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_archs_can_be_ruled_out_by_a_score_of_minus_infinity():
+    score, budget, everything = _score(SMALL), _macs_budget(SMALL, 0.4), _everything(SMALL)
+
+    def ruled(codes):
+        return np.where(codes[:, 1] == 1, -np.inf, score(codes))
+
+    best = ruled(everything[budget.costs(everything) <= budget.limit]).max()
+    assert search(SMALL, ruled, [budget]).score == pytest.approx(best, abs=1e-12)
+
+
 def test_a_budget_of_another_space_is_refused():
     with pytest.raises(OfaError):
         search(MOBILENET_V3, _score(MOBILENET_V3), [_macs_budget(TINY, 0.5)])

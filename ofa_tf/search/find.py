@@ -82,7 +82,8 @@ def _distinct(points: Points, n: int, apart: int = 1) -> Points:
 
 def _price(points: Points) -> float:
     """What exceeding a limit by all of it costs at first, in score."""
-    return max(float(np.ptp(points.scores)), 1e-12)
+    finite = points.scores[np.isfinite(points.scores)]
+    return max(float(np.ptp(finite)) if len(finite) else 0.0, 1e-12)
 
 
 def search(

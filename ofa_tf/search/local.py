@@ -121,7 +121,7 @@ def tabu(
         moved = np.flatnonzero(merits[chains, chosen] > -np.inf)
         to = rows[moved, chosen[moved]]
         group = groups[move[to]]
-        gain[moved] -= (groups == group[:, None]) * (found.scores[to] - here.scores[moved])[:, None]
+        gain[moved] -= np.where(groups == group[:, None], (found.scores[to] - here.scores[moved])[:, None], 0)
         until[moved, group] = step + rng.integers(*TENURE, len(moved))
         here.codes[moved], here.scores[moved], here.loads[moved] = codes[to], found.scores[to], found.loads[to]
         prices *= np.where(here.loads <= 1, 1 / PRICE_STEP, PRICE_STEP)

@@ -82,8 +82,8 @@ def is_rough(space, arch):
     Gates of squeeze-and-excite close to zero are differences of sums of thousands in the largest MobileNetV3 of the
     fixture: 1.5e-5 is lost there in the published float32. Ours is 4.5e-6 from float64 without oneDNN, and so the tests
     run. With it that depends on the processor, in eager mode: on Intel's with AVX-512 within 1e-5 of the published
-    answer, on AMD's 1.1e-5 from it and 2.5e-5 from float64, with AVX2 alone 1.8e-5 and 4e-6. In a graph it has been up to
-    7e-5 from it.
+    answer, on AMD's 1.1e-5 from it and 2.5e-5 from float64, with AVX2 alone 1.8e-5 and 4e-6. In a graph it has been up
+    to 7e-5 from it.
     """
     return space.name == "mobilenet_v3" and arch == space.largest()
 

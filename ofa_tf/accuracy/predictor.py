@@ -4,7 +4,7 @@ The inputs are those of the published predictor (Cai et al., ICLR 2020, appendix
 every block, zeros for blocks left out, then the resolution. Inference is NumPy, so that a search needs nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,9 @@ from ofa_tf.space import SearchSpace
 Layers = Sequence[tuple[np.ndarray, np.ndarray]]
 CHUNK = 1024  # archs at a time, so that the hidden layers stay in the cache
 KINK = 0.35  # how near to its kink a unit counts in part in a slope, as a share of its layer's root mean square
+
+
+Slopes = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def features(space: SearchSpace, codes: np.ndarray, resolutions: Sequence[int]) -> np.ndarray:
@@ -39,6 +42,24 @@ def features(space: SearchSpace, codes: np.ndarray, resolutions: Sequence[int]) 
         parts.append(rows.take(np.where(active, codes[:, genes], len(choices)), axis=0).reshape(len(codes), -1))
     columns = np.array(space.resolutions)[:, None] == np.array(resolutions)
     return np.concatenate([*parts, columns.astype(np.float32)[codes[:, 0]]], axis=1)
+
+
+def _forward(layers: Layers, inputs: np.ndarray) -> list[np.ndarray]:
+    """The values of every layer, before its ReLU: float32 of shapes (archs, units)."""
+    values = [inputs]
+    for index, (weights, biases) in enumerate(layers):
+        before = values[-1] if index == 0 else np.maximum(values[-1], 0)
+        values.append(before @ weights)
+        values[-1] += biases
+    return values[1:]
+
+
+def _open(hidden: np.ndarray) -> np.ndarray:
+    """How far each unit is open, 0 to 1, by its value before the ReLU: float32 of shape (archs, units)."""
+    mean_square = np.einsum("ij,ij->i", hidden, hidden) / hidden.shape[1]
+    share = hidden / (2 * KINK * np.sqrt(mean_square)[:, None] + 1e-12)
+    share += 0.5
+    return np.clip(share, 0, 1, out=share)
 
 
 @dataclass(frozen=True)
@@ -66,47 +87,39 @@ class Predictor:
             rows = slice(start, start + CHUNK)
             inputs = features(self.space, codes[rows], self.resolutions)
             for member, layers in enumerate(self.members):
-                hidden = inputs
-                for weights, biases in layers[:-1]:
-                    hidden = hidden @ weights
-                    hidden += biases
-                    np.maximum(hidden, 0.0, out=hidden)
-                weights, biases = layers[-1]
-                outputs[member, rows] = (hidden @ weights + biases)[:, 0]
+                outputs[member, rows] = _forward(layers, inputs)[-1][:, 0]
         return outputs
 
-    def slopes(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Derivatives of the predictions with respect to the one-hot inputs of kernel sizes and expand ratios.
+    def linearize(self, codes: np.ndarray) -> tuple[np.ndarray, Slopes]:
+        """Predictions, and a function that tells their slopes at some of the archs.
 
-        They are smoothed, to tell what whole steps from choice to choice gain: a unit near its kink is counted in part.
+        Slopes are derivatives with respect to the one-hot inputs. They are smoothed, to tell what whole steps from
+        choice to choice gain: a unit near its kink is counted in part.
 
         Args:
             codes: shape (archs, genes).
 
         Returns:
-            float32 of shapes (archs, blocks, kernels) and (archs, blocks, expands).
+            float64 of shape (archs,), and a function of rows of `codes` that gives float32 arrays of shapes (rows,
+            blocks, kernels) and (rows, blocks, expands).
         """
         inputs = features(self.space, codes, self.resolutions)
-        slopes = np.zeros_like(inputs)
-        for layers, transposed in zip(self.members, self._transposed, strict=True):
-            hidden, open_units = inputs, []
-            for weights, biases in layers[:-1]:
-                hidden = hidden @ weights
-                hidden += biases
-                mean_square = np.einsum("ij,ij->i", hidden, hidden) / hidden.shape[1]
-                share = hidden / (2 * KINK * np.sqrt(mean_square)[:, None] + 1e-12)
-                share += 0.5
-                open_units.append(np.clip(share, 0, 1, out=share))
-                np.maximum(hidden, 0.0, out=hidden)
-            slope = transposed[-1]
-            for weights, is_open in zip(reversed(transposed[:-1]), reversed(open_units), strict=True):
-                slope = (slope * is_open) @ weights
-            slopes += slope
-        slopes /= len(self.members)
-        n, n_blocks = len(codes), self.space.n_blocks
-        n_kernels, n_expands = n_blocks * len(self.space.kernels), n_blocks * len(self.space.expands)
-        by_kernel, by_expand, _ = np.split(slopes, [n_kernels, n_kernels + n_expands], axis=1)
-        return by_kernel.reshape(n, n_blocks, -1), by_expand.reshape(n, n_blocks, -1)
+        passes = [_forward(layers, inputs) for layers in self.members]
+
+        def slopes(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            of_inputs = np.zeros((len(rows), inputs.shape[1]), np.float32)
+            for layers, transposed in zip(passes, self._transposed, strict=True):
+                slope = transposed[-1]
+                for hidden, weights in zip(reversed(layers[:-1]), reversed(transposed[:-1]), strict=True):
+                    slope = (slope * _open(hidden[rows])) @ weights
+                of_inputs += slope
+            of_inputs /= len(passes)
+            n, n_blocks = len(rows), self.space.n_blocks
+            n_kernels, n_expands = n_blocks * len(self.space.kernels), n_blocks * len(self.space.expands)
+            by_kernel, by_expand, _ = np.split(of_inputs, [n_kernels, n_kernels + n_expands], axis=1)
+            return by_kernel.reshape(n, n_blocks, -1), by_expand.reshape(n, n_blocks, -1)
+
+        return np.mean([layers[-1][:, 0] for layers in passes], axis=0, dtype=np.float64), slopes
 
     @cached_property
     def _transposed(self) -> tuple[tuple[np.ndarray, ...], ...]:

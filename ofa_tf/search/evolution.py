@@ -8,12 +8,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ofa_tf.search.local import Points
+from ofa_tf.search.local import Points, Seen
 from ofa_tf.search.problem import Problem
 
 PER_DEPTHS = 16
 MUTATED_GENES = 3
-SEEN_BITS = 22
 
 
 def first_population(
@@ -87,19 +86,18 @@ def evolve(
         The last population, with duplicates removed.
     """
     points = Points.of(problem, codes)
-    seen = np.zeros(1 << SEEN_BITS, bool)  # by hash: a rare collision costs one candidate, nothing else
-    shift = np.uint64(64 - SEEN_BITS)
-    seen[problem.hashes(codes) >> shift] = True
+    seen = Seen()
+    seen.add(problem.hashes(codes))
     for _ in range(generations):
         points = points[survivors(problem, points, limits, keep)]
         first, second = rng.integers(0, len(points), (2, 2 * offspring))
         children = _offspring(problem, points.codes, first, second, rng)
-        numbers, fresh = np.unique(problem.hashes(children) >> shift, return_index=True)
-        fresh = np.sort(fresh[~seen[numbers]])
+        hashes = problem.hashes(children)
+        fresh = np.flatnonzero(seen.new(hashes))
         loads = problem.load(children[fresh])
         good = np.flatnonzero(loads <= limits[-1])[:offspring]
         fresh, loads = fresh[good], loads[good]
-        seen[problem.hashes(children[fresh]) >> shift] = True
+        seen.add(hashes[fresh])
         born = Points(children[fresh], problem.score(children[fresh]), loads)
         points = Points.join([points, born])
         progress()

@@ -15,11 +15,11 @@ from ofa_tf.space import SearchSpace
 
 Progress = Callable[[int, int], None]
 NEAR = 1.03  # load up to which random archs may start a search
-FIRST, TURNS, CHAINS = 2048, 2, 48  # random archs, turns of the tabu search, chains of each
+FIRST, TURNS, CHAINS = 2048, 2, 32  # random archs, turns of the tabu search, chains of each
 CLIMBS, CLIMBS_APART = 8, 3
 HEAD = 4096  # of archs by score, in which the best that lie apart are looked for first
 APART = 8  # genes in which the starts of chains differ, so that they end in different optima
-FRONT_TURNS, FRONT_CHAINS = 4, 2  # chains for each limit
+FRONT_TURNS, FRONT_CHAINS = 4, 1  # chains for each limit
 FRONT_STARTS = 4  # of the best that lie apart, in turn
 KEPT_ON_FRONT = 16
 
@@ -92,7 +92,7 @@ def search(
     budgets: Sequence[Budget],
     *,
     seed: int = 0,
-    steps: int = 90,
+    steps: int = 80,
     top: int = 8,
     progress: Progress | None = None,
 ) -> Found:
@@ -157,7 +157,7 @@ def pareto(
     seed: int = 0,
     population: int = 1024,
     generations: int = 4,
-    steps: int = 100,
+    steps: int = 120,
     progress: Progress | None = None,
 ) -> Front:
     """The front of highest scores at lowest costs, in one run: all limits share what is found for any of them.
@@ -206,15 +206,27 @@ def pareto(
             chains.append(choices[ranks])
         points = Points.join([points, tabu(problem, Points.join(chains), limits_of_chains, steps, price, rng)])
         step()
-    best = [int(np.where(points.loads <= limit, points.scores, -np.inf).argmax()) for limit in wanted]
-    improved = [improve(problem, points.codes[row], limit) for row, limit in zip(best, wanted, strict=True)]
+    points = _climb(problem, points, wanted)
     step()
-    points = Points.join(improved)
     order = np.lexsort((-points.scores, points.loads))
     points = points[order]
     highest = np.maximum.accumulate(points.scores)
     points = points[np.concatenate([[True], points.scores[1:] > highest[:-1]])]
     return Front(points.codes, points.scores, points.loads)
+
+
+def _climb(problem: Problem, points: Points, limits: np.ndarray) -> Points:
+    """The best point within each limit, once no single move from any of them leads to a better one within any limit."""
+    climbed = np.zeros(0, np.uint64)
+    while True:
+        best = points[np.unique([np.where(points.loads <= limit, points.scores, -np.inf).argmax() for limit in limits])]
+        hashes = problem.hashes(best.codes)
+        new = ~np.isin(hashes, climbed)
+        if not new.any():
+            return best
+        climbed = np.append(climbed, hashes[new])
+        codes, _, _ = problem.neighbours(best.codes[new])
+        points = Points.join([best, Points.of(problem, codes[problem.load(codes) <= limits[-1]])])
 
 
 def _limits(space: SearchSpace, costs: ArchCosts, resolutions: np.ndarray, limits) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Search in the neighbourhood of good archs: first with a memory, to leave local optima, then to the exact optimum."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,10 @@ from ofa_tf.search.problem import Problem
 
 MARGIN = 1.05  # how far over its limit a chain may go
 TENURE = (2, 6)  # for how many steps what was changed stays
-SCORED, SCORED_BY_MEMORY = 2, 20  # neighbours that are scored in each step, with slopes and without
+SCORED, SCORED_BY_MEMORY = 2, 20  # neighbours of each chain that are scored in a step, with slopes and without
+LEADING, EXPLORED = 2, 1.5  # neighbours scored that promise a record, of each chain and of so many archs more per chain
+CELLS = 4096  # of the load, each with one record to beat
+SEEN_BITS = 22
 FADING = 0.95  # of what a move gained, in each step, so that it is tried again
 PRICE_STEP, PRICE_RANGE = 1.5, 10
 PAIRS = 128
@@ -49,12 +53,141 @@ class Points:
 def _largest(values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Columns of the `n` largest values of each row, and those values (-inf: no more), both of shape (rows, n)."""
     values, rows = values.copy(), np.arange(len(values))
-    columns, largest = np.empty((len(values), n), np.int64), np.empty((len(values), n))
+    columns, largest = np.empty((len(values), n), np.int64), np.empty((len(values), n), values.dtype)
     for place in range(n):  # so few that this is faster than a partition
         columns[:, place] = values.argmax(1)
         largest[:, place] = values[rows, columns[:, place]]
         values[rows, columns[:, place]] = -np.inf
     return columns, largest
+
+
+class Seen:
+    """Which archs are known: by a hash so short that a rare collision costs a candidate, nothing else."""
+
+    def __init__(self) -> None:
+        self._seen = np.zeros(1 << SEEN_BITS, bool)
+
+    @staticmethod
+    def _places(hashes: np.ndarray) -> np.ndarray:
+        return hashes >> np.uint64(64 - SEEN_BITS)
+
+    def new(self, hashes: np.ndarray) -> np.ndarray:
+        """Which of these are not known, each only where it is first: bool of shape (archs,)."""
+        places, first = np.unique(self._places(hashes), return_index=True)
+        new = np.zeros(len(hashes), bool)
+        new[first] = ~self._seen[places]
+        return new
+
+    def add(self, hashes: np.ndarray) -> None:
+        """From now on these are known."""
+        self._seen[self._places(hashes)] = True
+
+
+class Records:
+    """The best score known within each of some limits.
+
+    Args:
+        limits: loads, shape (n,); equal ones count once.
+    """
+
+    def __init__(self, limits: np.ndarray):
+        self._limits = np.unique(limits)
+        self._scores = np.append(np.full(len(self._limits), -np.inf), np.inf)
+        self._per_load = np.float32(CELLS / self._limits[-1])
+        self._limit_of_cell = np.searchsorted(self._limits, np.arange(CELLS + 2) / self._per_load)
+        self._limit_of_cell[CELLS:] = len(self._limits) - 1, len(self._limits)
+
+    def at(self, loads: np.ndarray) -> np.ndarray:
+        """What archs of such loads must beat to be the best within a limit: float32, infinite beyond all limits.
+
+        An arch that exceeds a limit by less than a cell may count as within it.
+        """
+        cells = np.minimum(loads * self._per_load, CELLS + 1).astype(np.int32)
+        return self._scores.astype(np.float32)[self._limit_of_cell][cells]
+
+    def add(self, points: Points) -> None:
+        """Takes over what is better than what was known."""
+        np.maximum.at(self._scores, np.searchsorted(self._limits, points.loads), points.scores)
+        np.maximum.accumulate(self._scores, out=self._scores)
+
+
+class Chains:
+    """Where each chain of a tabu search is, and what it remembers.
+
+    Args:
+        problem: the problem.
+        start: one point per chain.
+        limits: the largest load of each chain, shape (chains,).
+        price: of exceeding a limit by all of it, in score, at first.
+    """
+
+    def __init__(self, problem: Problem, start: Points, limits: np.ndarray, price: float):
+        n = len(start)
+        self.here, self._limits, self._groups = start[np.arange(n)], limits, problem.groups
+        self._gain = np.full((n, len(problem.groups)), np.inf, np.float32)  # of moves when last scored
+        self._until = np.full((n, problem.n_groups), -1)  # the step until which each group stays
+        self._price, self._prices = price, np.full(n, float(price))
+        self._best = np.where(start.loads <= limits, start.scores, -np.inf)
+
+    def candidates(
+        self, step: int, loads: np.ndarray, gains: np.ndarray | None, n: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The moves that promise most.
+
+        Args:
+            step: counted from 0.
+            loads: after each move, shape (chains, moves).
+            gains: what moves promise by the slopes, shape (chains, moves without those of the resolution), if known.
+            n: how many for each chain.
+
+        Returns:
+            Chains and moves, both of shape (at most chains * n,).
+        """
+        self._gain *= FADING
+        if gains is not None:
+            self._gain[:, : gains.shape[1]] = gains
+        shares = (loads / self._limits[:, None]).astype(np.float32)
+        far = shares > MARGIN
+        excess = np.maximum(shares - 1, 0)
+        np.putmask(excess, far, 0)
+        promise = self._gain - self._prices[:, None].astype(np.float32) * excess
+        forbidden = (self._until >= step).take(self._groups, axis=1)
+        to_record = (self._best - self.here.scores)[:, None]
+        np.putmask(promise, far | (forbidden & ((excess > 0) | (promise <= to_record))), -np.inf)
+        moves, promises = _largest(promise, n)
+        chain, rank = np.nonzero(promises > -np.inf)
+        return chain, moves[chain, rank]
+
+    def go(self, step: int, chain: np.ndarray, move: np.ndarray, found: Points, rng: np.random.Generator) -> np.ndarray:
+        """Takes each chain to the best of its candidates.
+
+        Args:
+            step: counted from 0.
+            chain: chains, as by `candidates`.
+            move: their moves.
+            found: what the moves lead to.
+            rng: the source of randomness.
+
+        Returns:
+            The chains that went, and the candidate that each went to.
+        """
+        groups, gain, shares = self._groups[move], found.scores - self.here.scores[chain], found.loads / self._limits[chain]
+        self._gain[chain, move] = gain
+        record = (shares <= 1) & (found.scores > self._best[chain])
+        np.maximum.at(self._best, chain[record], found.scores[record])
+        merit = gain - self._prices[chain] * np.maximum(shares - 1, 0)
+        merit[(self._until[chain, groups] >= step) & ~record] = FORBIDDEN
+        order = np.lexsort((-merit, chain))
+        to = order[np.append(True, chain[order][1:] != chain[order][:-1])]
+        to = to[merit[to] > -np.inf]
+        moved, group = chain[to], groups[to]
+        self._gain[moved] -= np.where(self._groups == group[:, None], gain[to, None], 0).astype(np.float32)
+        self._until[moved, group] = step + rng.integers(*TENURE, len(moved))
+        for now, new in zip(vars(self.here).values(), vars(found).values(), strict=True):
+            now[moved] = new[to]
+        self._prices *= np.where(self.here.loads <= self._limits, 1 / PRICE_STEP, PRICE_STEP)
+        np.clip(self._prices, self._price / PRICE_RANGE, self._price * PRICE_RANGE, out=self._prices)
+        return moved, to
 
 
 def tabu(
@@ -68,6 +201,9 @@ def tabu(
     is told by the slopes of the score; for moves of the resolution, which change too much at once, and where the score
     knows no slopes, by what the move gained when it was last scored.
 
+    With slopes, each step also scores the moves that promise a record within any of the limits, from where the chains
+    are and from archs that the last step has scored and that are nearest to the records: these are explored.
+
     Args:
         problem: the problem.
         start: one point per chain.
@@ -79,56 +215,55 @@ def tabu(
     Returns:
         Every point that was scored, once.
     """
-    n, groups, sloped = len(start), problem.groups, problem.sloped
-    chains, limit = np.arange(n), limits[:, None]
-    here = Points(start.codes.copy(), start.scores.copy(), start.loads / limits)  # here loads are shares of the limits
-    gain, until = np.full((n, len(groups)), np.inf), np.full((n, problem.n_groups), -1)
-    prices, best = np.full(n, float(price)), np.where(start.loads <= limits, start.scores, -np.inf)
-    seen = [start]
+    n, all_chains = len(start), np.arange(len(start))
+    chains, records, seen, scored = Chains(problem, start, limits, price), Records(limits), Seen(), [start]
+    records.add(start)
+    seen.add(problem.hashes(start.codes))
+    _, slopes_at = problem.linearize(start.codes)
+    slopes, explored = slopes_at(all_chains) if slopes_at else None, start[:0]
     for step in range(steps):
-        gain *= FADING
-        if sloped:
-            gains = problem.move_gains(here.codes)
-            gain[:, : gains.shape[1]] = gains
-        loads = problem.move_loads(here.codes) / limit
-        far = loads > MARGIN
-        excess = np.maximum(loads - 1, 0)
-        np.putmask(excess, far, 0)
-        promise = gain - prices[:, None] * excess
-        forbidden = (until >= step).take(groups, axis=1)
-        hopeless = forbidden & ((excess > 0) | (promise <= (best - here.scores)[:, None]))
-        np.putmask(promise, far | hopeless, -np.inf)
-        n_scored = (SCORED if sloped else SCORED_BY_MEMORY) + (len(problem.resolutions) if step == 0 else 0)
-        listed, promises = _largest(promise, n_scored)
-        chain, place = np.nonzero(promises > -np.inf)
+        centres = Points.join([chains.here, explored])
+        loads = problem.move_loads(centres.codes)
+        gains = problem.move_gains(centres.codes, *slopes) if slopes else None
+        n_scored = (SCORED if slopes else SCORED_BY_MEMORY) + (len(problem.resolutions) if step == 0 else 0)
+        chain, move = chains.candidates(step, loads[:n], gains[:n] if slopes else None, n_scored)
         if not len(chain):
             break
-        move = listed[chain, place]
-        codes = problem.move(here.codes, chain, move)
-        found = Points(codes, problem.score(codes), loads[chain, move])
-        seen.append(found)
-        gain[chain, move] = found.scores - here.scores[chain]
-
-        within = found.loads <= 1
-        record = within & (found.scores > best[chain])
-        merit = found.scores - prices[chain] * np.maximum(found.loads - 1, 0)
-        merits, rows = np.full(listed.shape, -np.inf), np.zeros(listed.shape, np.int64)
-        merits[chain, place] = np.where(forbidden[chain, move] & ~record, FORBIDDEN, merit)
-        rows[chain, place] = np.arange(len(chain))
-        np.maximum.at(best, chain[within], found.scores[within])
-
-        chosen = merits.argmax(1)
-        moved = np.flatnonzero(merits[chains, chosen] > -np.inf)
-        to = rows[moved, chosen[moved]]
-        group = groups[move[to]]
-        gain[moved] -= np.where(groups == group[:, None], (found.scores[to] - here.scores[moved])[:, None], 0)
-        until[moved, group] = step + rng.integers(*TENURE, len(moved))
-        here.codes[moved], here.scores[moved], here.loads[moved] = codes[to], found.scores[to], found.loads[to]
-        prices *= np.where(here.loads <= 1, 1 / PRICE_STEP, PRICE_STEP)
-        np.clip(prices, price / PRICE_RANGE, price * PRICE_RANGE, out=prices)
-    points = Points.join(seen)
+        n_candidates, centre, moves = len(chain), chain, move
+        if slopes:
+            lead = centres.scores[:, None].astype(np.float32) + gains - records.at(loads[:, : gains.shape[1]])
+            leading, leads = _largest(lead, LEADING)
+            of, rank = np.nonzero(leads > -np.inf)
+            centre, moves = np.concatenate([chain, of]), np.concatenate([move, leading[of, rank]])
+        codes = problem.move(centres.codes, centre, moves)
+        hashes = problem.hashes(codes)
+        new = seen.new(hashes)
+        seen.add(hashes)
+        kept = np.flatnonzero(new | (np.arange(len(codes)) < n_candidates))
+        scores, slopes_at = problem.linearize(codes[kept])
+        found = Points(codes[kept], scores, loads[centre[kept], moves[kept]])
+        scored.append(found)
+        records.add(found)
+        moved, to = chains.go(step, chain, move, found[:n_candidates], rng)
+        if slopes:
+            behind = np.where(new[kept], records.at(found.loads) - scores, np.inf)
+            behind[to] = np.inf
+            nearest = behind.argsort(kind="stable")[: int(EXPLORED * n)]
+            nearest = nearest[behind[nearest] < np.inf]
+            explored = found[nearest]
+            slopes = _follow([of[:n] for of in slopes], moved, slopes_at(np.concatenate([to, nearest])))
+    points = Points.join(scored)
     points = points[np.unique(problem.hashes(points.codes), return_index=True)[1]]
     return Points(points.codes, points.scores, problem.load(points.codes))
+
+
+def _follow(slopes: list[np.ndarray], moved: np.ndarray, new: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The slopes of all chains once some have moved, and after them those of what is explored."""
+    joined = []
+    for of_chains, of_new in zip(slopes, new, strict=True):
+        of_chains[moved] = of_new[: len(moved)]
+        joined.append(np.concatenate([of_chains, of_new[len(moved) :]]))
+    return joined
 
 
 def improve(problem: Problem, code: np.ndarray, limit: float) -> Points:

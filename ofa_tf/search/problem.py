@@ -15,19 +15,23 @@ Score = Callable[[np.ndarray], np.ndarray]
 """Codes of shape (archs, genes) to predicted scores of shape (archs,); more is better."""
 
 
+Slopes = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
 @runtime_checkable
 class Differentiable(Protocol):
     """A score that knows its slopes: it is defined between archs too, as a function of one-hot inputs."""
 
-    def slopes(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How the scores change with the share of each choice.
+    def linearize(self, codes: np.ndarray) -> tuple[np.ndarray, Slopes]:
+        """The scores, and how they change with the share of each choice.
 
         Args:
             codes: shape (archs, genes).
 
         Returns:
-            Derivatives with respect to the kernel sizes of each block, shape (archs, blocks, kernels), and its expand
-            ratios, shape (archs, blocks, expands); those of blocks that are not in use, too.
+            Scores of shape (archs,), and a function of rows of `codes` that gives the derivatives with respect to the
+            kernel sizes of each block, shape (rows, blocks, kernels), and its expand ratios, shape (rows, blocks,
+            expands); those of blocks that are not in use, too.
         """
         ...
 
@@ -62,20 +66,24 @@ class Problem:
         Raises:
             OfaError: scores of another shape, or a score that is not a number.
         """
-        if not len(codes):
-            return np.zeros(0)
-        scores = np.asarray(self.score_codes(codes), np.float64)
+        return self._checked(codes, self.score_codes(codes)) if len(codes) else np.zeros(0)
+
+    def linearize(self, codes: np.ndarray) -> tuple[np.ndarray, Slopes | None]:
+        """Scores as by `score`, and their slopes as by `Differentiable.linearize`; None where the score knows none."""
+        if not isinstance(self.score_codes, Differentiable):
+            return self.score(codes), None
+        scores, slopes = self.score_codes.linearize(codes)
+        return self._checked(codes, scores), slopes
+
+    def _checked(self, codes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Scores that are known to be numbers, one per arch."""
+        scores = np.asarray(scores, np.float64)
         if scores.shape != (len(codes),):
             raise OfaError(f"The predictor must give one score per arch: {(len(codes),)}, not {scores.shape}.")
         if np.isnan(scores).any():
             arch = self.space.decode_one(codes[np.isnan(scores).argmax()])
             raise OfaError(f"The predictor gives NaN for the arch `{arch}`; fit it again.")
         return scores
-
-    @property
-    def sloped(self) -> bool:
-        """Whether the score knows its slopes."""
-        return isinstance(self.score_codes, Differentiable)
 
     @cached_property
     def _hash_weights(self) -> np.ndarray:
@@ -96,72 +104,63 @@ class Problem:
         return len(self.space.kernels) * len(self.space.expands)
 
     @cached_property
-    def _block_moves(self) -> tuple[np.ndarray, np.ndarray]:
-        """Block and option (kernel and expand ratio) of the first moves."""
-        block, option = np.indices((self.space.n_blocks, self._n_options)).reshape(2, -1)
-        return block, option
-
-    @cached_property
-    def _depth_moves(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Stage, depth and option of new blocks of the moves after those of blocks."""
-        stage, depth, option = np.indices((self.space.n_stages, self.n_depths, self._n_options)).reshape(3, -1)
-        return stage, depth, option
+    def _depths(self) -> tuple[np.ndarray, np.ndarray]:
+        """Stage and index of every depth that a stage may have."""
+        choices = [(stage, depth) for stage, of in enumerate(self.space.stages) for depth in range(len(of.depths))]
+        stage, depth = np.array(choices).T
+        return stage, depth
 
     @cached_property
     def groups(self) -> np.ndarray:
         """What each move changes: a block, a stage's depth, or, last, the resolution; shape (moves,)."""
-        space = self.space
-        resolution = np.full(len(self.resolutions), space.n_blocks + space.n_stages)
-        return np.concatenate([self._block_moves[0], space.n_blocks + self._depth_moves[0], resolution])
-
-    @property
-    def n_depths(self) -> int:
-        """The most choices that a stage has for its depth."""
-        return max(len(stage.depths) for stage in self.space.stages)
+        n_blocks, n_resolutions = self.space.n_blocks, len(self.resolutions)
+        slots = np.concatenate([np.arange(n_blocks), n_blocks + self._depths[0]])
+        return np.concatenate([np.tile(slots, self._n_options), np.full(n_resolutions, self.n_groups - 1)])
 
     @property
     def n_groups(self) -> int:
         return self.space.n_blocks + self.space.n_stages + 1
 
+    @cached_property
+    def _n_slots(self) -> int:
+        """Blocks, and depths of stages: a move that is not of the resolution is an option at one of them."""
+        return self.space.n_blocks + len(self._depths[0])
+
     def _options(self, codes: np.ndarray) -> np.ndarray:
-        """Kernel and expand ratio of each block slot as one index, shape (archs, blocks)."""
+        """Kernel and expand ratio of each block as one index, shape (archs, blocks)."""
         return codes[:, self.space.kernel_genes] * len(self.space.expands) + codes[:, self.space.expand_genes]
 
     def _moves_from(self, codes: np.ndarray) -> np.ndarray:
         """Which moves change each arch, bool of shape (archs, moves); all lead to different archs."""
-        of_block = self._options(codes)[..., None] != np.arange(self._n_options)
-        of_block &= self.space.active(codes)[..., None]
-        stage, depth, option = self._depth_moves
-        now = codes[:, self.space.depth_genes].take(stage, axis=1)
-        of_depth = self._depth_exists & ((depth > now) | ((depth < now) & (option == 0)))
-        return np.concatenate([of_block.reshape(len(codes), -1), of_depth, codes[:, :1] != self.resolutions], axis=1)
-
-    @cached_property
-    def _depth_exists(self) -> np.ndarray:
-        """Whether the stage of each move of depths has such a depth, bool of shape (moves of depths,)."""
-        stage, depth, _ = self._depth_moves
-        return depth < self.space.gene_sizes[1 + stage]
+        n, n_blocks, (stage, depth) = len(codes), self.space.n_blocks, self._depths
+        now = codes[:, 1 + stage]
+        moves = np.empty((n, self._n_options, self._n_slots), bool)
+        of_block = moves[..., :n_blocks]
+        np.not_equal(self._options(codes)[:, None], np.arange(self._n_options)[:, None], out=of_block)
+        of_block &= self.space.active(codes)[:, None]
+        moves[..., n_blocks:] = (depth > now)[:, None]
+        moves[:, 0, n_blocks:] |= depth < now
+        return np.concatenate([moves.reshape(n, -1), codes[:, :1] != self.resolutions], axis=1)
 
     def move(self, codes: np.ndarray, parents: np.ndarray, moves: np.ndarray) -> np.ndarray:
         """The canonical codes after `moves` of `codes[parents]`; both of shape (n,), the result of shape (n, genes)."""
         space = self.space
         moved = codes[parents]
-        first_depth, first_resolution = len(self._block_moves[0]), len(self.groups) - len(self.resolutions)
-        rows = np.flatnonzero(moves < first_depth)
-        block, option = (column[moves[rows]] for column in self._block_moves)
+        option, slot = np.divmod(moves, self._n_slots)
         kernel, expand = np.divmod(option, len(space.expands))
-        moved[rows, space.kernel_genes.start + block] = kernel
-        moved[rows, space.expand_genes.start + block] = expand
-        rows = np.flatnonzero((moves >= first_depth) & (moves < first_resolution))
-        stage, depth, option = (column[moves[rows] - first_depth] for column in self._depth_moves)
+        of_resolution = option >= self._n_options
+        rows = np.flatnonzero(~of_resolution & (slot < space.n_blocks))
+        moved[rows, space.kernel_genes.start + slot[rows]] = kernel[rows]
+        moved[rows, space.expand_genes.start + slot[rows]] = expand[rows]
+        rows = np.flatnonzero(~of_resolution & (slot >= space.n_blocks))
+        stage, depth = (of[slot[rows] - space.n_blocks] for of in self._depths)
+        before = space.active(moved[rows])
         moved[rows, 1 + stage] = depth
-        before, after = space.active(codes[parents[rows]]), space.active(moved[rows])
-        for genes, choice in zip(
-            (space.kernel_genes, space.expand_genes), np.divmod(option, len(space.expands)), strict=True
-        ):
-            moved[rows, genes] = np.where(after & ~before, choice[:, None], moved[rows, genes] * after)
-        rows = np.flatnonzero(moves >= first_resolution)
-        moved[rows, 0] = self.resolutions[moves[rows] - first_resolution]
+        after = space.active(moved[rows])
+        for genes, choice in ((space.kernel_genes, kernel), (space.expand_genes, expand)):
+            moved[rows, genes] = np.where(after & ~before, choice[rows, None], moved[rows, genes] * after)
+        rows = np.flatnonzero(of_resolution)
+        moved[rows, 0] = self.resolutions[moves[rows] - self._n_options * self._n_slots]
         return moved
 
     def neighbours(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -175,23 +174,21 @@ class Problem:
 
     @cached_property
     def _relative_costs(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Per budget, shares of its limit: of the fixed blocks and of (resolutions, blocks, options)."""
+        """Per budget, shares of its limit: of the fixed blocks and of (resolutions, options, blocks)."""
         shape = (self.space.n_blocks, len(self.space.resolutions), self._n_options)
         return [
-            (b.costs.fixed / b.limit, np.ascontiguousarray(b.costs.elastic.reshape(shape).swapaxes(0, 1) / b.limit))
+            (b.costs.fixed / b.limit, np.ascontiguousarray(b.costs.elastic.reshape(shape).transpose(1, 2, 0) / b.limit))
             for b in self.budgets
         ]
 
     @cached_property
     def _used_at(self) -> tuple[np.ndarray, np.ndarray]:
-        """1 where a block is used at a depth of a stage, and where it is of that stage: (stages * depths, blocks)."""
-        space = self.space
-        used, own = np.zeros((2, space.n_stages, self.n_depths, space.n_blocks))
-        for block, (stage, position) in enumerate(zip(space.block_stages, space.block_positions, strict=True)):
-            depths = space.stages[stage].depths
-            used[stage, : len(depths), block] = position < np.array(depths)
-            own[stage, :, block] = 1
-        return used.reshape(-1, space.n_blocks), own.reshape(-1, space.n_blocks)
+        """1 where a block is used at a depth of a stage, and where it is of that stage: both of shape (blocks, depths)."""
+        stage, depth = self._depths
+        n_used = np.array([self.space.stages[s].depths[d] for s, d in zip(stage, depth, strict=True)])
+        own = np.array(self.space.block_stages)[:, None] == stage
+        used = own & (np.array(self.space.block_positions)[:, None] < n_used)
+        return used.astype(np.float32), own.astype(np.float32)
 
     def move_loads(self, codes: np.ndarray) -> np.ndarray:
         """The loads after each move, without making it: shape (archs, moves), infinite where it changes nothing.
@@ -199,40 +196,46 @@ class Problem:
         They are added up in another order than by `load`, so they may differ in the last digits.
         """
         n, active, option = len(codes), self.space.active(codes), self._options(codes)
-        rows, resolution = np.arange(n), codes[:, 0]
-        place = option + np.arange(self.space.n_blocks) * self._n_options
+        place = option * self.space.n_blocks + np.arange(self.space.n_blocks)
         loads = np.zeros((n, len(self.groups)))
+        n_elsewhere = len(self.resolutions)
         for fixed, elastic in self._relative_costs:
-            known = elastic[self.resolutions].reshape(len(self.resolutions), -1)
-            everywhere = fixed[self.resolutions] + (known.take(place, axis=1) * active).sum(2).T
-            here = everywhere[rows, np.searchsorted(self.resolutions, resolution)]
-            changes = self._changes(elastic[resolution], active, option)
+            known = elastic[self.resolutions].reshape(n_elsewhere, -1)
+            everywhere = (fixed[self.resolutions, None] + (known.take(place, axis=1) * active).sum(2)).T
+            here = everywhere[np.arange(n), np.searchsorted(self.resolutions, codes[:, 0])]
+            changes = self._changes(elastic[codes[:, 0]], active, option)
             changes += here[:, None]
-            np.maximum(loads, np.concatenate([changes, everywhere], axis=1), out=loads)
+            of_resolution = loads[:, -n_elsewhere:]
+            np.maximum(loads[:, :-n_elsewhere], changes, out=loads[:, :-n_elsewhere])
+            np.maximum(of_resolution, everywhere, out=of_resolution)
         np.putmask(loads, ~self._moves_from(codes), np.inf)
         return loads
 
-    def move_gains(self, codes: np.ndarray) -> np.ndarray:
+    def move_gains(self, codes: np.ndarray, by_kernel: np.ndarray, by_expand: np.ndarray) -> np.ndarray:
         """What each move adds to the score by its slopes: shape (archs, moves without those of the resolution)."""
-        assert isinstance(self.score_codes, Differentiable)
-        by_kernel, by_expand = self.score_codes.slopes(codes)
-        values = (by_kernel[..., None] + by_expand[..., None, :]).reshape(len(codes), self.space.n_blocks, -1)
-        return self._changes(values, self.space.active(codes), self._options(codes))
+        shape = len(codes), len(self.space.kernels), len(self.space.expands), self.space.n_blocks
+        values = np.empty(shape, np.float32)
+        np.add(by_kernel.swapaxes(1, 2)[:, :, None], by_expand.swapaxes(1, 2)[:, None], out=values)
+        return self._changes(
+            values.reshape(len(codes), self._n_options, -1), self.space.active(codes), self._options(codes)
+        )
 
     def _changes(self, values: np.ndarray, active: np.ndarray, option: np.ndarray) -> np.ndarray:
         """What the moves of blocks and depths change in a sum over the blocks in use.
 
         Args:
-            values: what each option of each block adds, shape (archs, blocks, options).
+            values: what each option of each block adds, shape (archs, options, blocks).
             active: which blocks are in use, shape (archs, blocks).
             option: of each block, shape (archs, blocks).
 
         Returns:
             Shape (archs, moves of blocks and depths).
         """
-        n, (used, own) = len(values), self._used_at
-        now = values[np.arange(n)[:, None], np.arange(self.space.n_blocks), option] * active
-        of_depth = used @ np.where(active[..., None], now[..., None], values)
-        of_depth -= (now @ own.T)[..., None]
-        of_block = values - now[..., None]
-        return np.concatenate([of_block.reshape(n, -1), of_depth.reshape(n, -1)], axis=1)
+        n, n_blocks, (used, own) = len(values), self.space.n_blocks, self._used_at
+        now = values[np.arange(n)[:, None], option, np.arange(n_blocks)] * active
+        changes = np.empty((n, self._n_options, self._n_slots), values.dtype)
+        np.subtract(values, now[:, None], out=changes[..., :n_blocks])
+        at_depth = np.where(active[:, None], now[:, None], values).reshape(-1, n_blocks) @ used
+        own_now = now @ own
+        np.subtract(at_depth.reshape(n, self._n_options, -1), own_now[:, None], out=changes[..., n_blocks:])
+        return changes.reshape(n, -1)

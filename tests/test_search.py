@@ -11,7 +11,7 @@ from ofa_tf.accuracy.predictor import Predictor
 from ofa_tf.blocks import ArchCosts, arch_costs
 from ofa_tf.errors import InfeasibleError, OfaError
 from ofa_tf.search import Budget, pareto, search
-from ofa_tf.search.local import improve, tabu
+from ofa_tf.search.local import Points, Records, Seen, improve, tabu
 from ofa_tf.search.problem import Problem
 from ofa_tf.spaces import MOBILENET_V3, PROXYLESS, TINY
 
@@ -278,6 +278,39 @@ def test_a_tabu_search_leaves_local_optima_and_gives_true_scores_and_loads():
         assert (found.loads == problem.load(found.codes)).all()
         assert found.loads.max() <= 1.05 + 1e-9
     assert left >= len(optima) / 2
+
+
+def test_records_are_the_best_known_within_each_limit():
+    codes = TINY.sample(np.random.default_rng(0), 3)
+    records = Records(np.array([20.0, 10.0, 10.0]))
+    assert records.at(np.array([5.0, 15.0])).tolist() == [-np.inf, -np.inf]
+    records.add(Points(codes, np.array([0.5, 0.7, 0.9]), np.array([10.0, 15.0, 21.0])))
+    records.add(Points(codes[:1], np.array([0.4]), np.array([2.0])))
+    at = records.at(np.array([0.0, 10.0, 10.1, 20.0, 20.1, np.inf]))
+    assert at == pytest.approx([0.5, 0.5, 0.7, 0.7, np.inf, np.inf])
+
+
+def test_archs_are_new_once():
+    seen, hashes = (
+        Seen(),
+        Problem(TINY, _score(TINY), [], np.arange(1)).hashes(TINY.sample(np.random.default_rng(0), 9)),
+    )
+    assert seen.new(np.concatenate([hashes, hashes])).tolist() == [True] * 9 + [False] * 9
+    assert seen.new(hashes).all()
+    seen.add(hashes[:4])
+    assert seen.new(hashes).tolist() == [False] * 4 + [True] * 5
+
+
+@pytest.mark.parametrize("sloped", [True, False])
+def test_no_change_of_one_gene_betters_a_front(sloped):
+    predictor, costs = _predictor(TINY), _macs(TINY)
+    limits = np.linspace(1.2, 3, 6) * costs(costs.cheapest()[None])[0]
+    front = pareto(TINY, predictor if sloped else predictor.__call__, costs, limits, steps=3)
+    problem = Problem(TINY, predictor, [_macs_budget(TINY, 1.0)], np.arange(len(TINY.resolutions)))
+    around, _, _ = problem.neighbours(front.codes)
+    for limit in limits:
+        best = front.scores[front.costs <= limit].max()
+        assert predictor(around[costs(around) <= limit]).max() <= best + 1e-6
 
 
 def test_slopes_are_used_where_there_are_any():

@@ -17,11 +17,10 @@ from ofa_tf.npzio import write_arrays
 from ofa_tf.space import SearchSpace
 
 Layers = Sequence[tuple[np.ndarray, np.ndarray]]
+Slopes = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Rows of linearized archs to derivatives with respect to kernel sizes and expand ratios."""
 CHUNK = 1024  # archs at a time, so that the hidden layers stay in the cache
 KINK = 0.35  # how near to its kink a unit counts in part in a slope, as a share of its layer's root mean square
-
-
-Slopes = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def features(space: SearchSpace, codes: np.ndarray, resolutions: Sequence[int]) -> np.ndarray:
@@ -119,7 +118,7 @@ class Predictor:
             by_kernel, by_expand, _ = np.split(of_inputs, [n_kernels, n_kernels + n_expands], axis=1)
             return by_kernel.reshape(n, n_blocks, -1), by_expand.reshape(n, n_blocks, -1)
 
-        return np.mean([layers[-1][:, 0] for layers in passes], axis=0, dtype=np.float64), slopes
+        return np.stack([layers[-1][:, 0] for layers in passes]).mean(0, dtype=np.float64), slopes
 
     @cached_property
     def _transposed(self) -> tuple[tuple[np.ndarray, ...], ...]:

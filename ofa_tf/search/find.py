@@ -20,7 +20,7 @@ CLIMBS, CLIMBS_APART = 8, 3
 HEAD = 4096  # of archs by score, in which the best that lie apart are looked for first
 APART = 8  # genes in which the starts of chains differ, so that they end in different optima
 FRONT_TURNS, FRONT_CHAINS = 4, 1  # chains for each limit
-FRONT_STARTS = 4  # of the best that lie apart, in turn
+FRONT_STARTS = 8  # of the best that lie apart, in turn
 KEPT_ON_FRONT = 16
 
 
@@ -156,7 +156,7 @@ def pareto(
     *,
     seed: int = 0,
     population: int = 1024,
-    generations: int = 4,
+    generations: int = 2,
     steps: int = 120,
     progress: Progress | None = None,
 ) -> Front:

@@ -1,6 +1,5 @@
 """Search in the neighbourhood of good archs: first with a memory, to leave local optima, then to the exact optimum."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,12 +118,14 @@ class Chains:
         start: one point per chain.
         limits: the largest load of each chain, shape (chains,).
         price: of exceeding a limit by all of it, in score, at first.
+        sloped: whether slopes tell the gains of moves, all but those of the resolution.
     """
 
-    def __init__(self, problem: Problem, start: Points, limits: np.ndarray, price: float):
+    def __init__(self, problem: Problem, start: Points, limits: np.ndarray, price: float, sloped: bool):
         n = len(start)
         self.here, self._limits, self._groups = start[np.arange(n)], limits, problem.groups
-        self._gain = np.full((n, len(problem.groups)), np.inf, np.float32)  # of moves when last scored
+        self._gain = np.full((n, len(problem.groups)), np.inf, np.float32)  # by the slopes, or when last scored
+        self._remembered = slice(len(problem.groups) - len(problem.resolutions) if sloped else 0, None)
         self._until = np.full((n, problem.n_groups), -1)  # the step until which each group stays
         self._price, self._prices = price, np.full(n, float(price))
         self._best = np.where(start.loads <= limits, start.scores, -np.inf)
@@ -143,7 +144,7 @@ class Chains:
         Returns:
             Chains and moves, both of shape (at most chains * n,).
         """
-        self._gain *= FADING
+        self._gain[:, self._remembered] *= FADING
         if gains is not None:
             self._gain[:, : gains.shape[1]] = gains
         shares = (loads / self._limits[:, None]).astype(np.float32)
@@ -158,7 +159,9 @@ class Chains:
         chain, rank = np.nonzero(promises > -np.inf)
         return chain, moves[chain, rank]
 
-    def go(self, step: int, chain: np.ndarray, move: np.ndarray, found: Points, rng: np.random.Generator) -> np.ndarray:
+    def go(
+        self, step: int, chain: np.ndarray, move: np.ndarray, found: Points, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Takes each chain to the best of its candidates.
 
         Args:
@@ -171,7 +174,8 @@ class Chains:
         Returns:
             The chains that went, and the candidate that each went to.
         """
-        groups, gain, shares = self._groups[move], found.scores - self.here.scores[chain], found.loads / self._limits[chain]
+        groups, gain = self._groups[move], found.scores - self.here.scores[chain]
+        shares = found.loads / self._limits[chain]
         self._gain[chain, move] = gain
         record = (shares <= 1) & (found.scores > self._best[chain])
         np.maximum.at(self._best, chain[record], found.scores[record])
@@ -181,7 +185,8 @@ class Chains:
         to = order[np.append(True, chain[order][1:] != chain[order][:-1])]
         to = to[merit[to] > -np.inf]
         moved, group = chain[to], groups[to]
-        self._gain[moved] -= np.where(self._groups == group[:, None], gain[to, None], 0).astype(np.float32)
+        same = self._groups[self._remembered] == group[:, None]
+        self._gain[moved, self._remembered] -= np.where(same, gain[to, None], 0).astype(np.float32)
         self._until[moved, group] = step + rng.integers(*TENURE, len(moved))
         for now, new in zip(vars(self.here).values(), vars(found).values(), strict=True):
             now[moved] = new[to]
@@ -215,26 +220,27 @@ def tabu(
     Returns:
         Every point that was scored, once.
     """
-    n, all_chains = len(start), np.arange(len(start))
-    chains, records, seen, scored = Chains(problem, start, limits, price), Records(limits), Seen(), [start]
+    n = len(start)
+    _, slopes_at = problem.linearize(start.codes)
+    slopes, explored = slopes_at(np.arange(n)) if slopes_at is not None else None, start[:0]
+    chains = Chains(problem, start, limits, price, slopes is not None)
+    records, seen, scored = Records(limits), Seen(), [start]
     records.add(start)
     seen.add(problem.hashes(start.codes))
-    _, slopes_at = problem.linearize(start.codes)
-    slopes, explored = slopes_at(all_chains) if slopes_at else None, start[:0]
     for step in range(steps):
         centres = Points.join([chains.here, explored])
         loads = problem.move_loads(centres.codes)
-        gains = problem.move_gains(centres.codes, *slopes) if slopes else None
-        n_scored = (SCORED if slopes else SCORED_BY_MEMORY) + (len(problem.resolutions) if step == 0 else 0)
-        chain, move = chains.candidates(step, loads[:n], gains[:n] if slopes else None, n_scored)
+        gains = problem.move_gains(centres.codes, *slopes) if slopes is not None else None
+        n_scored = (SCORED_BY_MEMORY if gains is None else SCORED) + (len(problem.resolutions) if step == 0 else 0)
+        chain, move = chains.candidates(step, loads[:n], None if gains is None else gains[:n], n_scored)
         if not len(chain):
             break
         n_candidates, centre, moves = len(chain), chain, move
-        if slopes:
+        if gains is not None:
             lead = centres.scores[:, None].astype(np.float32) + gains - records.at(loads[:, : gains.shape[1]])
             leading, leads = _largest(lead, LEADING)
-            of, rank = np.nonzero(leads > -np.inf)
-            centre, moves = np.concatenate([chain, of]), np.concatenate([move, leading[of, rank]])
+            leader, rank = np.nonzero(leads > -np.inf)
+            centre, moves = np.concatenate([chain, leader]), np.concatenate([move, leading[leader, rank]])
         codes = problem.move(centres.codes, centre, moves)
         hashes = problem.hashes(codes)
         new = seen.new(hashes)
@@ -245,25 +251,23 @@ def tabu(
         scored.append(found)
         records.add(found)
         moved, to = chains.go(step, chain, move, found[:n_candidates], rng)
-        if slopes:
+        if slopes is not None and slopes_at is not None:
             behind = np.where(new[kept], records.at(found.loads) - scores, np.inf)
             behind[to] = np.inf
             nearest = behind.argsort(kind="stable")[: int(EXPLORED * n)]
             nearest = nearest[behind[nearest] < np.inf]
             explored = found[nearest]
-            slopes = _follow([of[:n] for of in slopes], moved, slopes_at(np.concatenate([to, nearest])))
+            by_kernel, by_expand = slopes_at(np.concatenate([to, nearest]))
+            slopes = _follow(slopes[0][:n], moved, by_kernel), _follow(slopes[1][:n], moved, by_expand)
     points = Points.join(scored)
     points = points[np.unique(problem.hashes(points.codes), return_index=True)[1]]
     return Points(points.codes, points.scores, problem.load(points.codes))
 
 
-def _follow(slopes: list[np.ndarray], moved: np.ndarray, new: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The slopes of all chains once some have moved, and after them those of what is explored."""
-    joined = []
-    for of_chains, of_new in zip(slopes, new, strict=True):
-        of_chains[moved] = of_new[: len(moved)]
-        joined.append(np.concatenate([of_chains, of_new[len(moved) :]]))
-    return joined
+def _follow(slopes: np.ndarray, moved: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """The slopes of all chains, the first of the new ones for those that moved, and after them the rest of the new."""
+    slopes[moved] = new[: len(moved)]
+    return np.concatenate([slopes, new[len(moved) :]])
 
 
 def improve(problem: Problem, code: np.ndarray, limit: float) -> Points:

@@ -7,15 +7,13 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from ofa_tf.accuracy.predictor import Slopes
 from ofa_tf.errors import OfaError
 from ofa_tf.search.budget import Budget, loads
 from ofa_tf.space import SearchSpace
 
 Score = Callable[[np.ndarray], np.ndarray]
 """Codes of shape (archs, genes) to predicted scores of shape (archs,); more is better."""
-
-
-Slopes = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @runtime_checkable
@@ -183,7 +181,7 @@ class Problem:
 
     @cached_property
     def _used_at(self) -> tuple[np.ndarray, np.ndarray]:
-        """1 where a block is used at a depth of a stage, and where it is of that stage: both of shape (blocks, depths)."""
+        """1 where a block is used at a depth of a stage, and where it is of that stage: of shape (blocks, depths)."""
         stage, depth = self._depths
         n_used = np.array([self.space.stages[s].depths[d] for s, d in zip(stage, depth, strict=True)])
         own = np.array(self.space.block_stages)[:, None] == stage
@@ -198,16 +196,15 @@ class Problem:
         n, active, option = len(codes), self.space.active(codes), self._options(codes)
         place = option * self.space.n_blocks + np.arange(self.space.n_blocks)
         loads = np.zeros((n, len(self.groups)))
-        n_elsewhere = len(self.resolutions)
+        n_resolutions = len(self.resolutions)
         for fixed, elastic in self._relative_costs:
-            known = elastic[self.resolutions].reshape(n_elsewhere, -1)
-            everywhere = (fixed[self.resolutions, None] + (known.take(place, axis=1) * active).sum(2)).T
+            known = elastic[self.resolutions].reshape(n_resolutions, -1)
+            everywhere = fixed[self.resolutions] + (known.take(place, axis=1) * active).sum(2).T
             here = everywhere[np.arange(n), np.searchsorted(self.resolutions, codes[:, 0])]
             changes = self._changes(elastic[codes[:, 0]], active, option)
             changes += here[:, None]
-            of_resolution = loads[:, -n_elsewhere:]
-            np.maximum(loads[:, :-n_elsewhere], changes, out=loads[:, :-n_elsewhere])
-            np.maximum(of_resolution, everywhere, out=of_resolution)
+            for known_of, of in ((loads[:, :-n_resolutions], changes), (loads[:, -n_resolutions:], everywhere)):
+                np.maximum(known_of, of, out=known_of)
         np.putmask(loads, ~self._moves_from(codes), np.inf)
         return loads
 

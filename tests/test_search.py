@@ -271,7 +271,7 @@ def test_a_tabu_search_leaves_local_optima_and_gives_true_scores_and_loads():
     optima = [improve(problem, code, 1.0) for code in luck[problem.load(luck) <= 1][:8]]
     left = 0
     for optimum in optima:
-        found = tabu(problem, optimum, np.ones(1), 60, 1, np.random.default_rng(3))
+        found = tabu(problem, optimum, np.ones(1), steps=60, explore=1, price=1, rng=np.random.default_rng(3))
         left += found.scores[found.loads <= 1].max() > optimum.scores[0]
         assert len(np.unique(found.codes, axis=0)) == len(found)
         np.testing.assert_allclose(found.scores, predictor(found.codes), rtol=1e-5)

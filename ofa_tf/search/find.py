@@ -15,11 +15,12 @@ from ofa_tf.space import SearchSpace
 
 Progress = Callable[[int, int], None]
 NEAR = 1.03  # load up to which random archs may start a search
-FIRST, TURNS, CHAINS = 2048, 2, 32  # random archs, turns of the tabu search, chains of each
+FIRST, TURNS = 2048, 2  # random archs, turns of the tabu search
+CHAINS, EXPLORED = 48, 24  # chains of a turn, archs explored in each of its steps
 CLIMBS, CLIMBS_APART = 8, 3
 HEAD = 4096  # of archs by score, in which the best that lie apart are looked for first
 APART = 8  # genes in which the starts of chains differ, so that they end in different optima
-FRONT_TURNS, FRONT_CHAINS = 4, 1  # chains for each limit
+FRONT_TURNS, FRONT_CHAINS, FRONT_EXPLORED = 4, 50, 75  # at least so many chains, and one for each limit
 FRONT_STARTS = 8  # of the best that lie apart, in turn
 KEPT_ON_FRONT = 16
 
@@ -92,7 +93,7 @@ def search(
     budgets: Sequence[Budget],
     *,
     seed: int = 0,
-    steps: int = 80,
+    steps: int = 90,
     top: int = 8,
     progress: Progress | None = None,
 ) -> Found:
@@ -132,7 +133,8 @@ def search(
     for _ in range(TURNS):
         merits = points.scores - price * np.maximum(points.loads - 1, 0)
         chains = points[_best(merits, points.codes, CHAINS, APART)]
-        points = Points.join([points, tabu(problem, chains, np.ones(len(chains)), steps, price, rng)])
+        found = tabu(problem, chains, np.ones(len(chains)), steps=steps, explore=EXPLORED, price=price, rng=rng)
+        points = Points.join([points, found])
         step()
     within = points[points.loads <= 1]
     climbed = [improve(problem, code, 1.0) for code in _distinct(within, CLIMBS, CLIMBS_APART).codes]
@@ -196,15 +198,23 @@ def pareto(
         problem, codes, wanted, generations=generations, offspring=population, keep=8, rng=rng,
         progress=step,
     )  # fmt: skip
-    price, limits_of_chains = _price(points), np.repeat(wanted, FRONT_CHAINS)
+    price, each = _price(points), -(-FRONT_CHAINS // len(wanted))  # chains for each limit
     for turn in range(FRONT_TURNS):
         points = points[survivors(problem, points, wanted, KEPT_ON_FRONT)]
         chains = []
         for index, limit in enumerate(wanted):
             choices = _distinct(points[points.loads <= limit], FRONT_STARTS, APART)
-            ranks = (index + FRONT_CHAINS * turn + np.arange(FRONT_CHAINS)) % FRONT_STARTS % len(choices)
-            chains.append(choices[ranks])
-        points = Points.join([points, tabu(problem, Points.join(chains), limits_of_chains, steps, price, rng)])
+            chains.append(choices[(index + each * turn + np.arange(each)) % FRONT_STARTS % len(choices)])
+        found = tabu(
+            problem,
+            Points.join(chains),
+            np.repeat(wanted, each),
+            steps=steps,
+            explore=FRONT_EXPLORED,
+            price=price,
+            rng=rng,
+        )
+        points = Points.join([points, found])
         step()
     points = _climb(problem, points, wanted)
     step()

@@ -9,7 +9,7 @@ from ofa_tf.search.problem import Problem
 MARGIN = 1.05  # how far over its limit a chain may go
 TENURE = (2, 6)  # for how many steps what was changed stays
 SCORED, SCORED_BY_MEMORY = 2, 20  # neighbours of each chain that are scored in a step, with slopes and without
-LEADING, EXPLORED = 2, 1.5  # neighbours scored that promise a record, of each chain and of so many archs more per chain
+LEADING = 2  # neighbours of each chain and of each explored arch that are scored because they promise a record
 CELLS = 4096  # of the load, each with one record to beat
 SEEN_BITS = 22
 FADING = 0.95  # of what a move gained, in each step, so that it is tried again
@@ -196,7 +196,14 @@ class Chains:
 
 
 def tabu(
-    problem: Problem, start: Points, limits: np.ndarray, steps: int, price: float, rng: np.random.Generator
+    problem: Problem,
+    start: Points,
+    limits: np.ndarray,
+    *,
+    steps: int,
+    explore: int,
+    price: float,
+    rng: np.random.Generator,
 ) -> Points:
     """Tabu search with candidate lists (Glover, 1989), a chain from each start, all in step.
 
@@ -214,6 +221,7 @@ def tabu(
         start: one point per chain.
         limits: the largest load of each chain, shape (chains,).
         steps: moves per chain.
+        explore: how many archs each step explores, if the score knows its slopes.
         price: of exceeding a limit by all of it, in score, at first.
         rng: the source of randomness.
 
@@ -254,7 +262,7 @@ def tabu(
         if slopes is not None and slopes_at is not None:
             behind = np.where(new[kept], records.at(found.loads) - scores, np.inf)
             behind[to] = np.inf
-            nearest = behind.argsort(kind="stable")[: int(EXPLORED * n)]
+            nearest = behind.argsort(kind="stable")[:explore]
             nearest = nearest[behind[nearest] < np.inf]
             explored = found[nearest]
             by_kernel, by_expand = slopes_at(np.concatenate([to, nearest]))

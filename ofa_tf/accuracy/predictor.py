@@ -17,8 +17,6 @@ from ofa_tf.npzio import write_arrays
 from ofa_tf.space import SearchSpace
 
 Layers = Sequence[tuple[np.ndarray, np.ndarray]]
-Slopes = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Rows of linearized archs to derivatives with respect to kernel sizes and expand ratios."""
 CHUNK = 1024  # archs at a time, so that the hidden layers stay in the cache
 KINK = 0.35  # how near to its kink a unit counts in part in a slope, as a share of its layer's root mean square
 
@@ -89,7 +87,7 @@ class Predictor:
                 outputs[member, rows] = _forward(layers, inputs)[-1][:, 0]
         return outputs
 
-    def linearize(self, codes: np.ndarray) -> tuple[np.ndarray, Slopes]:
+    def linearize(self, codes: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]]:
         """Predictions, and a function that tells their slopes at some of the archs.
 
         Slopes are derivatives with respect to the one-hot inputs. They are smoothed, to tell what whole steps from

@@ -7,13 +7,16 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ofa_tf.accuracy.predictor import Slopes
 from ofa_tf.errors import OfaError
 from ofa_tf.search.budget import Budget, loads
 from ofa_tf.space import SearchSpace
 
 Score = Callable[[np.ndarray], np.ndarray]
 """Codes of shape (archs, genes) to predicted scores of shape (archs,); more is better."""
+
+
+Slopes = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Rows of linearized archs to derivatives with respect to kernel sizes and expand ratios."""
 
 
 @runtime_checkable

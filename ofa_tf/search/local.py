@@ -11,7 +11,7 @@ TENURE = (2, 6)  # for how many steps what was changed stays
 SCORED, SCORED_BY_MEMORY = 2, 20  # neighbours of each chain that are scored in a step, with slopes and without
 LEADING = 2  # neighbours of each chain and of each explored arch that are scored because they promise a record
 CELLS = 4096  # of the load, each with one record to beat
-SEEN_BITS = 22
+SEEN_BITS = 22  # of the hash that tells known archs
 FADING = 0.95  # of what a move gained, in each step, so that it is tried again
 PRICE_STEP, PRICE_RANGE = 1.5, 10
 PAIRS = 128
@@ -188,8 +188,8 @@ class Chains:
         same = self._groups[self._remembered] == group[:, None]
         self._gain[moved, self._remembered] -= np.where(same, gain[to, None], 0).astype(np.float32)
         self._until[moved, group] = step + rng.integers(*TENURE, len(moved))
-        for now, new in zip(vars(self.here).values(), vars(found).values(), strict=True):
-            now[moved] = new[to]
+        here, new = self.here, found[to]
+        here.codes[moved], here.scores[moved], here.loads[moved] = new.codes, new.scores, new.loads
         self._prices *= np.where(self.here.loads <= self._limits, 1 / PRICE_STEP, PRICE_STEP)
         np.clip(self._prices, self._price / PRICE_RANGE, self._price * PRICE_RANGE, out=self._prices)
         return moved, to

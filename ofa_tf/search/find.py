@@ -16,7 +16,7 @@ from ofa_tf.space import SearchSpace
 Progress = Callable[[int, int], None]
 NEAR = 1.03  # load up to which random archs may start a search
 FIRST, TURNS = 2048, 2  # random archs, turns of the tabu search
-CHAINS, EXPLORED = 48, 24  # chains of a turn, archs explored in each of its steps
+CHAINS, EXPLORED = 40, 24  # chains of a turn, archs explored in each of its steps
 CLIMBS, CLIMBS_APART = 8, 3
 HEAD = 4096  # of archs by score, in which the best that lie apart are looked for first
 APART = 8  # genes in which the starts of chains differ, so that they end in different optima

@@ -9,7 +9,7 @@ from ofa_tf.search.problem import Problem
 MARGIN = 1.05  # how far over its limit a chain may go
 TENURE = (2, 6)  # for how many steps what was changed stays
 SCORED, SCORED_BY_MEMORY = 2, 20  # neighbours of each chain that are scored in a step, with slopes and without
-LEADING = 2  # neighbours of each chain and of each explored arch that are scored because they promise a record
+LEADING, LEADING_ON_AVERAGE = 3, 2  # neighbours per chain and explored arch scored for the records they promise
 CELLS = 4096  # of the load, each with one record to beat
 SEEN_BITS = 22  # of the hash that tells known archs
 FADING = 0.95  # of what a move gained, in each step, so that it is tried again
@@ -102,7 +102,7 @@ class Records:
         An arch that exceeds a limit by less than a cell may count as within it.
         """
         cells = np.minimum(loads * self._per_load, CELLS + 1).astype(np.int32)
-        return self._scores.astype(np.float32)[self._limit_of_cell][cells]
+        return self._scores.astype(np.float32)[self._limit_of_cell].take(cells)
 
     def add(self, points: Points) -> None:
         """Takes over what is better than what was known."""
@@ -247,7 +247,9 @@ def tabu(
         if gains is not None:
             lead = centres.scores[:, None].astype(np.float32) + gains - records.at(loads[:, : gains.shape[1]])
             leading, leads = _largest(lead, LEADING)
-            leader, rank = np.nonzero(leads > -np.inf)
+            n_leads = LEADING_ON_AVERAGE * len(centres)
+            least = np.partition(leads, -n_leads, axis=None)[-n_leads]
+            leader, rank = np.nonzero((leads >= least) & (leads > -np.inf))
             centre, moves = np.concatenate([chain, leader]), np.concatenate([move, leading[leader, rank]])
         codes = problem.move(centres.codes, centre, moves)
         hashes = problem.hashes(codes)

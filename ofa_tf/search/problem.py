@@ -131,18 +131,6 @@ class Problem:
         """Kernel and expand ratio of each block as one index, shape (archs, blocks)."""
         return codes[:, self.space.kernel_genes] * len(self.space.expands) + codes[:, self.space.expand_genes]
 
-    def _moves_from(self, codes: np.ndarray) -> np.ndarray:
-        """Which moves change each arch, bool of shape (archs, moves); all lead to different archs."""
-        n, n_blocks, (stage, depth) = len(codes), self.space.n_blocks, self._depths
-        now = codes[:, 1 + stage]
-        moves = np.empty((n, self._n_options, self._n_slots), bool)
-        of_block = moves[..., :n_blocks]
-        np.not_equal(self._options(codes)[:, None], np.arange(self._n_options)[:, None], out=of_block)
-        of_block &= self.space.active(codes)[:, None]
-        moves[..., n_blocks:] = (depth > now)[:, None]
-        moves[:, 0, n_blocks:] |= depth < now
-        return np.concatenate([moves.reshape(n, -1), codes[:, :1] != self.resolutions], axis=1)
-
     def move(self, codes: np.ndarray, parents: np.ndarray, moves: np.ndarray) -> np.ndarray:
         """The canonical codes after `moves` of `codes[parents]`; both of shape (n,), the result of shape (n, genes)."""
         space = self.space
@@ -170,15 +158,19 @@ class Problem:
         Returns:
             Codes of shape (neighbours, genes), the row of `codes` that each comes from, and its group.
         """
-        parents, moves = np.nonzero(self._moves_from(codes))
+        parents, moves = np.nonzero(np.isfinite(self.move_loads(codes)))
         return self.move(codes, parents, moves), parents, self.groups[moves]
 
     @cached_property
     def _relative_costs(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Per budget, shares of its limit: of the fixed blocks and of (resolutions, options, blocks)."""
+        """Per budget, shares of its limit: of the fixed blocks and of (resolutions, options, blocks), float32."""
         shape = (self.space.n_blocks, len(self.space.resolutions), self._n_options)
+
+        def shares(costs: np.ndarray, limit: float) -> np.ndarray:
+            return np.ascontiguousarray(costs / limit, np.float32)
+
         return [
-            (b.costs.fixed / b.limit, np.ascontiguousarray(b.costs.elastic.reshape(shape).transpose(1, 2, 0) / b.limit))
+            (shares(b.costs.fixed, b.limit), shares(b.costs.elastic.reshape(shape).transpose(1, 2, 0), b.limit))
             for b in self.budgets
         ]
 
@@ -194,31 +186,37 @@ class Problem:
     def move_loads(self, codes: np.ndarray) -> np.ndarray:
         """The loads after each move, without making it: shape (archs, moves), infinite where it changes nothing.
 
-        They are added up in another order than by `load`, so they may differ in the last digits.
+        They are float32, which is enough to choose moves by; a result's load is that of `load`.
         """
-        n, active, option = len(codes), self.space.active(codes), self._options(codes)
-        place = option * self.space.n_blocks + np.arange(self.space.n_blocks)
-        loads = np.zeros((n, len(self.groups)))
-        n_resolutions = len(self.resolutions)
+        n, n_blocks, (stage, depth) = len(codes), self.space.n_blocks, self._depths
+        active, option = self.space.active(codes), self._options(codes)
+        place = option * n_blocks + np.arange(n_blocks)
+        of_slots = np.zeros((n, self._n_options, self._n_slots), np.float32)
+        of_resolutions = np.zeros((n, len(self.resolutions)), np.float32)
         for fixed, elastic in self._relative_costs:
-            known = elastic[self.resolutions].reshape(n_resolutions, -1)
+            known = elastic[self.resolutions].reshape(len(self.resolutions), -1)
             everywhere = fixed[self.resolutions] + (known.take(place, axis=1) * active).sum(2).T
-            here = everywhere[np.arange(n), np.searchsorted(self.resolutions, codes[:, 0])]
+            here = everywhere[codes[:, :1] == self.resolutions]
             changes = self._changes(elastic[codes[:, 0]], active, option)
-            changes += here[:, None]
-            for known_of, of in ((loads[:, :-n_resolutions], changes), (loads[:, -n_resolutions:], everywhere)):
-                np.maximum(known_of, of, out=known_of)
-        np.putmask(loads, ~self._moves_from(codes), np.inf)
-        return loads
+            changes += here[:, None, None]
+            np.maximum(of_slots, changes, out=of_slots)
+            np.maximum(of_resolutions, everywhere, out=of_resolutions)
+        barred = np.float32(np.inf)  # what changes nothing, or is another move again; sums are faster than masks
+        of_slots[..., :n_blocks] += np.where(active, 0, barred)[:, None]
+        of_slots[np.arange(n)[:, None], option, np.arange(n_blocks)] = barred
+        deeper = depth - codes[:, 1 + stage]
+        of_slots[:, 0, n_blocks:] += np.where(deeper == 0, barred, 0)
+        of_slots[:, 1:, n_blocks:] += np.where(deeper <= 0, barred, 0)[:, None]
+        of_resolutions[codes[:, :1] == self.resolutions] = barred
+        return np.concatenate([of_slots.reshape(n, -1), of_resolutions], axis=1)
 
     def move_gains(self, codes: np.ndarray, by_kernel: np.ndarray, by_expand: np.ndarray) -> np.ndarray:
         """What each move adds to the score by its slopes: shape (archs, moves without those of the resolution)."""
-        shape = len(codes), len(self.space.kernels), len(self.space.expands), self.space.n_blocks
-        values = np.empty(shape, np.float32)
+        n, space = len(codes), self.space
+        values = np.empty((n, len(space.kernels), len(space.expands), space.n_blocks), np.float32)
         np.add(by_kernel.swapaxes(1, 2)[:, :, None], by_expand.swapaxes(1, 2)[:, None], out=values)
-        return self._changes(
-            values.reshape(len(codes), self._n_options, -1), self.space.active(codes), self._options(codes)
-        )
+        of_options = values.reshape(n, self._n_options, space.n_blocks)
+        return self._changes(of_options, space.active(codes), self._options(codes)).reshape(n, -1)
 
     def _changes(self, values: np.ndarray, active: np.ndarray, option: np.ndarray) -> np.ndarray:
         """What the moves of blocks and depths change in a sum over the blocks in use.
@@ -229,13 +227,13 @@ class Problem:
             option: of each block, shape (archs, blocks).
 
         Returns:
-            Shape (archs, moves of blocks and depths).
+            Shape (archs, options, slots).
         """
         n, n_blocks, (used, own) = len(values), self.space.n_blocks, self._used_at
         now = values[np.arange(n)[:, None], option, np.arange(n_blocks)] * active
-        changes = np.empty((n, self._n_options, self._n_slots), values.dtype)
+        changes = np.empty((n, self._n_options, self._n_slots), np.float32)
         np.subtract(values, now[:, None], out=changes[..., :n_blocks])
-        at_depth = np.where(active[:, None], now[:, None], values).reshape(-1, n_blocks) @ used
-        own_now = now @ own
-        np.subtract(at_depth.reshape(n, self._n_options, -1), own_now[:, None], out=changes[..., n_blocks:])
-        return changes.reshape(n, -1)
+        idle = (~active).astype(np.float32)
+        added, removed = (values * idle[:, None]).reshape(-1, n_blocks) @ used, now @ (own - used)
+        np.subtract(added.reshape(n, self._n_options, -1), removed[:, None], out=changes[..., n_blocks:])
+        return changes

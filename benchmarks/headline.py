@@ -45,6 +45,7 @@ class Headline(Setting):
         super().__init__(options)
         self.precision = options.precision
         self.n_archs = 20 if options.quick else options.archs
+        self.multipliers = options.multipliers
         self.table = self.folder.path / f"host-{self.precision}.json"
 
 
@@ -116,13 +117,14 @@ def measure_networks(setting: Headline) -> dict:
     from ofa_tf.latency.host import HostDevice
 
     n_classes = len(setting.data().classes)
-    networks = [fixed_network(setting.space, multiplier) for multiplier in MULTIPLIERS]
+    networks = [fixed_network(setting.space, multiplier) for multiplier in setting.multipliers]
     for point in setting.folder.result("search")["front"]:
         networks.append((setting.space, setting.space.arch_from_document(point["arch"])))
     files = [BlockFiles(space, n_classes, setting.precision).convert([arch])[0] for space, arch in networks]
     timings = HostDevice(seconds=30).measure([Workload(file) for file in files])
     measured_ms = [timing.percentile_ms(10) for timing in timings]
-    return {"fixed_ms": measured_ms[: len(MULTIPLIERS)], "front_ms": measured_ms[len(MULTIPLIERS) :]}
+    n_fixed = len(setting.multipliers)
+    return {"fixed_ms": measured_ms[:n_fixed], "front_ms": measured_ms[n_fixed:]}
 
 
 def train_one(setting: Headline, space, arch) -> dict:
@@ -165,9 +167,9 @@ def jobs(setting: Headline) -> list[Job]:
     return [
         Job(SUPERNET),
         Job("table", lambda: setting.table.exists() or folder.done(SUPERNET)),
-        *(Job(f"fixed-{multiplier:g}") for multiplier in MULTIPLIERS),
         Job("search", lambda: folder.done(SUPERNET) and folder.done("table")),
         *(Job(f"alone-{number}", lambda: folder.done("search")) for number in range(BUDGETS + 2)),
+        *(Job(f"fixed-{multiplier:g}") for multiplier in setting.multipliers),
     ]
 
 
@@ -208,7 +210,7 @@ def compare_with_fixed(setting: Headline) -> dict[str, float]:
         print(f"searched     {milliseconds:>8.3f} {accuracy:>9.2%}")
     found: dict[str, float] = {}
     differences = []
-    for multiplier, milliseconds in zip(MULTIPLIERS, latency["fixed_ms"], strict=True):
+    for multiplier, milliseconds in zip(setting.multipliers, latency["fixed_ms"], strict=True):
         accuracy = setting.folder.result(f"fixed-{multiplier:g}")["accuracy"]
         difference = (np.interp(np.log(milliseconds), np.log(front_ms), accuracies) - accuracy) * 100
         inside = front_ms[0] <= milliseconds <= front_ms[-1]
@@ -227,6 +229,9 @@ def main() -> None:
     add_options(parser)
     parser.add_argument("--precision", choices=("int8", "fp32"), default="int8", help="of the files that are timed")
     parser.add_argument("--archs", type=int, default=100, help="subnets that the predictor learns from")
+    parser.add_argument(
+        "--multipliers", type=float, nargs="+", default=list(MULTIPLIERS), help="widths of the fixed network"
+    )
     options = parser.parse_args()
     setting = Headline(options)
     if options.job:

@@ -170,9 +170,10 @@ def test_another_file_is_refused(tmp_path, content):
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    for path in (tmp_path / "none.npz", tmp_path):
-        with pytest.raises(FormatError, match="is not a predictor"):
-            Predictor.load(path, TINY)
+    with pytest.raises(FormatError, match=r"^There is no file .*none\.npz\.$"):
+        Predictor.load(tmp_path / "none.npz", TINY)
+    with pytest.raises(FormatError, match="is not a predictor"):
+        Predictor.load(tmp_path, TINY)
 
 
 @pytest.fixture(scope="module")

@@ -145,7 +145,7 @@ def test_scores_that_are_not_numbers_are_refused():
         search(TINY, lambda codes: np.full(len(codes), np.nan), [_macs_budget(TINY, 0.5)])
 
 
-@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.filterwarnings("error")
 def test_archs_can_be_ruled_out_by_a_score_of_minus_infinity():
     score, budget, everything = _score(SMALL), _macs_budget(SMALL, 0.4), _everything(SMALL)
 
@@ -154,6 +154,27 @@ def test_archs_can_be_ruled_out_by_a_score_of_minus_infinity():
 
     best = ruled(everything[budget.costs(everything) <= budget.limit]).max()
     assert search(SMALL, ruled, [budget]).score == pytest.approx(best, abs=1e-12)
+
+
+@pytest.mark.filterwarnings("error")
+def test_archs_can_be_ruled_out_by_a_score_that_knows_its_slopes():
+    predictor = _predictor(TINY)
+
+    class Ruled:
+        """Leaves out what the first stage has at its second depth."""
+
+        def __call__(self, codes):
+            return np.where(codes[:, 1] == 1, -np.inf, predictor(codes))
+
+        def linearize(self, codes):
+            return self(codes), predictor.linearize(codes)[1]
+
+    found = search(TINY, Ruled(), [_macs_budget(TINY, 0.7)])
+    front = pareto(TINY, Ruled(), _macs(TINY))
+    assert np.isfinite(found.candidate_scores).all()
+    assert np.isfinite(front.scores).all()
+    assert (found.candidates[:, 1] != 1).all()
+    assert (front.codes[:, 1] != 1).all()
 
 
 def test_a_budget_of_another_space_is_refused():

@@ -111,10 +111,11 @@ class Predictor:
                     slope = (slope * _open(hidden[rows])) @ weights
                 of_inputs += slope
             of_inputs /= len(passes)
-            n, n_blocks = len(rows), self.space.n_blocks
-            n_kernels, n_expands = n_blocks * len(self.space.kernels), n_blocks * len(self.space.expands)
-            by_kernel, by_expand, _ = np.split(of_inputs, [n_kernels, n_kernels + n_expands], axis=1)
-            return by_kernel.reshape(n, n_blocks, -1), by_expand.reshape(n, n_blocks, -1)
+            by_kernel = len(rows), self.space.n_blocks, len(self.space.kernels)
+            by_expand = len(rows), self.space.n_blocks, len(self.space.expands)
+            ends = np.cumsum([np.prod(by_kernel[1:]), np.prod(by_expand[1:])])
+            of_kernels, of_expands, _ = np.split(of_inputs, ends, axis=1)
+            return of_kernels.reshape(by_kernel), of_expands.reshape(by_expand)
 
         return np.stack([layers[-1][:, 0] for layers in passes]).mean(0, dtype=np.float64), slopes
 
@@ -139,7 +140,7 @@ class Predictor:
         """Reads a predictor of `space`; files of before they named their space are told by the shape alone.
 
         Raises:
-            FormatError: not a predictor, or one of another space.
+            FormatError: no such file, not a predictor, or one of another space.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -147,6 +148,8 @@ class Predictor:
             name = str(arrays.pop("space", space.name))
             resolutions = tuple(int(value) for value in arrays.pop("resolutions"))
             members = _take_members(arrays)
+        except FileNotFoundError:
+            raise FormatError(f"There is no file {path}.") from None
         except Exception as error:  # NumPy and zipfile raise some ten kinds for broken files
             raise FormatError(f"{path} is not a predictor: {error}.") from error
         if name != space.name:

@@ -195,6 +195,7 @@ class Chains:
         return moved, to
 
 
+@np.errstate(invalid="ignore")  # differences of archs that a score of -inf rules out
 def tabu(
     problem: Problem,
     start: Points,

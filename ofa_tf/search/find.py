@@ -159,7 +159,7 @@ def pareto(
     seed: int = 0,
     population: int = 1024,
     generations: int = 2,
-    steps: int = 120,
+    steps: int = 110,
     progress: Progress | None = None,
 ) -> Front:
     """The front of highest scores at lowest costs, in one run: all limits share what is found for any of them.

@@ -204,7 +204,7 @@ def test_moves_reach_every_change_of_a_gene_and_foretell_its_load(space):
     parents, moves = np.nonzero(np.isfinite(loads))
     moved = problem.move(codes, parents, moves)
     assert (space.canonical(moved) == moved).all()
-    assert loads[parents, moves] == pytest.approx(problem.load(moved), rel=1e-6)
+    assert loads[parents, moves] == pytest.approx(problem.load(moved), rel=1e-12)
     for row, code in enumerate(codes):
         reached = set(map(tuple, moved[parents == row].tolist()))
         assert len(reached) == (parents == row).sum()

@@ -163,14 +163,10 @@ class Problem:
 
     @cached_property
     def _relative_costs(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Per budget, shares of its limit: of the fixed blocks and of (resolutions, options, blocks), float32."""
+        """Per budget, shares of its limit: of the fixed blocks and of (resolutions, options, blocks)."""
         shape = (self.space.n_blocks, len(self.space.resolutions), self._n_options)
-
-        def shares(costs: np.ndarray, limit: float) -> np.ndarray:
-            return np.ascontiguousarray(costs / limit, np.float32)
-
         return [
-            (shares(b.costs.fixed, b.limit), shares(b.costs.elastic.reshape(shape).transpose(1, 2, 0), b.limit))
+            (b.costs.fixed / b.limit, np.ascontiguousarray(b.costs.elastic.reshape(shape).transpose(1, 2, 0) / b.limit))
             for b in self.budgets
         ]
 
@@ -186,13 +182,13 @@ class Problem:
     def move_loads(self, codes: np.ndarray) -> np.ndarray:
         """The loads after each move, without making it: shape (archs, moves), infinite where it changes nothing.
 
-        They are float32, which is enough to choose moves by; a result's load is that of `load`.
+        They are added up in another order than by `load`, so they may differ in the last digits.
         """
         n, n_blocks, (stage, depth) = len(codes), self.space.n_blocks, self._depths
         active, option = self.space.active(codes), self._options(codes)
         place = option * n_blocks + np.arange(n_blocks)
-        of_slots = np.zeros((n, self._n_options, self._n_slots), np.float32)
-        of_resolutions = np.zeros((n, len(self.resolutions)), np.float32)
+        of_slots = np.zeros((n, self._n_options, self._n_slots))
+        of_resolutions = np.zeros((n, len(self.resolutions)))
         for fixed, elastic in self._relative_costs:
             known = elastic[self.resolutions].reshape(len(self.resolutions), -1)
             everywhere = fixed[self.resolutions] + (known.take(place, axis=1) * active).sum(2).T
@@ -201,7 +197,7 @@ class Problem:
             changes += here[:, None, None]
             np.maximum(of_slots, changes, out=of_slots)
             np.maximum(of_resolutions, everywhere, out=of_resolutions)
-        barred = np.float32(np.inf)  # what changes nothing, or is another move again; sums are faster than masks
+        barred = np.inf  # what changes nothing, or is another move again; sums are faster than masks
         of_slots[..., :n_blocks] += np.where(active, 0, barred)[:, None]
         of_slots[np.arange(n)[:, None], option, np.arange(n_blocks)] = barred
         deeper = depth - codes[:, 1 + stage]
@@ -231,9 +227,9 @@ class Problem:
         """
         n, n_blocks, (used, own) = len(values), self.space.n_blocks, self._used_at
         now = values[np.arange(n)[:, None], option, np.arange(n_blocks)] * active
-        changes = np.empty((n, self._n_options, self._n_slots), np.float32)
+        changes = np.empty((n, self._n_options, self._n_slots), values.dtype)
         np.subtract(values, now[:, None], out=changes[..., :n_blocks])
-        idle = (~active).astype(np.float32)
+        idle = (~active).astype(values.dtype)
         added, removed = (values * idle[:, None]).reshape(-1, n_blocks) @ used, now @ (own - used)
         np.subtract(added.reshape(n, self._n_options, -1), removed[:, None], out=changes[..., n_blocks:])
         return changes

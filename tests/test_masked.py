@@ -235,7 +235,7 @@ def test_xla_compiles_it_and_it_learns_as_the_sliced_one_does():
     for formulation in FORMULATIONS:
         networks = (Supernet(space, CLASSES, seed, formulation) for seed in (0, 1))
         step = TrainingStep(*networks, recipe, jit_compile=formulation == "masked")
-        losses[formulation] = [step.run(images, labels, 6, 6, [code], 0.05, distil=True)[0] for code in codes]
+        losses[formulation] = [step.run(images, labels, 6, 6, code[None], 0.05, distil=True)[0] for code in codes]
         weights[formulation] = step.supernet.get_weights()
         assert step.traces == {"teacher": 1, "accumulate": 1, "apply": 1}
     np.testing.assert_allclose(losses["masked"], losses["sliced"], rtol=1e-4)

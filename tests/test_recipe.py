@@ -179,11 +179,10 @@ def test_overrides_change_one_stage_in_its_proportions():
 def test_a_sandwich_has_the_largest_the_smallest_that_is_open_and_others(stage):
     phases = tuple(Phase(s, 100, 0, 0.1, 4, choices=2) for s in STAGES)
     (span,) = spans(replace(RECIPE, phases=phases, sampling="sandwich"), stage, BATCH)
-    space = MOBILENET_V3
+    space, others = MOBILENET_V3, set()
     for step in range(20):
         plan = plan_step(space, span, (0, 1), step)
         archs = space.decode(plan.codes)
-        assert {arch.resolution for arch in archs} == {plan.resolution}
         if stage == "full":
             assert set(archs) == {space.largest(plan.resolution)}
             continue
@@ -191,9 +190,12 @@ def test_a_sandwich_has_the_largest_the_smallest_that_is_open_and_others(stage):
         kernel = 5 if order == 1 else 3  # of an earlier stage every choice is open
         depth = [4, 4, 3, 2][order]
         expand = [6, 6, 6, 4][order]
-        assert archs[0] == space.largest(plan.resolution)
-        assert archs[1] == space.arch(plan.resolution, [depth] * 5, [kernel] * 20, [expand] * 20)
+        assert plan.resolution == 224
+        assert archs[0] == space.largest(224)
+        assert archs[1] == space.arch(128, [depth] * 5, [kernel] * 20, [expand] * 20)
         assert len(set(archs)) == 4
+        others |= {arch.resolution for arch in archs[2:]}
+    assert stage == "full" or len(others) > 15  # of 25
 
 
 def test_the_watched_archs_stay_the_same_and_cover_the_ends():

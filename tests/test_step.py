@@ -13,7 +13,7 @@ from ofa_tf.spaces import TINY
 from ofa_tf.subnet import extract
 from ofa_tf.supernet import Supernet
 from ofa_tf.training.losses import distillation_loss
-from ofa_tf.training.step import TrainingStep
+from ofa_tf.training.step import TrainingStep, resized
 
 CLASSES = 3
 
@@ -40,7 +40,9 @@ def numpy_loss(logits, labels, soft_targets, kd_ratio=0.0, smoothing=RECIPE.labe
 def batch(n=8, size=24, seed=2):
     rng = np.random.default_rng(seed)
     x, labels = rng.normal(size=(n, size, size, 3)).astype(np.float32), rng.integers(CLASSES, size=n).astype(np.int32)
-    return tf.constant(x), tf.constant(labels), TINY.sample(rng, 3)
+    codes = TINY.sample(rng, 3)
+    codes[:, 0] = TINY.resolutions.index(size)
+    return tf.constant(x), tf.constant(labels), codes
 
 
 # --- the loss ---------------------------------------------------------------------------------------------------------
@@ -259,6 +261,28 @@ def test_in_a_sandwich_without_a_teacher_all_learn_from_the_labels():
     losses = step.run(x, labels, 8, 8, codes, 0.1, distil=True)
     for loss, answer in zip(losses, logits, strict=True):
         assert loss == pytest.approx(numpy_loss(answer, labels, softmax(answer)), rel=1e-4)
+
+
+def test_each_arch_gets_the_images_at_its_own_resolution():
+    step = make_step(sampling="sandwich", kd_ratio=0.7)
+    x, labels, codes = batch(size=32)
+    codes[1:, 0] = 0, 1
+    at = [tf.image.resize(x, (size, size), antialias=True) for size in (32, 24, 28)]
+    answers = [step.supernet(images, code, training=True) for images, code in zip(at, codes, strict=True)]
+    losses = step.run(x, labels, 8, 8, codes, 0.1, distil=True)
+    soft = softmax(answers[0])
+    assert losses[0] == pytest.approx(numpy_loss(answers[0], labels, soft), rel=1e-4)
+    for loss, answer in zip(losses[1:], answers[1:], strict=True):
+        assert loss == pytest.approx(numpy_loss(answer, labels, soft, 0.7), rel=1e-4)
+    step.run(x, labels, 8, 4, codes[::-1], 0.1, distil=True)
+    assert step.traces == {"resize": 1, "accumulate": 1, "apply": 1}
+
+
+@pytest.mark.parametrize(("before", "after"), [(24, 16), (24, 20), (32, 31), (20, 24), (7, 7)])
+def test_images_are_resized_as_tensorflow_does(before, after):
+    images = tf.random.stateless_normal((3, before, before, 3), (0, 1))
+    expected = tf.image.resize(images, (after, after), antialias=True)
+    np.testing.assert_allclose(resized(images, after), expected, atol=1e-5)
 
 
 def test_dropout_follows_its_seed_and_the_place_of_an_image():

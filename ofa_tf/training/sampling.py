@@ -13,7 +13,7 @@ class StepPlan:
     """All that is drawn for one step.
 
     Args:
-        resolution: of the images, in pixels; the same for all replicas.
+        resolution: of the images, in pixels, the highest of the archs; the same for all replicas.
         codes: the archs, int32 of shape (subnets, genes).
         seed: of the dropout.
     """
@@ -25,6 +25,9 @@ class StepPlan:
 
 def plan_step(space: SearchSpace, span: Span, seed: tuple[int, ...], step: int) -> StepPlan:
     """Draws a step: archs uniformly, as in the paper, or the largest, the smallest and the rest in between (sandwich).
+
+    As in the paper, archs that are drawn uniformly have one resolution, which is drawn first. In a sandwich each has
+    its own, the largest arch the highest and the smallest the lowest (Yu et al., "BigNAS", ECCV 2020).
 
     Args:
         space: the space.
@@ -39,8 +42,9 @@ def plan_step(space: SearchSpace, span: Span, seed: tuple[int, ...], step: int) 
     if span.sandwich:
         codes[0] = space.encode(space.largest())
         codes[1] = space.lowest_code(**phase.sampling())
-    codes[:, 0] = resolution
-    return StepPlan(space.resolutions[resolution], codes, int(rng.integers(2**31)))
+    else:
+        codes[:, 0] = resolution
+    return StepPlan(space.resolutions[codes[:, 0].max()], codes, int(rng.integers(2**31)))
 
 
 def probe_archs(space: SearchSpace, seed: int) -> dict[str, np.ndarray]:

@@ -16,6 +16,17 @@ SCALAR = tf.TensorSpec((), tf.float32)
 INTEGER = tf.TensorSpec((), tf.int32)
 
 
+def resized(images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Square images of shape (batch, height, width, 3) at another size, bilinear and anti-aliased.
+
+    Two products with the matrix that resizes a line: the same numbers as `tf.image.resize`, whose kernel for this runs
+    on a CPU alone.
+    """
+    before = tf.shape(images)[1]
+    matrix = tf.image.resize(tf.eye(before)[..., None], tf.stack([size, before]), antialias=True)[..., 0]
+    return tf.einsum("ih,bhwc,jw->bijc", matrix, images, matrix)
+
+
 class TrainingStep:
     """Teacher, accumulate, apply: what one step of any stage is made of.
 
@@ -63,12 +74,14 @@ class TrainingStep:
         part = [INTEGER, INTEGER]
         rest = [SCALAR, SCALAR, tf.TensorSpec((), tf.bool), INTEGER, INTEGER]
 
-        def compiled(name, replica_function, signature):
+        def compiled(name, replica_function, signature, jit_compile=jit_compile):
             def function(*arguments):
                 self.traces[name] += 1
                 return self.strategy.run(replica_function, arguments)
 
             return tf.function(function, input_signature=signature, autograph=False, jit_compile=jit_compile)
+
+        self.resize = compiled("resize", resized, [images, INTEGER], jit_compile=None)  # XLA knows no such shapes
 
         self.teach = compiled("teacher", self._teach, [images, *part])
         self.accumulate = compiled("accumulate", self._accumulate, [images, labels, *part, code, *rest])
@@ -101,7 +114,8 @@ class TrainingStep:
         If a loss is not finite nothing is applied.
 
         Args:
-            images: float32 (batch, height, width, 3), of this replica or as the strategy distributes them.
+            images: float32 (batch, size, size, 3), of this replica or as the strategy distributes them, at the highest
+                resolution of the archs; those of a lower one get them resized.
             labels: int32 (batch,), likewise.
             n_images: images per replica.
             micro_batch: images that are computed at once and share batch norm statistics; a divisor of `n_images`.
@@ -120,13 +134,15 @@ class TrainingStep:
         in_place = distil and recipe.sandwich
         if self.soft_targets_of != micro_batch:
             self.make_room(micro_batch)
+        sizes = np.array(self.supernet.space.resolutions)[codes[:, 0]]
+        images_at = {size: images if size == sizes.max() else self.resize(images, size) for size in np.unique(sizes)}
         for start in range(0, n_images, micro_batch):
             if distil and not in_place:
                 self.teach(images, start, micro_batch)
-            for index, code in enumerate(codes):
+            for index, (size, code) in enumerate(zip(sizes, codes, strict=True)):
                 leads = in_place and index == 0
                 kd_ratio = recipe.kd_ratio if distil and not leads else 0.0
-                self.accumulate(images, labels, start, micro_batch, code, kd_ratio, share, leads, index, seed)
+                self.accumulate(images_at[size], labels, start, micro_batch, code, kd_ratio, share, leads, index, seed)
         losses = self.strategy.experimental_local_results(self.apply(learning_rate))[0]
         return losses.numpy()[: len(codes)]
 

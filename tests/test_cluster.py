@@ -114,6 +114,49 @@ def test_two_devices_end_as_one_does(alone, tmp_path):
     assert_same(tmp_path, alone)
 
 
+MIXED_RESOLUTIONS = """
+import sys
+from dataclasses import replace
+import numpy as np, tensorflow as tf
+from cluster_program import SPACE, RECIPE
+from ofa_tf.supernet import Supernet
+from ofa_tf.training.cluster import make_cluster
+from ofa_tf.training.step import IMAGES, LABELS, TrainingStep
+
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+cluster = make_cluster(sys.argv[1])
+phases = tuple(replace(phase, subnets=3) for phase in RECIPE.phases)
+recipe = replace(RECIPE, sampling="sandwich", batch=8, micro_batch=4, phases=phases)
+rng = np.random.default_rng(0)
+images, labels = rng.normal(size=(8, 32, 32, 3)).astype(np.float32), rng.integers(3, size=8).astype(np.int32)
+dataset = tf.data.Dataset.from_generator(lambda: [(images, labels)], output_signature=(IMAGES, LABELS))
+dataset = cluster.distribute(dataset)
+codes = SPACE.sample(rng, 3)
+codes[:, 0] = 1, 0, 0
+with cluster.strategy.scope():
+    step = TrainingStep(Supernet(SPACE, 3), Supernet(SPACE, 3), recipe, cluster.strategy, dataset.element_spec)
+    for images, labels in dataset:
+        for _ in range(2):
+            print(*step.run(images, labels, cluster.shares(recipe)[0], 4, codes, 0.01, True))
+    assert step.traces == {"resize": 1, "accumulate": 1, "apply": 1}, step.traces
+"""
+
+
+def test_two_devices_resize_their_images_as_one_does(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(MIXED_RESOLUTIONS)
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).parent)}
+    losses = []
+    for strategy in ("none", "mirrored"):
+        command = [sys.executable, str(program), strategy]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        losses.append(np.array([line.split() for line in done.stdout.splitlines()], float))
+    assert losses[0].shape == (2, 3)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+
+
 def test_ctrl_c_ends_a_worker_that_waits_for_others(tmp_path):
     ours, absent = addresses(2)
     config = {"cluster": {"worker": [ours, absent]}, "task": {"type": "worker", "index": 0}}

@@ -1,6 +1,7 @@
 """The training step: three compiled functions, traced once for every arch and resolution."""
 
 from collections import Counter
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,24 @@ IMAGES = tf.TensorSpec((None, None, None, 3), tf.float32)
 LABELS = tf.TensorSpec((None,), tf.int32)
 SCALAR = tf.TensorSpec((), tf.float32)
 INTEGER = tf.TensorSpec((), tf.int32)
+MATRIX = tf.TensorSpec((None, None), tf.float32)
 
 
-def resized(images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Square images of shape (batch, height, width, 3) at another size, bilinear and anti-aliased.
+@lru_cache
+def resizing_matrix(before: int, after: int) -> np.ndarray:
+    """What turns a line of pixels into one of another length, as `tf.image.resize` does, bilinear and anti-aliased.
 
-    Two products with the matrix that resizes a line: the same numbers as `tf.image.resize`, whose kernel for this runs
-    on a CPU alone.
+    Its own operation for that runs on CPUs alone, and XLA does not know it.
+
+    Returns:
+        float32 of shape (after, before).
     """
-    before = tf.shape(images)[1]
-    matrix = tf.image.resize(tf.eye(before)[..., None], tf.stack([size, before]), antialias=True)[..., 0]
+    with tf.device("CPU"):
+        return tf.image.resize(tf.eye(before)[..., None], (after, before), antialias=True)[..., 0].numpy()
+
+
+def resized(images: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+    """Square images of shape (batch, size, size, 3), each line and each column times a matrix."""
     return tf.einsum("ih,bhwc,jw->bijc", matrix, images, matrix)
 
 
@@ -74,14 +83,14 @@ class TrainingStep:
         part = [INTEGER, INTEGER]
         rest = [SCALAR, SCALAR, tf.TensorSpec((), tf.bool), INTEGER, INTEGER]
 
-        def compiled(name, replica_function, signature, jit_compile=jit_compile):
+        def compiled(name, replica_function, signature):
             def function(*arguments):
                 self.traces[name] += 1
                 return self.strategy.run(replica_function, arguments)
 
             return tf.function(function, input_signature=signature, autograph=False, jit_compile=jit_compile)
 
-        self.resize = compiled("resize", resized, [images, INTEGER], jit_compile=None)  # XLA knows no such shapes
+        self.resize = compiled("resize", resized, [images, MATRIX])
 
         self.teach = compiled("teacher", self._teach, [images, *part])
         self.accumulate = compiled("accumulate", self._accumulate, [images, labels, *part, code, *rest])
@@ -134,8 +143,10 @@ class TrainingStep:
         in_place = distil and recipe.sandwich
         if self.soft_targets_of != micro_batch:
             self.make_room(micro_batch)
-        sizes = np.array(self.supernet.space.resolutions)[codes[:, 0]]
-        images_at = {size: images if size == sizes.max() else self.resize(images, size) for size in np.unique(sizes)}
+        sizes = [self.supernet.space.resolutions[index] for index in codes[:, 0]]
+        top = max(sizes)
+        lower = {size: self.resize(images, resizing_matrix(top, size)) for size in set(sizes) - {top}}
+        images_at = {top: images, **lower}
         for start in range(0, n_images, micro_batch):
             if distil and not in_place:
                 self.teach(images, start, micro_batch)

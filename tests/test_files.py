@@ -274,6 +274,21 @@ def test_a_crash_of_the_interpreter_is_a_sentence(tint):
             child.run(pixels)
 
 
+def test_a_run_without_an_end_is_a_sentence(monkeypatch):
+    import tensorflow as tf
+
+    def endless(image):  # but for zeros
+        return tf.while_loop(lambda x: tf.reduce_max(x) > 0, lambda x: [tf.abs(x)], [image])[0]
+
+    ours = tf.function(endless, [tf.TensorSpec((1, 3), tf.float32)])
+    content = tf.lite.TFLiteConverter.from_concrete_functions([ours.get_concrete_function()]).convert()
+    with ChildInterpreter(content, "m.tflite") as child:
+        assert not child.run(np.zeros((1, 3), np.float32))[0].any()
+        monkeypatch.setattr("ofa_tf.export.child.LIMIT_S", 0.5)
+        with pytest.raises(ExportError, match=r"was not done with one run of m\.tflite after 0\.5 seconds"):
+            child.run(np.ones((1, 3), np.float32))
+
+
 # --- benchmark --------------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ standard input, and answers each on standard output.
 import json
 import math
 import os
+import select
 import signal
 import struct
 import subprocess
@@ -20,6 +21,7 @@ import numpy as np
 from ofa_tf.errors import ExportError
 
 HEADER = struct.Struct("<dI")  # milliseconds of a run, bytes of the output that follow
+LIMIT_S = 300.0  # for an answer: a file may hold a loop without an end
 
 
 class ChildInterpreter:
@@ -37,7 +39,7 @@ class ChildInterpreter:
             operating system does not tell.
 
     Raises:
-        ExportError: the interpreter refuses the file, or crashes on it.
+        ExportError: the interpreter refuses the file, crashes on it, or does not end.
     """
 
     def __init__(self, content: bytes, name: str = "the file", threads: int = 1, delegate: str = "none"):
@@ -50,6 +52,7 @@ class ChildInterpreter:
         try:
             settings = {"size_bytes": len(content), "threads": threads, "delegate": delegate}
             self._send(json.dumps(settings).encode() + b"\n" + content)
+            self._wait()
             answer = json.loads(self._answers.readline() or self._crashed())
         except BaseException:
             self.close()
@@ -71,9 +74,11 @@ class ChildInterpreter:
             The output, of its own type and shape, and the milliseconds that the interpreter took.
 
         Raises:
-            ExportError: the interpreter fails or crashes, or gives an output of another size than for zeros.
+            ExportError: the interpreter fails, crashes or does not end, or gives an output of another size than for
+                zeros.
         """
         self._send(stored.tobytes())
+        self._wait()
         header = self._answers.read(HEADER.size)
         if len(header) < HEADER.size:
             self._crashed()
@@ -108,6 +113,11 @@ class ChildInterpreter:
             self._process.stdin.flush()
         except BrokenPipeError:
             self._crashed()
+
+    def _wait(self) -> None:
+        """Until an answer begins; whatever came before it has been read."""
+        if not select.select([self._answers], [], [], LIMIT_S)[0]:
+            raise ExportError(f"The interpreter was not done with one run of {self._name} after {LIMIT_S:g} seconds.")
 
     def _crashed(self) -> Any:
         code = self._process.wait()

@@ -10,17 +10,19 @@ computed in the same way. Top-1 accuracy of images that nothing was chosen by.
 Figures: `headline_gap_points_mean`, `headline_gap_points_worst`: accuracy alone minus accuracy in the supernet, in
 points; below 0 the supernet is better. `headline_time_ratio`: processor seconds of training the supernet over those of
 the six trainings; `headline_wall_time_ratio`: the same of the seconds that passed, which on a GPU is the one to look
-at, and depends on what else was trained at the same time. `searched_over_fixed_points`: a fixed network in the manner
-of MobileNetV3 (its kernels and expand ratios, no squeeze-and-excite) at several width multipliers, each trained alone
-as the six were, against the subnets that the search finds: accuracy of the searched ones at the latency of each fixed
-one, all measured on this machine in one run, minus that of the fixed one; a mean in points, between neighbours on the
-front interpolated over the logarithm of the latency.
+at. Both depend on what else was done at the same time; `headline_step_time_ratio` does not: steps of all of them in
+turns, in one process, their medians times the numbers of steps, without reading images. `searched_over_fixed_points`: a
+fixed network in the manner of MobileNetV3 (its kernels and expand ratios, no squeeze-and-excite) at several width
+multipliers, each trained alone as the six were, against the subnets that the search finds: accuracy of the searched
+ones at the latency of each fixed one, all measured on this machine in one run, minus that of the fixed one; a mean in
+points, between neighbours on the front interpolated over the logarithm of the latency.
 
 The default recipe takes hours on two cores; with `--space benchmarks/spaces/small.json --recipe
 benchmarks/recipes/small.json --images 5000` it is half of one.
 """
 
 import argparse
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -32,6 +34,7 @@ MULTIPLIERS = (0.5, 0.75, 1.0)
 FIXED_KERNELS, FIXED_EXPANDS = (3, 5, 3), (4, 3, 6)  # per stage, the last for all that follow
 BUDGETS, FRONT = 4, 12
 SUPERNET = "supernet-0"
+STEPS_TIMED = 60
 
 
 class Headline(Setting):
@@ -127,6 +130,48 @@ def measure_networks(setting: Headline) -> dict:
     return {"fixed_ms": measured_ms[:n_fixed], "front_ms": measured_ms[n_fixed:]}
 
 
+def measure_steps(setting: Headline) -> dict[str, float]:
+    """Seconds that all steps of the supernet and of the six networks take, from some steps of each in turns."""
+    from ofa_tf.supernet import Supernet
+    from ofa_tf.training.recipe import STAGES, spans
+    from ofa_tf.training.sampling import plan_step
+    from ofa_tf.training.step import TrainingStep
+
+    space, recipe, n_classes = setting.space, setting.recipe, len(setting.data().classes)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(n_classes, size=recipe.batch).astype(np.int32)
+    images = {size: rng.normal(size=(recipe.batch, size, size, 3)).astype(np.float32) for size in space.resolutions}
+
+    def stepper(arch=None):
+        network = Supernet(space, n_classes, arch=arch)
+        step = TrainingStep(network, network, recipe)
+        return lambda size, codes, distil: step.run(
+            images[size], labels, recipe.batch, recipe.batch, codes, 1e-4, distil
+        )
+
+    whole = stepper()
+    archs = [space.arch_from_document(of["arch"]) for of in setting.folder.result("search")["archs"].values()]
+    alone = [(arch, stepper(arch)) for arch in archs]
+    layout = [span for stage in STAGES for span in spans(recipe, stage, len(setting.data().train))]
+    taken = np.empty((STEPS_TIMED, len(layout) + len(alone)))
+    for turn in range(STEPS_TIMED):
+        for column, span in enumerate(layout):
+            plan = plan_step(space, span, (0, column), turn)
+            start = time.perf_counter()
+            whole(plan.resolution, plan.codes, span.phase.distils)
+            taken[turn, column] = time.perf_counter() - start
+        for column, (arch, run) in enumerate(alone, start=len(layout)):
+            start = time.perf_counter()
+            run(arch.resolution, space.encode(arch)[None], False)
+            taken[turn, column] = time.perf_counter() - start
+    seconds = np.median(taken[2:], axis=0)  # the first of each compile
+    lengths = np.array([span.stop - span.start for span in layout])
+    return {
+        "supernet_s": float(seconds[: len(layout)] @ lengths),
+        "alone_s": float(seconds[len(layout) :].sum() * lengths.sum()),
+    }
+
+
 def train_one(setting: Headline, space, arch) -> dict:
     """A network trained alone: its accuracy and the seconds that its training took."""
     from ofa_tf.accuracy.evaluate import SubnetEvaluator
@@ -153,6 +198,8 @@ def run_job(setting: Headline, name: str) -> dict:
         return {}
     if kind == "search":
         return search_archs(setting)
+    if kind == "steps":
+        return measure_steps(setting)
     if kind == "latency":
         return measure_networks(setting)
     if kind == "fixed":
@@ -186,7 +233,7 @@ def compare_with_alone(setting: Headline) -> dict[str, float]:
         print(f"{name:<12} {shown}  {setting.space.arch_from_document(found['arch'])}")
         accuracies[f"supernet_{name.replace(' ', '_')}"] = found["accuracy"]
         accuracies[f"alone_{name.replace(' ', '_')}"] = single["accuracy"]
-    trained = folder.result(SUPERNET)
+    trained, steps = folder.result(SUPERNET), folder.result("steps")
     supernet_s = {kind: sum(trained[kind].values()) for kind in ("cpu_seconds", "seconds")}
     alone_s = {kind: sum(single[kind] for single in alone) for kind in supernet_s}
     return {
@@ -194,6 +241,7 @@ def compare_with_alone(setting: Headline) -> dict[str, float]:
         "headline_gap_points_worst": max(gaps),
         "headline_time_ratio": supernet_s["cpu_seconds"] / alone_s["cpu_seconds"],
         "headline_wall_time_ratio": supernet_s["seconds"] / alone_s["seconds"],
+        "headline_step_time_ratio": steps["supernet_s"] / steps["alone_s"],
         "supernet_cpu_s": supernet_s["cpu_seconds"],
         "alone_cpu_s": alone_s["cpu_seconds"],
         **accuracies,
@@ -240,7 +288,8 @@ def main() -> None:
                 setting.folder.keep(options.job, run_job(setting, options.job))
         return
     run_jobs(jobs(setting), setting.folder, options.jobs)
-    run_jobs([Job("latency")], setting.folder, 1)
+    for name in ("latency", "steps"):
+        run_jobs([Job(name)], setting.folder, 1)
     figures = compare_with_alone(setting) | compare_with_fixed(setting) | {"epochs": setting.epochs}
     report(figures, seed=0, json_file=options.json, setting=setting.document)
 

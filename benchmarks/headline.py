@@ -10,7 +10,7 @@ computed in the same way. Top-1 accuracy of images that nothing was chosen by.
 Figures: `headline_gap_points_mean`, `headline_gap_points_worst`: accuracy alone minus accuracy in the supernet, in
 points; below 0 the supernet is better. `headline_time_ratio`: processor seconds of training the supernet over those of
 the six trainings; `headline_wall_time_ratio`: the same of the seconds that passed, which on a GPU is the one to look
-at. Both depend on what else was done at the same time; `headline_step_time_ratio` does not: steps of all of them in
+at. Both depend on what else was done at the same time; `headline_step_time_ratio` does less: steps of all of them in
 turns, in one process, their medians times the numbers of steps, without reading images. `searched_over_fixed_points`: a
 fixed network in the manner of MobileNetV3 (its kernels and expand ratios, no squeeze-and-excite) at several width
 multipliers, each trained alone as the six were, against the subnets that the search finds: accuracy of the searched
@@ -131,7 +131,7 @@ def measure_networks(setting: Headline) -> dict:
 
 
 def measure_steps(setting: Headline) -> dict[str, float]:
-    """Seconds that all steps of the supernet and of the six networks take, from some steps of each in turns."""
+    """Seconds that the supernet's and the six networks' steps take in all, from some of each, in turns."""
     from ofa_tf.supernet import Supernet
     from ofa_tf.training.recipe import STAGES, spans
     from ofa_tf.training.sampling import plan_step

@@ -161,7 +161,7 @@ def first_step() -> dict[str, float]:
     for size in (96, 160):
         images, labels = make_batch(size, 8, CLASSES)
         codes = space.sample(rng, 2)
-        codes[:, 0] = 0
+        codes[:, 0] = 0  # all at one resolution, so that no images are resized
         step.run(images, labels, 8, 8, codes, 0.01, True)
     return {"first_step_s": first, "traces": sum(step.traces.values())}
 
@@ -178,7 +178,7 @@ def peak_mb(kind: str) -> float:
 
         space, step = make_step("mobilenet_v3", CLASSES)
         codes = np.concatenate([space.encode(space.largest())[None], space.sample(np.random.default_rng(0), 1)])
-        codes[:, 0] = 0
+        codes[:, 0] = 0  # likewise
         for code in (codes, codes[::-1], codes):
             step.run(images, labels, 32, 32, code, 0.01, True)
     else:

@@ -1,4 +1,4 @@
-"""The training step: three compiled functions, traced once for every arch and resolution."""
+"""The training step: four compiled functions, traced once for every arch and resolution."""
 
 from collections import Counter
 from functools import lru_cache
@@ -32,7 +32,7 @@ def resizing_matrix(before: int, after: int) -> np.ndarray:
 
 
 def resized(images: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
-    """Square images of shape (batch, size, size, 3), each line and each column times a matrix."""
+    """Square images of shape (batch, size, size, 3), with `resizing_matrix` at another size."""
     return tf.einsum("ih,bhwc,jw->bijc", matrix, images, matrix)
 
 
@@ -91,7 +91,6 @@ class TrainingStep:
             return tf.function(function, input_signature=signature, autograph=False, jit_compile=jit_compile)
 
         self.resize = compiled("resize", resized, [images, MATRIX])
-
         self.teach = compiled("teacher", self._teach, [images, *part])
         self.accumulate = compiled("accumulate", self._accumulate, [images, labels, *part, code, *rest])
         self.apply = compiled("apply", self._apply, [SCALAR])

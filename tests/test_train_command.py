@@ -259,6 +259,10 @@ def test_images_that_have_changed_since_a_stage_was_begun_are_refused(ofa, untra
     assert_refused(
         run, f"begun with {images + 1} training images", f"now there are {images}", "--stage width --restart"
     )
+    del begun["images"]  # as ledgers were at first
+    begun["steps"] = 7
+    write_json(untrained / "ledger.json", ledger)
+    assert_refused(ofa(*WIDTH), "was begun with 7 steps, and now there are", "--stage width --restart")
     assert ofa(*WIDTH, "--restart").code == 0
 
 

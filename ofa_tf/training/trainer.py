@@ -161,9 +161,10 @@ class Trainer:
         """Refuses to go on with a stage whose steps were laid out for other images."""
         record, n_images = self.ledger.stages.get(stage), len(self.data.train)
         if record and record.steps and ((record.steps, record.images or n_images) != (n_steps, n_images)):
+            images = f"{record.images} training images and " if record.images else ""
             raise WorkdirError(
-                f"Stage `{stage}` of {self.workdir} was begun with {record.images} training images and {record.steps} "
-                f"steps, and now there are {n_images} and {n_steps}: put the images back, or train it anew with "
+                f"Stage `{stage}` of {self.workdir} was begun with {images}{record.steps} steps, and now there are "
+                f"{n_images} training images and {n_steps} steps: put the images back, or train it anew with "
                 f"--stage {stage} --restart."
             )
 

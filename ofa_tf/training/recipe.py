@@ -29,7 +29,7 @@ class Phase:
         epochs: passes over the training images, warm-up not counted.
         warmup_epochs: passes with a linearly growing learning rate, before.
         base_lr: peak learning rate for 64 images per step; it grows linearly with the batch.
-        subnets: archs sampled per step; their gradients are summed. In a sandwich it is one less in every other step.
+        subnets: archs sampled per step; their gradients are summed.
         choices: how many choices of the stage's own dimension are open, counted from the largest; 0 for all.
     """
 
@@ -82,9 +82,9 @@ class Recipe:
         kd_ratio: weight of the soft cross-entropy with the teacher, added to the hard one; 0 for no teacher.
         clip_norm: the most that the norm of all gradients together may be, or 0 for no limit.
         sampling: "uniform": archs are drawn uniformly and the frozen largest network teaches (the paper). "sandwich":
-            the largest, others in between and, in every other step, the smallest, each at a resolution of its own, and
-            the largest as it is teaches the others (Yu and Huang, "Universally slimmable networks", ICCV 2019, but
-            beside the labels, as in the paper); then every phase but the first stage's needs 3 subnets.
+            the largest, the smallest and others in between, each at a resolution of its own, and the largest as it is
+            teaches the others (Yu and Huang, "Universally slimmable networks", ICCV 2019, but beside the labels, as in
+            the paper); then every phase but the first stage's needs 3 subnets.
         sort_channels: whether the stage `width` begins with sorting the middle channels by importance.
         mixed_precision: whether to compute in bfloat16 where the device has it (a GPU of 2020 or later, a TPU).
         evaluations: how often within a stage the accuracy of some subnets is measured, the last time at its end; 0 for

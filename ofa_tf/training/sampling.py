@@ -27,8 +27,7 @@ def plan_step(space: SearchSpace, span: Span, seed: tuple[int, ...], step: int) 
     """Draws a step: archs uniformly, as in the paper, or the largest, the smallest and the rest in between (sandwich).
 
     As in the paper, archs that are drawn uniformly have one resolution, which is drawn first. In a sandwich each has
-    its own, the largest arch the highest and the smallest the lowest (Yu et al., "BigNAS", ECCV 2020). The largest
-    comes first, and the smallest last, there in every other step alone.
+    its own, the largest arch the highest and the smallest the lowest (Yu et al., "BigNAS", ECCV 2020).
 
     Args:
         space: the space.
@@ -42,9 +41,7 @@ def plan_step(space: SearchSpace, span: Span, seed: tuple[int, ...], step: int) 
     codes = space.sample(rng, phase.subnets, **phase.sampling())
     if span.sandwich:
         codes[0] = space.encode(space.largest())
-        codes[-1] = space.lowest_code(**phase.sampling())
-        if step % 2:
-            codes = codes[:-1]
+        codes[1] = space.lowest_code(**phase.sampling())
     else:
         codes[:, 0] = resolution
     return StepPlan(space.resolutions[codes[:, 0].max()], codes, int(rng.integers(2**31)))

@@ -11,6 +11,7 @@ import pytest
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.blocks import arch_costs
 from ofa_tf.jsonio import read_json, write_json
+from ofa_tf.latency.device import Timing
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.pipeline import Limits, find_all, find_with
 from ofa_tf.project import open_existing
@@ -261,7 +262,7 @@ def test_candidates_are_chosen_by_what_they_do_and_never_by_the_validation_image
 
     class Host:
         def measure(self, workloads, seed=0, progress=None):
-            return [Timed(ms) for ms in measured["ms"]]
+            return measured["timings"]
 
     monkeypatch.setattr("ofa_tf.pipeline.answering.make_evaluator", lambda _: Evaluator())
     monkeypatch.setattr("ofa_tf.pipeline.answering._file", lambda *_: b"")
@@ -269,13 +270,18 @@ def test_candidates_are_chosen_by_what_they_do_and_never_by_the_validation_image
     monkeypatch.setattr("ofa_tf.pipeline.searching.get_table", lambda *_: table)
     monkeypatch.setattr("ofa_tf.pipeline.answering.device_of", lambda *_: Host())
     for ms, position, said in (([5, 6, 7], 0, 0), ([11, 6, 7], 1, 0), ([13, 12, 11], 2, 1)):
-        measured["ms"], seen[:], told[:] = ms, [], []
+        measured["timings"], seen[:], told[:] = [Timing(np.full(3, float(run_ms))) for run_ms in ms], [], []
         (answer,), _ = find_all(project, [Limits({"host": 10.0})], verify=3)
         assert answer.verified[0].measured_ms == ms[position]
         assert answer.choice is answer.verified[0].choice
         assert len(told) == said
         assert all(images is project.data.tune for images in seen)
     assert "None of the 3 candidates is within 10 ms as measured: the nearest is 1 ms over it" in told[0]
+    measured["timings"], told[:] = [Timing(np.array([5.0] * 3 + [8.0] * 7))] * 3, []
+    find_all(project, [Limits({"host": 10.0})], verify=3)
+    (note,) = told
+    assert "The device was busy" in note
+    assert "half of the runs took 8 ms or more" in note
 
 
 class Notes:
@@ -289,15 +295,6 @@ class Notes:
         from ofa_tf.progress import SILENT
 
         return SILENT.task("", 1)
-
-
-class Timed:
-    def __init__(self, ms):
-        self.ms = ms
-
-    def percentile_ms(self, percent):
-        assert percent in (10, 50)
-        return self.ms
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

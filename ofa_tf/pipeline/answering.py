@@ -149,6 +149,8 @@ def _verified(finder: Finder, answer: Answer, choices: Sequence[Choice], evaluat
     if on_host:
         table = finder.tables[HOST]
         timings = device_of(table, project.host).measure(files, seed=seed, progress=project.progress)
+        if cautions := [timing.caution for timing in timings if timing.caution]:
+            project.progress.note(cautions[0])
         candidates = [
             replace(candidate, measured_ms=timing.percentile_ms(PERCENTILES[table.statistic]))
             for candidate, timing in zip(candidates, timings, strict=True)

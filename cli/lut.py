@@ -173,7 +173,6 @@ def _facts(path, table) -> dict:
         "source": table.source,
         "entries": len(table.entries),
         "validation": None if table.validation is None else dict(table.validation),
-        "caution": table.caution,
     }
 
 
@@ -185,5 +184,3 @@ def _print(path, table, as_json: bool) -> None:
     click.echo(f"{path}: {table.label}, {len(table.entries)} blocks, runtime: {runtime}.")
     if table.validation is not None:
         click.echo(table.error_sentence)
-    if table.caution:
-        click.echo(table.caution)

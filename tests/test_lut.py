@@ -167,17 +167,6 @@ def test_show_draws_where_the_time_goes(ofa, workdir, table_file, suffix, magic)
     assert answer["shares_ms"]["largest"]["stem"] > 0
 
 
-def test_show_says_that_the_device_was_busy(ofa, workdir, table_file):
-    document = read_json(table_file)
-    for slower, says in ((1.1, False), (1.5, True)):
-        for entry in document["entries"].values():
-            entry["median_ms"] = slower * entry["p10_ms"]
-        write_json("measured.json", document)
-        run = ofa("lut", "show", "measured.json", "--workdir", workdir)
-        assert ("The device was busy, or changed its speed" in run.out) == says
-        assert bool(json.loads(ofa("lut", "show", "measured.json", "--json").out)["caution"]) == says
-
-
 def test_show_of_a_table_that_fits_no_space(ofa, workdir, table_file):
     document = read_json(table_file)
     document["entries"] = dict(list(document["entries"].items())[:2])

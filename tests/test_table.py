@@ -47,22 +47,6 @@ def load(tmp_path):
     return load
 
 
-def test_a_table_says_whether_the_device_was_busy():
-    table = make_table()
-    entries = {key: {"median_ms": 0.3, "p10_ms": 0.2, "runs": 30} for key in table.entries}
-    busy = dataclasses.replace(table, entries=entries)
-    sums = f"{0.3 * len(entries):.3g} ms by their median runs, {0.2 * len(entries):.3g} ms by the quickest tenth"
-    assert busy.caution is not None
-    assert sums in busy.caution
-    first = next(iter(entries))
-    steady = {key: {"median_ms": 0.21, "p10_ms": 0.2, "runs": 30} for key in entries}
-    assert dataclasses.replace(busy, entries=steady | {first: entries[first]}).caution is None, (
-        "one small block means little"
-    )
-    only_means = {key: {"mean_ms": 0.3, "runs": 30} for key in entries}
-    assert dataclasses.replace(busy, entries=only_means, statistic="mean_ms").caution is None, "it is not known"
-
-
 # --- sums ------------------------------------------------------------------------------------------------------------
 
 

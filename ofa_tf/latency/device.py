@@ -44,17 +44,12 @@ class Timing:
     def caution(self) -> str | None:
         """What to know before these runs are believed: that the device was busy. None if they agree well enough."""
         quick_ms, median_ms = self.percentile_ms(10), self.percentile_ms(50)
-        if not disagree(quick_ms, median_ms):
+        if median_ms <= STEADY * quick_ms:
             return None
         return (
             f"The device was busy, or changed its speed: half of the runs took {median_ms:.3g} ms or more, the "
             f"quickest tenth {quick_ms:.3g} ms or less. Measure again when it is quiet."
         )
-
-
-def disagree(quick_ms: float, median_ms: float) -> bool:
-    """Whether the 10th percentile of runs and their median tell that something disturbed them."""
-    return median_ms > STEADY * quick_ms
 
 
 def check_settings(threads: int, delegate: str) -> None:

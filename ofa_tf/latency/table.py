@@ -13,7 +13,6 @@ from ofa_tf.blocks import ArchCosts, Block, arch_costs
 from ofa_tf.errors import FormatError, TableError
 from ofa_tf.figures import percent
 from ofa_tf.jsonio import check_keys, read_json, write_json
-from ofa_tf.latency.device import disagree
 from ofa_tf.space import SearchSpace
 
 PRECISIONS = ("int8", "fp16", "fp32")
@@ -119,18 +118,6 @@ class LatencyTable:
             f"Error on {errors['subnets']} {what}, {how}: {percent(errors['mape'])} on average, "
             f"{percent(errors['within_10pct'])} of them within 10 %, rank correlation {errors['spearman']:.3f}"
             f"{bias}{worst}."
-        )
-
-    @property
-    def caution(self) -> str | None:
-        """What to know before its latencies are believed: that the device was busy. None if nothing tells so."""
-        known = [entry for entry in self.entries.values() if {"p10_ms", "median_ms"} <= entry.keys()]
-        quick_ms, median_ms = (sum(entry[name] for entry in known) for name in ("p10_ms", "median_ms"))
-        if not disagree(quick_ms, median_ms):
-            return None
-        return (
-            f"The device was busy, or changed its speed: the blocks together take {median_ms:.3g} ms by their median "
-            f"runs, {quick_ms:.3g} ms by the quickest tenth. Measure again when it is quiet."
         )
 
     def block_ms(self, block: Block) -> float:

@@ -155,8 +155,6 @@ def _device(contents: Contents, device: Device) -> Html:
         element("p", f"{len(lut.entries):,} blocks, ", label(lut.source), ". ", f"{device_facts}. Runtime: {runtime}."),
         element("p", lut.error_sentence),
     ]
-    if lut.caution:
-        facts.append(element("p", lut.caution, class_="note"))
     if device.costs is None:
         facts.append(element("p", "This table covers no resolution of the workdir's space.", class_="note"))
     return element("article", element("h3", lut.label), *facts, _breakdown(device.breakdown))

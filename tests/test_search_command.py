@@ -270,7 +270,9 @@ def test_candidates_are_chosen_by_what_they_do_and_never_by_the_validation_image
     monkeypatch.setattr("ofa_tf.pipeline.searching.get_table", lambda *_: table)
     monkeypatch.setattr("ofa_tf.pipeline.answering.device_of", lambda *_: Host())
     for ms, position, said in (([5, 6, 7], 0, 0), ([11, 6, 7], 1, 0), ([13, 12, 11], 2, 1)):
-        measured["timings"], seen[:], told[:] = [Timing(np.full(3, float(run_ms))) for run_ms in ms], [], []
+        # The 10th percentile and the median alone are this number.
+        measured["timings"] = [Timing(run_ms * np.array([0.5] + [1.0] * 6 + [3.0] * 4)) for run_ms in ms]
+        seen[:], told[:] = [], []
         (answer,), _ = find_all(project, [Limits({"host": 10.0})], verify=3)
         assert answer.verified[0].measured_ms == ms[position]
         assert answer.choice is answer.verified[0].choice

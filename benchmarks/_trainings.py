@@ -165,7 +165,7 @@ class Setting:
 
     def data(self):
         """The images, decoded once for all jobs; the same training images for all of them."""
-        from ofa_tf.data import load_data
+        from ofa_tf.data.source import load_data
 
         with self.folder.turn("data"):
             data = load_data(self.spec, self.space.resolutions[-1], cache=self.folder.path / "cache")

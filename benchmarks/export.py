@@ -103,9 +103,8 @@ def twenty_blocks(folder: Path) -> dict[str, float]:
 
 def accuracies(workdir: Path, subnets: int, trained: int, epochs: float | None) -> dict[str, float]:
     """Files of several subnets, some of them trained for int8, against their float subnets."""
-    from ofa_tf.pipeline import load_supernet
     from ofa_tf.pipeline.filing import QAT_EPOCHS, FileOptions, make_file
-    from ofa_tf.pipeline.predicting import make_evaluator
+    from ofa_tf.pipeline.fitting import load_supernet, make_evaluator
     from ofa_tf.project import open_existing
 
     project = open_existing(workdir)

@@ -31,7 +31,7 @@ from ofa_tf.accuracy.collect import balanced_archs, collect_pairs
 from ofa_tf.accuracy.evaluate import SubnetEvaluator
 from ofa_tf.blocks import arch_costs
 from ofa_tf.data import Images
-from ofa_tf.pipeline import fit, make_evaluator
+from ofa_tf.pipeline.fitting import fit, make_evaluator
 from ofa_tf.project import Project, open_existing
 from ofa_tf.search import Budget, search
 from ofa_tf.space import Arch

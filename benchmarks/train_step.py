@@ -224,7 +224,8 @@ def training_rate(space_name: str, size: int, batch: int, n_classes: int, steps:
 
 def input_rate(images, size: int, batch: int, steps: int) -> float:
     """Images a second of the input pipeline alone."""
-    from ofa_tf.data import Preprocessing, training_batches
+    from ofa_tf.data import Preprocessing
+    from ofa_tf.data.batches import training_batches
     from ofa_tf.training.recipe import RECIPES
 
     augment = RECIPES["imagenet"].augment

@@ -17,9 +17,9 @@ BARS = " ▁▂▃▄▅▆▇█"
 @json_option
 def command(model, device, seconds, threads, delegate, cores, benchmark_model, as_json):
     """Measure how fast any .tflite file is, and the memory that it takes."""
-    with library() as progress:
+    with library(tensorflow=False) as progress:
         from ofa_tf.latency.devices import Settings
-        from ofa_tf.pipeline import benchmark_file
+        from ofa_tf.pipeline.benchmarking import benchmark_file
 
         settings = Settings(threads, delegate, cores, benchmark_model)
         found = benchmark_file(model, device, settings, seconds, progress)

@@ -1,7 +1,6 @@
 """What commands share: options, progress bars, tables."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -97,16 +96,19 @@ def _parse_cores(_, option: click.Parameter, value: str | None) -> tuple[int, ..
 
 
 @contextmanager
-def library() -> Iterator[Any]:
-    """Loads TensorFlow without its chatter; yields a progress that draws bars, or lines where there is no terminal."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+def library(tensorflow: bool = True) -> Iterator[Any]:
+    """Yields a progress that draws bars, or lines where there is no terminal.
+
+    Args:
+        tensorflow: whether to load it now; without, what computes with it does so when it comes to that.
+    """
     from ofa_tf.cli.progress import TerminalProgress
 
-    from ofa_tf.quiet import quiet
+    from ofa_tf.quiet import load_tensorflow
 
     with TerminalProgress() as progress:
-        with quiet():
-            import tensorflow  # noqa: F401
+        if tensorflow:
+            load_tensorflow()
         yield progress
 
 

@@ -36,7 +36,7 @@ class Numbers(click.ParamType):
 def command(model, data, workdir, mean, std, labels, as_json):
     """Measure the accuracy of any classification .tflite file on validation images."""
     with library() as progress:
-        from ofa_tf.pipeline import evaluate_file
+        from ofa_tf.pipeline.evaluating import evaluate_file
 
         found = evaluate_file(model, data, workdir, mean or (), std or (), labels, progress)
     if as_json:

@@ -74,8 +74,8 @@ def command(
         from pathlib import Path
 
         from ofa_tf.export.metadata import Metadata
-        from ofa_tf.pipeline import ExportOptions, FileOptions, Target, export_arch_file, export_budgets
-        from ofa_tf.pipeline.filing import QAT_EPOCHS
+        from ofa_tf.pipeline.exporting import ExportOptions, Target, export_arch_file, export_budgets
+        from ofa_tf.pipeline.filing import QAT_EPOCHS, FileOptions
         from ofa_tf.project import open_existing
 
         about = Metadata(author=author, license=license_, description=description)

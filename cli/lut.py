@@ -42,9 +42,9 @@ def build_command(
     workdir, device, precision, resolutions, threads, delegate, cores, benchmark_model, runtime, held_out, as_json
 ):
     """Measure every block of the workdir's space on a device."""
-    with library() as progress:
+    with library(tensorflow=False) as progress:
         from ofa_tf.latency.devices import Settings
-        from ofa_tf.pipeline import measure_table
+        from ofa_tf.pipeline.measuring import measure_table
         from ofa_tf.project import open_existing
 
         path, table = measure_table(
@@ -68,9 +68,9 @@ def build_command(
 @json_option
 def validate_command(workdir, device, precision, subnets, benchmark_model, as_json):
     """Measure how wrong a table is on random subnets that it has not seen, and note it in the table."""
-    with library() as progress:
+    with library(tensorflow=False) as progress:
         from ofa_tf.latency.devices import Settings
-        from ofa_tf.pipeline import validate
+        from ofa_tf.pipeline.measuring import validate
         from ofa_tf.project import open_existing
 
         settings = Settings(benchmark_model=benchmark_model)
@@ -104,19 +104,17 @@ def show_command(file, workdir, plot, as_json):
     """Show what a table says of its device, of its own error, and where the time goes."""
     from ofa_tf.latency.store import seen_from_here
     from ofa_tf.latency.table import LatencyTable
+    from ofa_tf.pipeline.measuring import table_shares
+    from ofa_tf.workdir import Workdir
 
     table = seen_from_here(LatencyTable.load(file))
-    with library():
-        from ofa_tf.pipeline.measuring import table_shares
-        from ofa_tf.workdir import Workdir
+    shares = table_shares(table, Workdir(workdir))
+    if plot and shares is None:
+        raise click.ClickException(f"--plot: {file} covers no space in full, so there is nothing to draw.")
+    if plot:
+        from ofa_tf.report.plot import plot_shares
 
-        shares = table_shares(table, Workdir(workdir))
-        if plot and shares is None:
-            raise click.ClickException(f"--plot: {file} covers no space in full, so there is nothing to draw.")
-        if plot:
-            from ofa_tf.report.plot import plot_shares
-
-            plot_shares(plot, table.label, shares)
+        plot_shares(plot, table.label, shares)
     if as_json:
         print_json({**_facts(file, table), "shares_ms": shares})
         return
@@ -138,7 +136,7 @@ def show_command(file, workdir, plot, as_json):
 @json_option
 def import_command(source, workdir, name, force, as_json):
     """Take a table over into the workdir: a JSON file, or the published YAML tables (a file or a folder of them)."""
-    with library() as progress:
+    with library(tensorflow=False) as progress:
         from ofa_tf.pipeline.measuring import import_table
         from ofa_tf.workdir import Workdir
         from ofa_tf.zoo.importing import import_note10

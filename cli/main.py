@@ -85,6 +85,8 @@ def _end(error: BaseException) -> NoReturn:
         sys.exit(130)
     if isinstance(error, OSError):
         _fail(_explain(error))
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "ofa_tf").startswith("ofa_tf"):
+        _fail(f"The package {error.name} is not installed: install it; `ofa-tf doctor` tells what else is missing.")
     if isinstance(error, MemoryError):
         _fail("There is not enough memory: use a smaller batch or a smaller space.")
     raise error

@@ -48,9 +48,10 @@ def command(
     """Search the most accurate subnet within budgets."""
     budgets = {"--latency": latencies, "--macs": macs, "--params": params, "--size-kb": size_kb, "--verify": verify}
     _check(devices, latencies, budgets, pareto, plot)
-    with library() as progress:
+    with library(tensorflow=False) as progress:
         from ofa_tf.errors import InfeasibleError
-        from ofa_tf.pipeline import Limits, find_all, find_fronts
+        from ofa_tf.pipeline.answering import find_all
+        from ofa_tf.pipeline.searching import Limits, find_fronts
         from ofa_tf.project import open_existing
 
         project = open_existing(workdir, progress, data)

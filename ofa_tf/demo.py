@@ -8,17 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from ofa_tf.accuracy.collect import JOURNAL, read_journal
-from ofa_tf.pipeline import (
-    Export,
-    ExportOptions,
-    FileOptions,
-    Target,
-    export,
-    find_with,
-    fit,
-    make_evaluator,
-    measure_table,
-)
+from ofa_tf.pipeline.exporting import Export, ExportOptions, Target, export
+from ofa_tf.pipeline.filing import FileOptions
+from ofa_tf.pipeline.fitting import fit, make_evaluator
+from ofa_tf.pipeline.measuring import measure_table
+from ofa_tf.pipeline.searching import find_with
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project import open_project
 from ofa_tf.report.page import write_report

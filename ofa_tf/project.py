@@ -8,12 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ofa_tf.data import Data, Preprocessing, load_data, load_images
-from ofa_tf.data.source import GOOD_IMAGES, LEAST_IMAGES
+from ofa_tf.data import Data, Preprocessing
+from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES
 from ofa_tf.errors import DataError, FormatError, WorkdirError
 from ofa_tf.jsonio import read_json
 from ofa_tf.latency.host import HostDevice
 from ofa_tf.progress import SILENT, Progress
+from ofa_tf.quiet import load_tensorflow
 from ofa_tf.spaces import get_space
 from ofa_tf.training.recipe import RECIPES, Recipe
 from ofa_tf.workdir import Config, Workdir
@@ -171,6 +172,9 @@ def _recipe(name: str) -> Recipe:
 
 
 def _load(spec: str, config: Config, workdir: Workdir, progress: Progress, keep: bool) -> Data:
+    load_tensorflow()
+    from ofa_tf.data.source import load_data, load_images
+
     size, cache = config.space.resolutions[-1], workdir.cache if keep else None
     if not workdir.ledger().imported:
         return load_data(spec, size, config.seed, cache, progress)

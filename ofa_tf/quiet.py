@@ -1,4 +1,4 @@
-"""TensorFlow's chatter, kept away from the user unless something fails."""
+"""TensorFlow, without its chatter, which is kept away from the user unless something fails."""
 
 import contextlib
 import io
@@ -7,6 +7,8 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+
+from ofa_tf.errors import MissingDependencyError
 
 
 @contextlib.contextmanager
@@ -36,3 +38,25 @@ def quiet() -> Iterator[None]:
             if said := sink.read().decode(errors="replace") + text.getvalue():
                 error.add_note(said[-2000:])
             raise
+
+
+def load_tensorflow(what: str = "This") -> None:
+    """Imports TensorFlow without its chatter: seconds, so only where something is computed with it.
+
+    Args:
+        what: needs it.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with quiet():
+            import tensorflow  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "tensorflow":
+            raise
+        raise MissingDependencyError(
+            f"{what} needs TensorFlow, which is not installed here: `pip install tensorflow`, or do it on a machine "
+            "that has it."
+        ) from None

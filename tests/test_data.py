@@ -9,10 +9,11 @@ from image_files import decode, encoded, identities, make_folder, pixels
 from PIL import Image
 from small_project import Hook
 
-from ofa_tf.data import EncodedImageSet, ImageSet, load_data
+from ofa_tf.data import EncodedImageSet, ImageSet
 from ofa_tf.data.decode import decode_square
 from ofa_tf.data.encoded import in_order
 from ofa_tf.data.held import decode_all
+from ofa_tf.data.source import load_data
 from ofa_tf.errors import DataError
 
 # --- digits -----------------------------------------------------------------------------------------------------------

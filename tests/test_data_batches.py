@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 from image_files import encoded, image_set, make_folder, pixels
 
-from ofa_tf.data import ImageSet, Preprocessing, training_batches
+from ofa_tf.data import ImageSet, Preprocessing
 from ofa_tf.data.augment import Augment, draw_colours, draw_crops
-from ofa_tf.data.batches import batch_indices, change_colours
+from ofa_tf.data.batches import batch_indices, change_colours, training_batches
 from ofa_tf.data.images import crop_and_resize
 from ofa_tf.errors import DataError, FormatError
 

@@ -19,8 +19,9 @@ from PIL import Image
 from small_project import Hook
 from test_cli import OFA, assert_refused, contents
 
-from ofa_tf.data import EncodedImageSet, load_data, pack
+from ofa_tf.data import EncodedImageSet
 from ofa_tf.data.pack import open_pack
+from ofa_tf.data.source import load_data, pack
 from ofa_tf.errors import DataError, OfaError
 from ofa_tf.jsonio import read_json, write_json
 

@@ -29,19 +29,12 @@ from ofa_tf.latency.edgetpu import (
 from ofa_tf.latency.edgetpu_device import LIBRARY, EdgeTpuDevice, load_delegates
 from ofa_tf.latency.store import SHIPPED, table_name
 from ofa_tf.latency.table import LatencyTable
-from ofa_tf.pipeline import (
-    Choice,
-    ExportOptions,
-    FileOptions,
-    Target,
-    export,
-    find_fronts,
-    find_with,
-    get_table,
-    load_predictor,
-    measure_table,
-)
 from ofa_tf.pipeline.edgetpu import memory_budgets
+from ofa_tf.pipeline.exporting import ExportOptions, Target, export
+from ofa_tf.pipeline.filing import FileOptions
+from ofa_tf.pipeline.measuring import get_table, measure_table
+from ofa_tf.pipeline.predicting import load_predictor
+from ofa_tf.pipeline.searching import Choice, find_fronts, find_with
 from ofa_tf.progress import Progress
 from ofa_tf.project import Project, open_existing
 from ofa_tf.search.budget import starts

@@ -14,7 +14,7 @@ from conftest import CLASSES, N_VAL
 from model_files import edited, tint_file
 from ofa_tf.cli.benchmark import bars
 
-from ofa_tf.data import load_data, load_validation
+from ofa_tf.data.source import load_data, load_validation
 from ofa_tf.errors import DataError, ExportError
 from ofa_tf.export.child import ChildInterpreter
 from ofa_tf.export.facts import inspect_file

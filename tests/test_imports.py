@@ -112,14 +112,24 @@ def test_command_line_imports_the_library_lazily():
         assert not heavy, path
 
 
-def test_help_and_version_load_nothing_heavy():
+def loaded_by(*arguments) -> set[str]:
+    """Names of all packages that a command has loaded when it is done."""
     code = (
         "import sys\nfrom ofa_tf.cli.main import main\n"
         "try: main(sys.argv[1:])\nexcept SystemExit as stop: assert not stop.code, stop.code\n"
         "print(sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)"
     )
+    run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert run.stdout
+    return set(ast.literal_eval(run.stderr.strip().splitlines()[-1]))
+
+
+def test_help_and_version_load_nothing_heavy():
     for arguments in (["--help"], ["--version"], ["train", "--help"]):
-        run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-        loaded = set(ast.literal_eval(run.stderr.strip().splitlines()[-1]))
-        assert not loaded & (HEAVY | {"numpy", "rich", "PIL", "scipy"})
-        assert "ofa-tf" in run.stdout
+        assert not loaded_by(*arguments) & (HEAVY | {"numpy", "rich", "PIL", "scipy"})
+
+
+def test_a_search_does_not_wait_for_tensorflow(workdir):
+    budget = ["--workdir", str(workdir), "--latency", "1000"]
+    assert not loaded_by("search", *budget) & (HEAVY - {"ai_edge_litert"})
+    assert not loaded_by("search", "--workdir", str(workdir), "--pareto", "--points", "3") & {"tensorflow", "keras"}

@@ -39,7 +39,7 @@ def test_a_file_is_converted_once(tmp_path, monkeypatch):
     files = BlockFiles(TINY, 10, "int8", tmp_path / "cache")
     first = files.convert([CONV, CONV])
     assert first[0] == first[1]
-    monkeypatch.setattr(block_files, "BlockConverter", None)
+    monkeypatch.setattr("ofa_tf.export.convert.BlockConverter", None)
     renamed = dataclasses.replace(CONV, name="other")
     assert files.convert([renamed]) == first[:1], "the name of a block is not part of what it is"
     for changed, precision in ((dataclasses.replace(CONV, kernel=5), "int8"), (CONV, "fp32")):
@@ -51,7 +51,7 @@ def test_a_file_is_converted_once(tmp_path, monkeypatch):
 def test_a_damaged_kept_file_is_made_again(tmp_path, damage):
     files = BlockFiles(TINY, 10, "int8", tmp_path)
     (content,) = files.convert([CONV])
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.tflite")
     path.write_bytes(path.read_bytes()[:-1] if damage is None else damage)
     (again,) = files.convert([CONV])
     assert len(again) == len(content)

@@ -17,7 +17,9 @@ from ofa_tf.errors import ExportError, FormatError
 from ofa_tf.export.model_file import ModelFile
 from ofa_tf.jsonio import read_json, write_json
 from ofa_tf.latency.table import LatencyTable
-from ofa_tf.pipeline import ExportOptions, FileOptions, export, make_evaluator
+from ofa_tf.pipeline.exporting import ExportOptions, export
+from ofa_tf.pipeline.filing import FileOptions
+from ofa_tf.pipeline.fitting import make_evaluator
 from ofa_tf.project import open_existing
 from ofa_tf.training import checkpoint
 from ofa_tf.training.ledger import StageRecord

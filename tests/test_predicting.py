@@ -11,7 +11,8 @@ from ofa_tf.accuracy.collect import read_journal
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.export.model_file import ModelFile
 from ofa_tf.jsonio import read_json, write_json
-from ofa_tf.pipeline import ExportOptions, FileOptions, export
+from ofa_tf.pipeline.exporting import ExportOptions, export
+from ofa_tf.pipeline.filing import FileOptions
 from ofa_tf.project import open_existing
 
 SEARCH = ["search", "--workdir", "work", "--latency", 1000]

@@ -13,7 +13,8 @@ from ofa_tf.blocks import arch_costs
 from ofa_tf.jsonio import read_json, write_json
 from ofa_tf.latency.device import Timing
 from ofa_tf.latency.table import LatencyTable
-from ofa_tf.pipeline import Limits, find_all, find_with
+from ofa_tf.pipeline.answering import find_all
+from ofa_tf.pipeline.searching import Limits, find_with
 from ofa_tf.project import open_existing
 from ofa_tf.search.file_size import size_costs
 from ofa_tf.workdir import Workdir

@@ -20,16 +20,10 @@ from ofa_tf.blocks import walk
 from ofa_tf.errors import DataError, FormatError, WorkdirError
 from ofa_tf.export.convert import to_tflite
 from ofa_tf.jsonio import write_json
-from ofa_tf.pipeline import (
-    ExportOptions,
-    FileOptions,
-    Target,
-    export,
-    find,
-    fit,
-    load_supernet,
-    make_evaluator,
-)
+from ofa_tf.pipeline.exporting import ExportOptions, Target, export
+from ofa_tf.pipeline.filing import FileOptions
+from ofa_tf.pipeline.fitting import fit, load_supernet, make_evaluator
+from ofa_tf.pipeline.searching import find
 from ofa_tf.project import open_existing, open_project
 from ofa_tf.stages import train
 from ofa_tf.subnet import build_subnet, extract

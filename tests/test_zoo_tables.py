@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from ofa_tf.errors import WorkdirError
-from ofa_tf.pipeline import find_with, get_table, load_predictor
+from ofa_tf.pipeline.measuring import get_table
+from ofa_tf.pipeline.predicting import load_predictor
+from ofa_tf.pipeline.searching import find_with
 from ofa_tf.project import open_existing
 from ofa_tf.spaces import MOBILENET_V3
 from ofa_tf.training.recipe import RECIPES

@@ -1,20 +1,9 @@
-"""Data: sources, splits, preprocessing and training batches."""
+"""Data: sources, splits, preprocessing and training batches.
 
-from ofa_tf.data.batches import training_batches
+What follows loads without TensorFlow; sources (`data.source`) and batches (`data.batches`) do not.
+"""
+
 from ofa_tf.data.encoded import EncodedImageSet
 from ofa_tf.data.images import Data, Images, ImageSet, Preprocessing
-from ofa_tf.data.source import SOURCES, load_data, load_images, load_validation, pack
 
-__all__ = [
-    "SOURCES",
-    "Data",
-    "EncodedImageSet",
-    "ImageSet",
-    "Images",
-    "Preprocessing",
-    "load_data",
-    "load_images",
-    "load_validation",
-    "pack",
-    "training_batches",
-]
+__all__ = ["Data", "EncodedImageSet", "ImageSet", "Images", "Preprocessing"]

@@ -1,17 +1,24 @@
-"""Labelled images, and what is done to their pixels before a network sees them."""
+"""Labelled images, and what is done to their pixels before a network sees them.
+
+TensorFlow is imported where it computes: what only asks a workdir how its pixels are treated does without.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from ofa_tf.data.augment import Crops
 from ofa_tf.errors import FormatError
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 CHUNK = 512  # images that are resized at a time
+# For a network that is trained already: batch norm statistics and int8 ranges need this many, and these are enough.
+LEAST_IMAGES, GOOD_IMAGES = 100, 2000
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,10 @@ class Preprocessing:
         if min(self.std) <= 0:
             raise FormatError(f"Preprocessing: `std` (={list(self.std)}) must be positive.")
 
-    def __call__(self, pixels: Any) -> tf.Tensor:
+    def __call__(self, pixels: Any) -> "tf.Tensor":
         """float32 network inputs from uint8 or float pixels of shape (..., 3)."""
+        import tensorflow as tf
+
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         return (tf.cast(pixels, tf.float32) - mean) / std
 
@@ -128,12 +137,14 @@ class ImageSet(Images):
 
 def resize(images: np.ndarray, resolution: int) -> np.ndarray:
     """uint8 images of shape (n, resolution, resolution, 3), bilinear and anti-aliased."""
+    import tensorflow as tf
+
     with tf.device("CPU"):
         resized = tf.image.resize(images, (resolution, resolution), antialias=True)
         return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8).numpy()
 
 
-def crop_and_resize(images: Any, boxes: Any, resolution: Any) -> tf.Tensor:
+def crop_and_resize(images: Any, boxes: Any, resolution: Any) -> "tf.Tensor":
     """Cuts one box out of each image and resizes it, bilinearly, pixel centres at half integers.
 
     Args:
@@ -144,6 +155,8 @@ def crop_and_resize(images: Any, boxes: Any, resolution: Any) -> tf.Tensor:
     Returns:
         float32 of shape (batch, resolution, resolution, 3).
     """
+    import tensorflow as tf
+
     size = tf.cast(tf.shape(images)[1], tf.float32)
     # The outermost pixels once more: TensorFlow takes what lies beyond the centre of the last one for black.
     images = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")

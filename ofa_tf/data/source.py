@@ -10,7 +10,7 @@ from ofa_tf.data.arrays import KERAS, load_digits, load_keras
 from ofa_tf.data.encoded import EncodedImageSet, Parts, Records
 from ofa_tf.data.folder import list_images
 from ofa_tf.data.held import hold
-from ofa_tf.data.images import Data, Images, ImageSet
+from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES, Data, Images, ImageSet
 from ofa_tf.data.pack import DOCUMENT, SHARDS, Pack, check_out, open_pack, write_pack
 from ofa_tf.data.shards import find_shards, open_shards, open_tfds
 from ofa_tf.errors import DataError
@@ -21,8 +21,7 @@ TFDS = "tfds:"
 FOLDER = "a folder with train/<class>/*.jpg or TFRecord shards"
 TUNE_SHARE, TUNE_MOST = 0.1, 10_000
 SMALLEST_SPLIT = 2
-# For a network that is trained already: batch norm statistics and int8 ranges need this many, and accuracies that few.
-LEAST_IMAGES, GOOD_IMAGES, MOST_IMAGES = 100, 2000, 10_000
+MOST_IMAGES = 10_000  # that a network which is trained already is given
 
 
 def load_data(spec: str, size: int, seed: int = 0, cache: Path | None = None, progress: Progress = SILENT) -> Data:

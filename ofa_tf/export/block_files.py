@@ -6,19 +6,25 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from importlib.metadata import version
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ofa_tf.blocks import Block, walk
 from ofa_tf.errors import ExportError
-from ofa_tf.export.convert import BlockConverter
-from ofa_tf.jsonio import write_bytes
+from ofa_tf.jsonio import read_json, write_bytes, write_json
 from ofa_tf.latency.host import n_cores
 from ofa_tf.progress import SILENT, Progress
-from ofa_tf.quiet import quiet
+from ofa_tf.quiet import load_tensorflow, quiet
 from ofa_tf.space import Arch, SearchSpace
 
+if TYPE_CHECKING:
+    from ofa_tf.export.convert import BlockConverter
+
+CONVERTERS = ("tensorflow", "keras")
+VERSIONS = "versions.json"  # of them, beside the files, for machines without them
 FORMAT = "1"  # part of every name: another one where this module makes other files of the same block
 FILES_PER_PROCESS = 30  # a process takes as long to start as these take to convert
 
@@ -26,6 +32,8 @@ FILES_PER_PROCESS = 30  # a process takes as long to start as these take to conv
 @dataclass(frozen=True)
 class BlockFiles:
     """Makes the files of blocks and of whole subnets, with fresh weights and random ranges.
+
+    Where all of them are in the cache, TensorFlow is neither loaded nor needed: a small computer can time them.
 
     Args:
         space: of the archs.
@@ -44,6 +52,7 @@ class BlockFiles:
 
         Raises:
             ExportError: the converter fails.
+            MissingDependencyError: a file has to be made, and TensorFlow is not installed.
         """
         files: dict[Block | Arch, bytes] = {}
         for item in wanted:
@@ -52,6 +61,10 @@ class BlockFiles:
         missing = [item for item in dict.fromkeys(wanted) if item not in files]
         if not missing:
             return [files[item] for item in wanted]
+        load_tensorflow(f"Converting {len(missing)} blocks and subnets")
+        if self.cache is not None:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            write_json(self.cache / VERSIONS, dict(zip(CONVERTERS, self._versions, strict=True)))
         with progress.task("converting", len(set(wanted)), "files", done=len(files)) as advance:
             for item, content in zip(missing, self._made(missing), strict=True):
                 files[item] = content
@@ -61,6 +74,8 @@ class BlockFiles:
 
     def _made(self, missing: Sequence[Block | Arch]) -> Iterable[bytes]:
         """Conversion is single-threaded Python for the most part: processes share it, where there is enough of it."""
+        from ofa_tf.export.convert import BlockConverter
+
         # A whole subnet takes as long as its blocks together would, less what they share: about a quarter.
         effort = sum(1 if isinstance(item, Block) else self.space.n_blocks // 4 for item in missing)
         processes = min(n_cores(), 1 + effort // FILES_PER_PROCESS)
@@ -80,13 +95,21 @@ class BlockFiles:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
+    @cached_property
+    def _versions(self) -> list[str]:
+        """Of the converter that is installed, or else of the one that made the files at hand."""
+        try:
+            return [version(name) for name in CONVERTERS]
+        except PackageNotFoundError:
+            noted = read_json(self.cache / VERSIONS) if self.cache and (self.cache / VERSIONS).exists() else {}
+            return [str(noted.get(name)) for name in CONVERTERS]
+
     def _path(self, item: Block | Arch) -> Path:
         assert self.cache is not None
         blocks = [item] if isinstance(item, Block) else walk(self.space, item, self.n_classes)
         epsilon = f"{self.space.bn_epsilon:g}"
         signature = "\n".join(
-            [FORMAT, version("tensorflow"), version("keras"), self.precision, epsilon, type(item).__name__]
-            + [block.key for block in blocks]
+            [FORMAT, *self._versions, self.precision, epsilon, type(item).__name__] + [block.key for block in blocks]
         )
         return self.cache / f"{hashlib.sha256(signature.encode()).hexdigest()[:32]}.tflite"
 
@@ -102,19 +125,20 @@ class BlockFiles:
 
     def _keep(self, item: Block | Arch, content: bytes) -> None:
         if self.cache is not None:
-            self.cache.mkdir(parents=True, exist_ok=True)
             write_bytes(self._path(item), hashlib.sha256(content).digest() + content)
 
 
-def _convert_with(converter: BlockConverter, item: Block | Arch) -> bytes:
+def _convert_with(converter: "BlockConverter", item: Block | Arch) -> bytes:
     return converter.block(item) if isinstance(item, Block) else converter.network(item)
 
 
-_converter: BlockConverter | None = None  # of a process of the pool
+_converter: "BlockConverter | None" = None  # of a process of the pool
 
 
 def _start_process(space: SearchSpace, n_classes: int, precision: str) -> None:
     global _converter
+    from ofa_tf.export.convert import BlockConverter
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     _converter = BlockConverter(space, n_classes, precision)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ofa_tf.data import Images, Preprocessing, load_validation
+from ofa_tf.data import Images, Preprocessing
+from ofa_tf.data.source import load_validation
 from ofa_tf.errors import DataError, ExportError
 from ofa_tf.export.child import ChildInterpreter
 from ofa_tf.export.describe import Description, describe_file

@@ -19,8 +19,8 @@ from ofa_tf.latency.edgetpu import require_legal
 from ofa_tf.latency.measure import PERCENTILES, STATISTIC
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.pipeline.filing import FileOptions, VerifiedFile, make_file
+from ofa_tf.pipeline.fitting import make_evaluator
 from ofa_tf.pipeline.measuring import device_of, find_device_table
-from ofa_tf.pipeline.predicting import make_evaluator
 from ofa_tf.pipeline.searching import Choice, find
 from ofa_tf.project import Project
 from ofa_tf.space import Arch

@@ -17,8 +17,9 @@ from ofa_tf.jsonio import check_place, write_json
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.pipeline.edgetpu import memory_budgets
 from ofa_tf.pipeline.measuring import get_table
-from ofa_tf.pipeline.predicting import fit, load_predictor, require_labels, require_useful
+from ofa_tf.pipeline.predicting import load_predictor, require_labels, require_useful
 from ofa_tf.project import Project
+from ofa_tf.quiet import load_tensorflow
 from ofa_tf.report.plot import Points, check_picture, plot_fronts
 from ofa_tf.search import Budget, pareto, search
 from ofa_tf.search.budget import loads
@@ -146,6 +147,9 @@ class Finder:
         tables = {device: get_table(project, device, precision) for device in devices}
         if fitted is None:
             project.progress.note("There is no accuracy predictor yet: fitting one.")
+            load_tensorflow()
+            from ofa_tf.pipeline.fitting import fit
+
             fitted = fit(project)
         finder = cls(project, tables, require_useful(fitted), precision)
         space, searched = project.config.space, finder.resolutions

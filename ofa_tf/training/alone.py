@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ofa_tf.data import Data, Preprocessing, training_batches
+from ofa_tf.data import Data, Preprocessing
+from ofa_tf.data.batches import training_batches
 from ofa_tf.errors import TrainingError
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.space import Arch, SearchSpace

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from ofa_tf.accuracy.evaluate import SubnetEvaluator
-from ofa_tf.data import Data, training_batches
-from ofa_tf.data.batches import batch_indices
+from ofa_tf.data import Data
+from ofa_tf.data.batches import batch_indices, training_batches
 from ofa_tf.errors import DamagedError, FormatError, TrainingError, WorkdirError
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.supernet import Supernet

@@ -214,7 +214,7 @@ def test_a_search_makes_what_is_missing_and_says_so(ofa, workdir, finished, monk
     table = LatencyTable.load(*finished.glob(HOST_TABLE))
     fitted = FittedPredictor.load(finished / "accuracy", space_of(workdir))
     monkeypatch.setattr("ofa_tf.pipeline.measuring.build_table", lambda *_, **__: table)
-    monkeypatch.setattr("ofa_tf.pipeline.searching.fit", lambda _: fitted)
+    monkeypatch.setattr("ofa_tf.pipeline.fitting.fit", lambda _: fitted)
     run = ofa("search", "--workdir", workdir, "--latency", 1000)
     assert run.code == 0
     assert "There is no int8 table of this machine yet: measuring one." in run.err

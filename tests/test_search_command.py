@@ -265,11 +265,11 @@ def test_candidates_are_chosen_by_what_they_do_and_never_by_the_validation_image
         def measure(self, workloads, seed=0, progress=None):
             return measured["timings"]
 
-    monkeypatch.setattr("ofa_tf.pipeline.answering.make_evaluator", lambda _: Evaluator())
-    monkeypatch.setattr("ofa_tf.pipeline.answering._file", lambda *_: b"")
+    monkeypatch.setattr("ofa_tf.pipeline.verifying.make_evaluator", lambda _: Evaluator())
+    monkeypatch.setattr("ofa_tf.pipeline.verifying._file", lambda *_: b"")
     table = LatencyTable.load(*workdir.glob(HOST_TABLE))
     monkeypatch.setattr("ofa_tf.pipeline.searching.get_table", lambda *_: table)
-    monkeypatch.setattr("ofa_tf.pipeline.answering.device_of", lambda *_: Host())
+    monkeypatch.setattr("ofa_tf.pipeline.verifying.device_of", lambda *_: Host())
     for ms, position, said in (([5, 6, 7], 0, 0), ([11, 6, 7], 1, 0), ([13, 12, 11], 2, 1)):
         # The 10th percentile and the median alone are this number.
         measured["timings"] = [Timing(run_ms * np.array([0.5] + [1.0] * 6 + [3.0] * 4)) for run_ms in ms]

@@ -23,7 +23,8 @@ HOST_TABLE = "lut/host__*__int8.json"
 def contents(folder) -> dict[str, bytes]:
     """Every file in a folder, hidden ones too, but for the lock and converted files, which are kept as they come."""
     files = (path for path in Path(folder).rglob("*") if path.is_file() and path.name != ".lock")
-    files = (path for path in files if path.parent.name != "block-files" or path.suffix not in (".tflite", ".json"))
+    kept = ("block-files/*.tflite", "block-files/versions.json")
+    files = (path for path in files if not any(path.match(pattern) for pattern in kept))
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 

@@ -66,6 +66,17 @@ def test_it_is_missing_there(small, tmp_path, monkeypatch):
     assert not good["keras"]
 
 
+def test_the_documentation_installs_these():
+    page = (ROOT / "docs" / "new_device.md").read_text()
+    assert f"pip install {' '.join(INSTALLED)}\n" in page
+
+
+def test_another_missing_package_is_named(small, workdir):
+    run = small("search", "--workdir", workdir, "--pareto", "--points", 3, "--plot", "front.png")
+    assert_refused(run, "The package matplotlib is not installed", "ofa-tf doctor")
+    assert not Path("front.png").exists()
+
+
 def test_a_table_is_measured_with_files_converted_elsewhere(small, workdir):
     (table,) = (workdir / "lut").glob("host__*__int8.json")
     before = json.loads(table.read_text())

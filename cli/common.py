@@ -74,10 +74,15 @@ class Positive(click.ParamType):
 MILLISECONDS = Positive("MS", "milliseconds")
 
 
+benchmark_model_option = click.option(
+    "--benchmark-model", metavar="FILE", help="TFLite's benchmark_model for a phone's processor, or an app that has it."
+)
+
+
 def runtime_options(function):
     """How a device runs files."""
     for option in (
-        click.option("--benchmark-model", metavar="FILE", help="TFLite's benchmark_model for a phone's processor."),
+        benchmark_model_option,
         click.option(
             "--cores", metavar="N,N", callback=_parse_cores, help="Of the host: use only these processor cores."
         ),

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 from ofa_tf.cli.common import (
     Whole,
+    benchmark_model_option,
     device_option,
     json_option,
     library,
@@ -64,7 +65,7 @@ def build_command(
 @device_option
 @precision_option
 @click.option("--subnets", type=Whole(3, 1000), default=40, show_default=True, help="How many to measure.")
-@click.option("--benchmark-model", metavar="FILE", help="TFLite's benchmark_model for a phone's processor.")
+@benchmark_model_option
 @json_option
 def validate_command(workdir, device, precision, subnets, benchmark_model, as_json):
     """Measure how wrong a table is on random subnets that it has not seen, and note it in the table."""

@@ -6,7 +6,9 @@ The stand-ins follow what adb 29 and the official `benchmark_model` print; the r
 import os
 import shutil
 import stat
+import sys
 import textwrap
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,7 @@ push)
     echo "adb: error: failed to copy '$2' to '$3': remote couldn't create file: No space left on device" >&2; exit 1
   fi
   cp -r "$2" "$root$3" ;;
+install) echo "$*" >> "$root/settings"; cp "$3" "$root/app.apk"; echo Success ;;
 shell)
   [ -e "$root/gone-after" ] && {{ n=$(cat "$root/gone-after"); [ "$n" -le 0 ] && {{ : > "$root/devices"; exit 255; }}
     echo $((n - 1)) > "$root/gone-after"; }}
@@ -43,6 +46,16 @@ shell)
   printf '%s' "$2" | sed "s#/data/local/tmp#$root/data/local/tmp#g; s#/sys/devices#$root/sys/devices#g" > "$root/run.sh"
   PATH="$root/bin:$PATH" sh "$root/run.sh" | sed 's/$/\\r/' ;;
 esac
+"""
+# As `am instrument -w` of AOSP: the arguments go to the app, which prints what the benchmark_model in it prints.
+AM = """\
+#!/bin/sh
+[ "$1 $2 $9" = "instrument -w {app}/.Bench" ] || {{ echo "INSTRUMENTATION_FAILED: $9"; exit 0; }}
+[ "$3 $4 $6 $7" = "-e cores -e flags" ] || {{ echo "INSTRUMENTATION_CODE: 0"; exit 0; }}
+{python} -m zipfile -e "{root}/app.apk" "{root}/app" && chmod +x "{root}"/app/lib/*/libbenchmark_model.so
+mask="$5"; IFS='
+'; set -- $8
+exec taskset "$mask" "{root}"/app/lib/*/libbenchmark_model.so "$@"
 """
 # Microseconds: a tenth of the file's size plus the height that it is resized to.
 PROGRAM = """\
@@ -86,7 +99,8 @@ def phone(tmp_path, monkeypatch) -> Path:
     cases = "".join(f"{name}) echo '{value}' ;;\n" for name, value in PROPERTIES.items())
     write_program(root / "bin" / "getprop", f'#!/bin/sh\ncase "$1" in\n{cases}esac\n')
     write_program(root / "bin" / "taskset", f'#!/bin/sh\necho "$1" >> "{root}/masks"\nshift\nexec "$@"\n')
-    for name in ("svc", "cmd"):
+    write_program(root / "bin" / "am", AM.format(app=adb.APP, root=root, python=sys.executable))
+    for name in ("svc", "cmd", "pm"):
         write_program(root / "bin" / name, f'#!/bin/sh\necho "{name} $*" >> "{root}/settings"\n')
     write_program(root / "bin" / "dumpsys", f'#!/bin/sh\ncat "{root}/heat"\n')
     (root / "heat").write_text("IsStatusOverride: false\nThermal Status: 0\nCached temperatures:\n")
@@ -107,6 +121,15 @@ def phone(tmp_path, monkeypatch) -> Path:
 def program(tmp_path) -> Path:
     """The stand-in benchmark_model."""
     return write_program(tmp_path / "benchmark_model", PROGRAM)
+
+
+@pytest.fixture
+def app(tmp_path, program) -> Path:
+    """Of `android_bench/`, what matters here: the program in it."""
+    path = tmp_path / "bench.apk"
+    with zipfile.ZipFile(path, "w") as file:
+        file.write(program, "lib/arm64-v8a/libbenchmark_model.so")
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +278,37 @@ def test_files_are_measured_in_few_calls_and_the_phone_is_left_as_it_was(phone, 
     settings = (phone / "settings").read_text().splitlines()
     assert settings[0] == "svc power stayon true"
     assert settings[-2:] == ["svc power stayon false", "cmd power set-fixed-performance-mode-enabled false"]
+
+
+def test_an_app_measures_what_its_program_does(phone, program, app, file):
+    work = [Workload(file), Workload(file, 64)]
+    in_app, alone = (AdbDevice("R58", each, threads=2, rounds=2) for each in (app, program))
+    assert in_app.runtime() == {**alone.runtime(), "name": "benchmark_app"}, "its version is that of the program"
+    expected = [timing.runs_ms.tolist() for timing in alone.measure(work)]
+    (phone / "settings").unlink()
+    assert [timing.runs_ms.tolist() for timing in in_app.measure(work)] == expected
+    assert set((phone / "masks").read_text().split()) == {"c0"}
+    assert list((phone / "data/local/tmp").iterdir()) == []
+    settings = (phone / "settings").read_text().splitlines()
+    assert settings.index(f"install -r {app}") < settings.index(f"pm uninstall {adb.APP}")
+    assert settings[-1] == "cmd power set-fixed-performance-mode-enabled false"
+
+
+@pytest.mark.parametrize("content", ["nothing", "no zip", "no program"])
+def test_an_app_without_the_program_is_refused(phone, tmp_path, content):
+    path = tmp_path / "other.apk"
+    path.write_bytes(b"PK?" * (content == "no zip"))
+    if content == "no program":
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("classes.dex", b"dex")
+    with pytest.raises(DeviceError, match=r"other\.apk' is no app with benchmark_model: make it with `android_bench/`"):
+        AdbDevice("R58", path)
+
+
+def test_an_app_that_the_phone_does_not_know(phone, app, file, monkeypatch):
+    monkeypatch.setattr(adb, "APP", "another.app")
+    with pytest.raises(DeviceError, match="printed no times; the last that it said: 'INSTRUMENTATION_FAILED"):
+        AdbDevice("R58", app, rounds=1).measure([Workload(file)])
 
 
 def test_a_throttled_call_is_made_again(phone, program, file):

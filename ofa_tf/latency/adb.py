@@ -1,4 +1,4 @@
-"""Android phones over adb, timed with TFLite's own `benchmark_model`, which the user supplies.
+"""Android phones over adb, timed with TFLite's own `benchmark_model`, which the user supplies, alone or in an app.
 
 Good practice on a phone: one cluster of cores, the screen on, many models per call so that the phone has no time to
 clock down between them, and no run counted that was throttled.
@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from ofa_tf.progress import SILENT, Progress
 
 PROGRAM_VARIABLE = "OFA_TF_BENCHMARK_MODEL"
 REMOTE = "/data/local/tmp/ofa-tf"
+APP = "ofatf.bench"  # that of android_bench/
 CPUS = "/sys/devices/system/cpu"
 BATCH = 20  # models per shell call
 CALL_S = 900  # after which a call counts as lost
@@ -74,14 +76,15 @@ class AdbDevice:
 
     Args:
         serial: as `adb devices` lists it.
-        program: `benchmark_model` for the phone's processor, on this machine.
+        program: `benchmark_model` for the phone's processor, on this machine; or an `.apk` of `android_bench/`, which
+            runs it as an app in front.
         threads: of the interpreter; as many cores are used, the fastest.
         delegate: "none" or "xnnpack".
         rounds: how often each file gets its turn.
         runs: of a file in a turn, after a warm-up of five.
 
     Raises:
-        DeviceError: a setting that does not exist, or no such program.
+        DeviceError: a setting that does not exist, no such program, or an app without one.
     """
 
     serial: str
@@ -99,6 +102,8 @@ class AdbDevice:
                 f"{str(self.program)!r} is no file: name TFLite's benchmark_model for the phone's processor with "
                 f"--benchmark-model or the variable {PROGRAM_VARIABLE}."
             )
+        if self._is_app and not self._digest:
+            raise DeviceError(f"{str(self.program)!r} is no app with benchmark_model: make it with `android_bench/`.")
 
     def facts(self) -> Mapping[str, Any]:
         """What the phone says of itself, and the cores used."""
@@ -113,8 +118,8 @@ class AdbDevice:
 
     def runtime(self) -> Mapping[str, Any]:
         """The program by its hash, since it does not tell its version, and its settings."""
-        digest = hashlib.sha256(self.program.read_bytes()).hexdigest()[:12]
-        return {"name": "benchmark_model", "version": digest, "threads": self.threads, "delegate": self.delegate}
+        name = "benchmark_app" if self._is_app else "benchmark_model"
+        return {"name": name, "version": self._digest, "threads": self.threads, "delegate": self.delegate}
 
     def measure(self, workloads: Sequence[Workload], seed: int = 0, progress: Progress = SILENT) -> list[Timing]:
         """Times files on the phone, in shuffled rounds; a throttled call is waited out and made again.
@@ -132,6 +137,21 @@ class AdbDevice:
                     taken[batch, turn] = self._run_cool([lines[index] for index in batch])
                     advance(len(batch))
         return [Timing(runs_ms) for runs_ms in taken]
+
+    @property
+    def _is_app(self) -> bool:
+        return self.program.suffix == ".apk"
+
+    @cached_property
+    def _digest(self) -> str:
+        """Start of the hash of benchmark_model, which is the same in every app made with it; empty if one has none."""
+        if not self._is_app:
+            return hashlib.sha256(self.program.read_bytes()).hexdigest()[:12]
+        with suppress(zipfile.BadZipFile), zipfile.ZipFile(self.program) as app:
+            for name in app.namelist():
+                if name.endswith("/libbenchmark_model.so"):
+                    return hashlib.sha256(app.read(name)).hexdigest()[:12]
+        return ""
 
     @cached_property
     def _cores(self) -> tuple[int, ...]:
@@ -163,9 +183,12 @@ class AdbDevice:
                 # Where a phone has no such mode, it is measured as it is.
                 self._shell("svc power stayon true; cmd power set-fixed-performance-mode-enabled true; true")
                 self._adb(["push", f"{folder}/.", remote])
-                self._adb(["push", str(self.program), f"{remote}/benchmark_model"])
-                self._shell(f"chmod 755 {remote}/benchmark_model")
-                mask = f"{sum(1 << core for core in self._cores):x}"
+                if self._is_app:
+                    self._adb(["install", "-r", str(self.program)])
+                    self._shell(f"chmod -R a+rX {remote}")
+                else:
+                    self._adb(["push", str(self.program), f"{remote}/benchmark_model"])
+                    self._shell(f"chmod 755 {remote}/benchmark_model")
                 lines = []
                 for workload in workloads:
                     options = benchmark_model.flags(self.threads, self.delegate, self.runs)
@@ -175,14 +198,23 @@ class AdbDevice:
                             name, [shape[0], workload.in_size, workload.in_size, *shape[3:]]
                         )
                     graph = f"--graph={remote}/{numbers[workload.content]}.tflite"
-                    lines.append(shlex.join(["taskset", mask, f"{remote}/benchmark_model", graph, *options]) + " 2>&1")
+                    lines.append(shlex.join(self._command(remote, [graph, *options])) + " 2>&1")
                 yield lines
             finally:
                 self._tidy(remote)
 
+    def _command(self, remote: str, flags: Sequence[str]) -> list[str]:
+        """Runs benchmark_model on the phone, bound to the cores used."""
+        mask = f"{sum(1 << core for core in self._cores):x}"
+        if not self._is_app:
+            return ["taskset", mask, f"{remote}/benchmark_model", *flags]
+        return ["am", "instrument", "-w", "-e", "cores", mask, "-e", "flags", "\n".join(flags), f"{APP}/.Bench"]
+
     def _tidy(self, remote: str) -> None:
         """Leaves the phone as it was; one that is gone cannot be tidied."""
         with suppress(DeviceError):
+            if self._is_app:
+                self._shell(f"pm uninstall {APP}; true")
             self._shell(
                 f"rm -rf {remote}; svc power stayon false; cmd power set-fixed-performance-mode-enabled false; true"
             )

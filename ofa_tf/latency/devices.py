@@ -24,7 +24,7 @@ class Settings:
         threads: of the interpreter.
         delegate: "none" or "xnnpack".
         cores: of the host, those that may be used.
-        benchmark_model: the program for phones; its default is in the environment.
+        benchmark_model: the program for phones, or the app with it; its default is in the environment.
     """
 
     threads: int | None = None

@@ -94,41 +94,60 @@ def inspect_file(content: bytes, name: str = "The file") -> FileFacts:
     damaged = model.buffer.damaged
     codes = [operator_name(code) for code in model.tables(1)]
     buffer_bytes = [_buffer_bytes(buffer) for buffer in model.tables(4)]
-    subgraphs = model.tables(2)
-    if not subgraphs:
+    graphs = [_read_graph(graph, codes) for graph in model.tables(2)]
+    if not graphs:
         raise damaged("it has no subgraph")
-    ops: Counter[str] = Counter()
-    types: Counter[str] = Counter()
-    constants: set[int] = set()
-    n_macs, ends = 0, []
-    for graph in subgraphs:
-        tensors = graph.tables(0)
-        shapes = [tensor.numbers(0, "i") for tensor in tensors]
-        if max(map(len, shapes), default=0) > MOST_DIMENSIONS:
-            raise damaged(f"a tensor has {max(map(len, shapes))} dimensions")
-        types.update(type_name(tensor) for tensor in tensors)
-        constants.update(tensor.scalar(2, "I") for tensor in tensors)
-        for operator in graph.tables(3):
-            opcode, inputs, outputs = operator_indices(operator, len(codes), len(tensors))
-            ops[codes[opcode]] += 1
-            used = [() if index < 0 else shapes[index] for index in inputs]
-            made = [() if index < 0 else shapes[index] for index in outputs]
-            n_macs += _macs(codes[opcode], used, made)
-        for indices in (graph.numbers(1, "i"), graph.numbers(2, "i")):
-            if not all(0 <= index < len(tensors) for index in indices):
-                raise damaged(f"an input or output is none of its {len(tensors)} tensors")
-            ends.append(tuple(_tensor_facts(tensors[index]) for index in indices))
+    constants = frozenset[int]().union(*(graph.constants for graph in graphs))
     if max(constants, default=0) >= len(buffer_bytes) > 0:
         raise damaged(f"a tensor refers to data that is none of its {len(buffer_bytes)} buffers")
     return FileFacts(
-        ops=dict(sorted(ops.items())),
-        tensor_types=dict(sorted(types.items())),
+        ops=dict(sorted(sum((graph.ops for graph in graphs), Counter[str]()).items())),
+        tensor_types=dict(sorted(sum((graph.tensor_types for graph in graphs), Counter[str]()).items())),
         size_bytes=len(content),
-        inputs=ends[0],
-        outputs=ends[1],
-        n_macs=n_macs,
+        inputs=graphs[0].inputs,
+        outputs=graphs[0].outputs,
+        n_macs=sum(graph.n_macs for graph in graphs),
         parameter_bytes=sum(buffer_bytes[index] for index in constants if index < len(buffer_bytes)),
-        n_subgraphs=len(subgraphs),
+        n_subgraphs=len(graphs),
+    )
+
+
+@dataclass(frozen=True)
+class _GraphFacts:
+    """What a subgraph consists of; `constants` are the buffers that its tensors refer to."""
+
+    ops: Counter[str]
+    tensor_types: Counter[str]
+    constants: frozenset[int]
+    inputs: tuple[TensorFacts, ...]
+    outputs: tuple[TensorFacts, ...]
+    n_macs: int
+
+
+def _read_graph(graph: Table, codes: Sequence[str]) -> _GraphFacts:
+    damaged = graph.buffer.damaged
+    tensors = graph.tables(0)
+    shapes = [tensor.numbers(0, "i") for tensor in tensors]
+    if max(map(len, shapes), default=0) > MOST_DIMENSIONS:
+        raise damaged(f"a tensor has {max(map(len, shapes))} dimensions")
+    ops: Counter[str] = Counter()
+    n_macs = 0
+    for operator in graph.tables(3):
+        opcode, inputs, outputs = operator_indices(operator, len(codes), len(tensors))
+        used, made = ([() if index < 0 else shapes[index] for index in indices] for indices in (inputs, outputs))
+        ops[codes[opcode]] += 1
+        n_macs += _macs(codes[opcode], used, made)
+    ends = [graph.numbers(field, "i") for field in (1, 2)]
+    if not all(0 <= index < len(tensors) for indices in ends for index in indices):
+        raise damaged(f"an input or output is none of its {len(tensors)} tensors")
+    first, last = (tuple(_tensor_facts(tensors[index]) for index in indices) for indices in ends)
+    return _GraphFacts(
+        ops=ops,
+        tensor_types=Counter(type_name(tensor) for tensor in tensors),
+        constants=frozenset(tensor.scalar(2, "I") for tensor in tensors),
+        inputs=first,
+        outputs=last,
+        n_macs=n_macs,
     )
 
 

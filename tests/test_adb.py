@@ -9,6 +9,7 @@ import stat
 import sys
 import textwrap
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from ofa_tf.latency.adb import AdbDevice, choose_phone, phones
 from ofa_tf.latency.benchmark_model import parse_ms
 from ofa_tf.latency.device import Workload
 from ofa_tf.latency.devices import Settings, open_device
+from ofa_tf.latency.store import add_table
+from ofa_tf.latency.table import LatencyTable
 from ofa_tf.spaces import TINY
 
 WARM_UP = "count=5 first=3512 curr=2391 min=2391 max=3512 avg=2700.4 std=400\n"
@@ -38,20 +41,33 @@ push)
     echo "adb: error: failed to copy '$2' to '$3': remote couldn't create file: No space left on device" >&2; exit 1
   fi
   cp -r "$2" "$root$3" ;;
-install) echo "$*" >> "$root/settings"; cp "$3" "$root/app.apk"; echo Success ;;
+install)
+  echo "$*" >> "$root/settings"
+  [ -e "$root/refuses" ] && {{ echo "adb: failed to install $2: Failure [INSTALL_FAILED]" >&2; exit 1; }}
+  cp "$2" "$root/app.apk"; echo Success ;;
 shell)
   [ -e "$root/gone-after" ] && {{ n=$(cat "$root/gone-after"); [ "$n" -le 0 ] && {{ : > "$root/devices"; exit 255; }}
     echo $((n - 1)) > "$root/gone-after"; }}
   echo "$2" >> "$root/scripts"
   printf '%s' "$2" | sed "s#/data/local/tmp#$root/data/local/tmp#g; s#/sys/devices#$root/sys/devices#g" > "$root/run.sh"
-  PATH="$root/bin:$PATH" sh "$root/run.sh" | sed 's/$/\\r/' ;;
+  (umask 077; PATH="$root/bin:$PATH" sh "$root/run.sh") | sed 's/$/\\r/' ;;
 esac
 """
-# As `am instrument -w` of AOSP: the arguments go to the app, which prints what the benchmark_model in it prints.
+# As `am instrument -w` of AOSP: the arguments go to the app, which prints what the benchmark_model in it prints. The
+# app is another user than the shell, and reads only what all may read.
 AM = """\
 #!/bin/sh
-[ "$1 $2 $9" = "instrument -w {app}/.Bench" ] || {{ echo "INSTRUMENTATION_FAILED: $9"; exit 0; }}
-[ "$3 $4 $6 $7" = "-e cores -e flags" ] || {{ echo "INSTRUMENTATION_CODE: 0"; exit 0; }}
+[ "$1 $2 $9" = "instrument -w {app}/.Bench" ] || {{
+  echo "INSTRUMENTATION_STATUS: id=ActivityManagerService"
+  echo "INSTRUMENTATION_STATUS: Error=Unable to find instrumentation info for: ComponentInfo{{$9}}"
+  echo "INSTRUMENTATION_STATUS_CODE: -1"
+  echo "android.util.AndroidException: INSTRUMENTATION_FAILED: $9"
+  echo "	at com.android.commands.am.Instrument.run(Instrument.java:519)"; exit 1; }}
+[ "$3 $4 $6 $7" = "-e cores -e flags" ] || {{
+  echo "INSTRUMENTATION_RESULT: shortMsg=Process crashed."; echo "INSTRUMENTATION_CODE: 0"; exit 0; }}
+case "$(stat -c %A "{root}"/data/local/tmp/*/ "{root}"/data/local/tmp/*/* | cut -c8)" in
+*-*) echo "ERROR: Failed to load model"; exit 0 ;;
+esac
 {python} -m zipfile -e "{root}/app.apk" "{root}/app" && chmod +x "{root}"/app/lib/*/libbenchmark_model.so
 mask="$5"; IFS='
 '; set -- $8
@@ -175,7 +191,7 @@ def test_recorded_output_is_parsed(line, expected_ms):
     ],
 )
 def test_output_without_times_is_refused(output, said):
-    with pytest.raises(DeviceError, match="printed no times; the last that it said") as caught:
+    with pytest.raises(DeviceError, match="printed no times; it said") as caught:
         parse_ms(output)
     assert said in str(caught.value)
     assert len(str(caught.value)) < 300
@@ -290,24 +306,35 @@ def test_an_app_measures_what_its_program_does(phone, program, app, file):
     assert set((phone / "masks").read_text().split()) == {"c0"}
     assert list((phone / "data/local/tmp").iterdir()) == []
     settings = (phone / "settings").read_text().splitlines()
-    assert settings.index(f"install -r {app}") < settings.index(f"pm uninstall {adb.APP}")
-    assert settings[-1] == "cmd power set-fixed-performance-mode-enabled false"
+    assert settings[-1] == settings[settings.index(f"install {app}") - 1] == f"pm uninstall {adb.APP}"
+    assert "cmd power set-fixed-performance-mode-enabled false" in settings
 
 
-@pytest.mark.parametrize("content", ["nothing", "no zip", "no program"])
-def test_an_app_without_the_program_is_refused(phone, tmp_path, content):
-    path = tmp_path / "other.apk"
+def test_an_app_that_is_not_installed(phone, app, file):
+    (phone / "refuses").touch()
+    with pytest.raises(DeviceError, match=r"adb install failed: .*INSTALL_FAILED"):
+        AdbDevice("R58", app).measure([Workload(file)])
+    assert list((phone / "data/local/tmp").iterdir()) == []
+    assert "svc power stayon false" in (phone / "settings").read_text()
+
+
+@pytest.mark.parametrize("content", ["nothing", "no zip", "no program", "two programs", "damaged"])
+def test_an_app_without_the_program_is_refused(phone, app, tmp_path, content):
+    path = tmp_path / "other.APK"
     path.write_bytes(b"PK?" * (content == "no zip"))
-    if content == "no program":
+    if content in ("no program", "two programs"):
         with zipfile.ZipFile(path, "w") as file:
-            file.writestr("classes.dex", b"dex")
-    with pytest.raises(DeviceError, match=r"other\.apk' is no app with benchmark_model: make it with `android_bench/`"):
+            for abi in ("x86", "arm64-v8a")[: 2 * (content == "two programs")]:
+                file.writestr(f"lib/{abi}/libbenchmark_model.so", b"program")
+    if content == "damaged":
+        path.write_bytes(app.read_bytes().replace(b"STARTING", b"STORTING"))
+    with pytest.raises(DeviceError, match=r"other\.APK' is no app with benchmark_model: make it with `android_bench/`"):
         AdbDevice("R58", path)
 
 
 def test_an_app_that_the_phone_does_not_know(phone, app, file, monkeypatch):
     monkeypatch.setattr(adb, "APP", "another.app")
-    with pytest.raises(DeviceError, match="printed no times; the last that it said: 'INSTRUMENTATION_FAILED"):
+    with pytest.raises(DeviceError, match=r"printed no times; it said: '.*Unable to find instrumentation info"):
         AdbDevice("R58", app, rounds=1).measure([Workload(file)])
 
 
@@ -413,6 +440,19 @@ def test_a_table_of_a_phone(ofa, workdir, phone, program, monkeypatch):
     run = ofa("lut", "validate", "--workdir", workdir, "--device", "adb:R58", "--benchmark-model", "/bin/sh")
     assert run.code == 2
     assert "is of another runtime than the device has" in run.err
+    monkeypatch.setenv(adb.PROGRAM_VARIABLE, "/bin/sh")
+    run = ofa("export", "--workdir", workdir, "--device", "adb", "--latency", 1000, "--name", "other", "--no-gate")
+    assert run.code == 0, run.err
+    assert "The file is not measured on adb: the table is of another runtime." in run.err
+    (phone / "devices").write_text("List of devices attached\n\n")
+    found = ofa("search", "--workdir", workdir, "--device", "adb", "--latency", 1000)
+    assert found.code == 0, found.err
+    (path,) = (workdir / "lut").glob("adb*.json")
+    table = LatencyTable.load(path)
+    add_table(path.parent, replace(table, device={**table.device, "name": "adb:S9"}))
+    run = ofa("search", "--workdir", workdir, "--device", "adb", "--latency", 1000)
+    assert run.code == 2
+    assert run.last == "Error: Several phones have tables: choose one of adb:R58, adb:S9."
 
 
 def test_commands_without_a_usable_phone(ofa, workdir, phone, program):

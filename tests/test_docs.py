@@ -34,7 +34,7 @@ SHORTER = {
     ("export",): ["--force"],
 }
 LONG, LONG_OPTIONS = {("demo",), ("zoo", "import")}, {"--space", "--recipe", "--restart", "--dry-run"}
-OTHERS = {"tensorboard", "mkdocs", "adb", "edgetpu_compiler", "git", "cd", "export", "scp", "ssh", "unzip"}
+OTHERS = {"tensorboard", "mkdocs", "adb", "edgetpu_compiler", "git", "cd", "export", "scp", "ssh", "rsync", "unzip"}
 SHELL = {"sh", "bash", "console", ""}
 NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
 

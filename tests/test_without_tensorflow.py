@@ -77,12 +77,15 @@ def test_another_missing_package_is_named(small, workdir):
     assert not Path("front.png").exists()
 
 
-def test_a_table_is_measured_with_files_converted_elsewhere(small, workdir):
-    (table,) = (workdir / "lut").glob("host__*__int8.json")
-    before = json.loads(table.read_text())
-    run = small("lut", "build", "--workdir", workdir, "--json")
+def test_a_table_is_measured_with_files_converted_elsewhere(small, workdir, tmp_path):
+    there = tmp_path / "there"  # what docs/new_device.md copies
+    shutil.copytree(workdir / "cache" / "block-files", there / "cache" / "block-files")
+    shutil.copy(workdir / "config.json", there)
+    run = small("lut", "build", "--workdir", there, "--json")
     assert run.code == 0, run.err
-    after = json.loads(table.read_text())
+    before, after = (
+        json.loads(next((folder / "lut").glob("host__*__int8.json")).read_text()) for folder in (workdir, there)
+    )
     assert after["entries"].keys() == before["entries"].keys()
     assert after["entries"] != before["entries"]
     assert after["calibration"] is not None

@@ -94,21 +94,32 @@ def inspect_file(content: bytes, name: str = "The file") -> FileFacts:
     damaged = model.buffer.damaged
     codes = [operator_name(code) for code in model.tables(1)]
     buffer_bytes = [_buffer_bytes(buffer) for buffer in model.tables(4)]
-    graphs = [_read_graph(graph, codes) for graph in model.tables(2)]
-    if not graphs:
+    subgraphs = model.tables(2)
+    if not subgraphs:
         raise damaged("it has no subgraph")
-    constants = frozenset[int]().union(*(graph.constants for graph in graphs))
+    ops: Counter[str] = Counter()
+    types: Counter[str] = Counter()
+    constants: set[int] = set()
+    n_macs, ends = 0, None
+    for subgraph in subgraphs:  # a hostile file has many that share what they hold: none of them is kept
+        graph = _read_graph(subgraph, codes)
+        ops.update(graph.ops)
+        types.update(graph.tensor_types)
+        constants.update(graph.constants)
+        n_macs += graph.n_macs
+        ends = ends or (graph.inputs, graph.outputs)
+    assert ends is not None, "there is a subgraph"
     if max(constants, default=0) >= len(buffer_bytes) > 0:
         raise damaged(f"a tensor refers to data that is none of its {len(buffer_bytes)} buffers")
     return FileFacts(
-        ops=dict(sorted(sum((graph.ops for graph in graphs), Counter[str]()).items())),
-        tensor_types=dict(sorted(sum((graph.tensor_types for graph in graphs), Counter[str]()).items())),
+        ops=dict(sorted(ops.items())),
+        tensor_types=dict(sorted(types.items())),
         size_bytes=len(content),
-        inputs=graphs[0].inputs,
-        outputs=graphs[0].outputs,
-        n_macs=sum(graph.n_macs for graph in graphs),
+        inputs=ends[0],
+        outputs=ends[1],
+        n_macs=n_macs,
         parameter_bytes=sum(buffer_bytes[index] for index in constants if index < len(buffer_bytes)),
-        n_subgraphs=len(graphs),
+        n_subgraphs=len(subgraphs),
     )
 
 

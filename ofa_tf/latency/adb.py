@@ -102,8 +102,8 @@ class AdbDevice:
                 f"{str(self.program)!r} is no file: name TFLite's benchmark_model for the phone's processor with "
                 f"--benchmark-model or the variable {PROGRAM_VARIABLE}."
             )
-        if self._is_app and not self._digest:
-            raise DeviceError(f"{str(self.program)!r} is no app with benchmark_model: make it with `android_bench/`.")
+        if self._is_app:
+            _ = self._digest  # which refuses an app without the program
 
     def facts(self) -> Mapping[str, Any]:
         """What the phone says of itself, and the cores used."""
@@ -140,18 +140,26 @@ class AdbDevice:
 
     @property
     def _is_app(self) -> bool:
-        return self.program.suffix == ".apk"
+        return self.program.suffix.lower() == ".apk"
 
     @cached_property
     def _digest(self) -> str:
-        """Start of the hash of benchmark_model, which is the same in every app made with it; empty if one has none."""
+        """Start of the hash of benchmark_model, which is the same in every app made with it.
+
+        Raises:
+            DeviceError: an app without it, or a broken one.
+        """
         if not self._is_app:
             return hashlib.sha256(self.program.read_bytes()).hexdigest()[:12]
-        with suppress(zipfile.BadZipFile), zipfile.ZipFile(self.program) as app:
-            for name in app.namelist():
-                if name.endswith("/libbenchmark_model.so"):
-                    return hashlib.sha256(app.read(name)).hexdigest()[:12]
-        return ""
+        try:
+            with zipfile.ZipFile(self.program) as app:
+                (name,) = (name for name in app.namelist() if name.endswith("/libbenchmark_model.so"))
+                with app.open(name) as file:
+                    return hashlib.file_digest(file, "sha256").hexdigest()[:12]  # type: ignore[arg-type]
+        except Exception as error:  # zipfile raises some ten kinds for broken files
+            raise DeviceError(
+                f"{str(self.program)!r} is no app with benchmark_model: make it with `android_bench/`."
+            ) from error
 
     @cached_property
     def _cores(self) -> tuple[int, ...]:
@@ -184,8 +192,8 @@ class AdbDevice:
                 self._shell("svc power stayon true; cmd power set-fixed-performance-mode-enabled true; true")
                 self._adb(["push", f"{folder}/.", remote])
                 if self._is_app:
-                    self._adb(["install", "-r", str(self.program)])
-                    self._shell(f"chmod -R a+rX {remote}")
+                    self._shell(f"chmod -R a+rX {remote}; pm uninstall {APP}; true")  # it may be of another key
+                    self._adb(["install", str(self.program)])
                 else:
                     self._adb(["push", str(self.program), f"{remote}/benchmark_model"])
                     self._shell(f"chmod 755 {remote}/benchmark_model")
@@ -213,10 +221,9 @@ class AdbDevice:
     def _tidy(self, remote: str) -> None:
         """Leaves the phone as it was; one that is gone cannot be tidied."""
         with suppress(DeviceError):
-            if self._is_app:
-                self._shell(f"pm uninstall {APP}; true")
             self._shell(
-                f"rm -rf {remote}; svc power stayon false; cmd power set-fixed-performance-mode-enabled false; true"
+                f"rm -rf {remote}; svc power stayon false; cmd power set-fixed-performance-mode-enabled false; "
+                + (f"pm uninstall {APP}; true" if self._is_app else "true")
             )
 
     def _run_cool(self, lines: Sequence[str]) -> list[float]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import ofa_tf.lut
 from ofa_tf.errors import DeviceError, WorkdirError
-from ofa_tf.latency.devices import HOST, is_measurable
+from ofa_tf.latency.devices import ADB, HOST, is_measurable
 from ofa_tf.latency.edgetpu import NAME as EDGE_TPU
 from ofa_tf.latency.host import HostDevice, is_this_machine
 from ofa_tf.latency.table import LatencyTable
@@ -75,7 +75,7 @@ def find_table(folder: Path, device: str, precision: str, cost: Callable[[Latenc
     """The table of a device; None for one that has to be measured first.
 
     A device may have been measured with several settings of its runtime: the fastest is taken. Of the host, only tables
-    of the runtime that is installed count.
+    of the runtime that is installed count. `adb` is the only phone that has a table.
 
     Args:
         folder: tables of the workdir; they win over those of the package.
@@ -84,9 +84,14 @@ def find_table(folder: Path, device: str, precision: str, cost: Callable[[Latenc
         cost: how slow the networks in question are by a table.
 
     Raises:
-        DeviceError: no table has that name, and the device is none that can be measured.
+        DeviceError: no table has that name, and the device is none that can be measured; or several phones have one.
     """
     tables = [(path, table) for path, table in list_tables(folder) if table.precision == precision]
+    if device == ADB:
+        phones = sorted({name for _, table in tables if is_measurable(name := table.device["name"]) and name != HOST})
+        if len(phones) > 1:
+            raise DeviceError(f"Several phones have tables: choose one of {', '.join(phones)}.")
+        device = phones[0] if phones else device
     named = [(path, table) for path, table in tables if table.device["name"] == device]
     if device == HOST:
         installed = HostDevice().runtime()

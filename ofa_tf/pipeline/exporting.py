@@ -247,10 +247,14 @@ def _device(project: Project, target: Target, table: LatencyTable | None) -> Dev
     if table is None:
         return host if target.device == HOST else None
     try:
-        return device_of(table, host)
+        found = device_of(table, host)
     except DeviceError as error:
         project.progress.note(f"The file is not measured on {target.device}: {error}")
         return None
+    if found.runtime() != table.runtime:
+        project.progress.note(f"The file is not measured on {target.device}: the table is of another runtime.")
+        return None
+    return found
 
 
 def _prediction(

@@ -4,7 +4,6 @@ import android.app.Activity;
 import android.app.Instrumentation;
 import android.content.Intent;
 import android.os.Bundle;
-import java.io.IOException;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -13,7 +12,7 @@ import java.util.List;
  * Runs the packed benchmark_model once, as a part of an app in front, and prints what it prints.
  *
  * <p>{@code am instrument -w -e cores MASK -e flags FLAGS ofatf.bench/.Bench}: MASK in hexadecimal as {@code taskset}
- * takes it, FLAGS those of benchmark_model, one a line.
+ * takes it, FLAGS those of benchmark_model, one a line. What goes wrong is a line that begins with "error: ".
  */
 public final class Bench extends Instrumentation {
     private Bundle arguments;
@@ -27,22 +26,27 @@ public final class Bench extends Instrumentation {
 
     @Override
     public void onStart() {
-        Intent front = new Intent(getTargetContext(), Front.class);
-        Activity activity = startActivitySync(front.addFlags(Intent.FLAG_ACTIVITY_NEW_TASK));
+        String output;
+        try {
+            output = measure();
+        } catch (Exception error) { // which would end the process without a word of it in the answer
+            output = "error: " + error + "\n";
+        }
         Bundle result = new Bundle();
-        result.putString(REPORT_KEY_STREAMRESULT, output());
-        activity.finish();
+        result.putString(REPORT_KEY_STREAMRESULT, output);
         finish(Activity.RESULT_OK, result);
     }
 
-    private String output() {
+    private String measure() throws Exception {
         String program = getTargetContext().getApplicationInfo().nativeLibraryDir + "/libbenchmark_model.so";
         List<String> command = new ArrayList<>(Arrays.asList("taskset", arguments.getString("cores"), program));
         command.addAll(Arrays.asList(arguments.getString("flags").split("\n")));
-        try {
-            return Program.run(command);
-        } catch (IOException | InterruptedException error) {
-            return error + "\n";
+        Intent front = new Intent(getTargetContext(), Front.class);
+        getTargetContext().startActivity(front.addFlags(Intent.FLAG_ACTIVITY_NEW_TASK));
+        if (!Front.isShown()) {
+            return "error: the app did not come to the front; unlock the phone\n";
         }
+        String output = Program.run(command);
+        return Front.wasLeft() ? "error: the app was left during the measurement\n" : output;
     }
 }

@@ -11,7 +11,7 @@ final class Program {
 
     private Program() {}
 
-    /** Standard output and error of a command, the end of it if that is long; and its exit status unless it is 0. */
+    /** Standard output and error of a command, the end of it if that is long; before it the exit status unless it is 0. */
     static String run(List<String> command) throws IOException, InterruptedException {
         Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
         process.getOutputStream().close();
@@ -25,7 +25,7 @@ final class Program {
         int first = Math.max(0, said.size() - MOST_BYTES);
         String output = new String(said.toByteArray(), first, said.size() - first, "UTF-8");
         int status = process.waitFor();
-        return status == 0 ? output : output + "exit status " + status + "\n";
+        return status == 0 ? output : "exit status " + status + "\n" + output;
     }
 
     /** Runs the arguments, where there is no Android. */

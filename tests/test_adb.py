@@ -450,9 +450,10 @@ def test_a_table_of_a_phone(ofa, workdir, phone, program, monkeypatch):
     (path,) = (workdir / "lut").glob("adb*.json")
     table = LatencyTable.load(path)
     add_table(path.parent, replace(table, device={**table.device, "name": "adb:S9"}))
-    run = ofa("search", "--workdir", workdir, "--device", "adb", "--latency", 1000)
-    assert run.code == 2
-    assert run.last == "Error: Several phones have tables: choose one of adb:R58, adb:S9."
+    for command in (["search", "--latency", 1000], ["export", "--arch", workdir / "arch.json", "--no-gate"]):
+        run = ofa(*command, "--workdir", workdir, "--device", "adb")
+        assert run.code == 2
+        assert run.last == "Error: Several phones have tables: choose one of adb:R58, adb:S9."
 
 
 def test_commands_without_a_usable_phone(ofa, workdir, phone, program):

@@ -1,6 +1,5 @@
 """From a subnet to the folder that a user takes home; one, or one for each of several devices."""
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -233,10 +232,17 @@ def _manifest(
 
 
 def _table(project: Project, target: Target, precision: str) -> LatencyTable | None:
-    """The table of the device; None if it has none."""
-    with contextlib.suppress(DeviceError):  # no table of that name
+    """The table of the device; None if it has none.
+
+    Raises:
+        DeviceError: it may be one of several phones.
+    """
+    try:
         return find_device_table(project, target.device, TABLE_PRECISION.get(precision, precision))
-    return None
+    except DeviceError:
+        if is_measurable(target.device):
+            raise
+        return None  # no table of that name
 
 
 def _device(project: Project, target: Target, table: LatencyTable | None) -> Device | None:

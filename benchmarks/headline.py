@@ -2,8 +2,8 @@
 
     python benchmarks/headline.py --data FOLDER [--workdir DIR] [--jobs N] [--quick] [--json FILE]
 
-A supernet is trained by progressive shrinking. Six of its subnets, the smallest, the largest and four searched for
-latency budgets of this machine, are compared with the same six archs trained alone, from scratch, for as many epochs as
+A supernet is trained by progressive shrinking. Six of its subnets, the smallest, the largest and four (`--budgets`) searched
+for latency budgets of this machine, are compared with the same six archs trained alone, from scratch, for as many epochs as
 all stages together had, with the same images, augmentation, loss and optimizer; their batch norm statistics are
 computed in the same way. Top-1 accuracy of the validation images, by which this script chooses nothing; the recipe was
 chosen on those of CIFAR-10 (benchmarks/README.md).
@@ -33,7 +33,7 @@ from _trainings import Clock, Job, Setting, add_options, evaluator_of, run_jobs,
 
 MULTIPLIERS = (0.5, 0.75, 1.0)
 FIXED_KERNELS, FIXED_EXPANDS = (3, 5, 3), (4, 3, 6)  # per stage, the last for all that follow
-BUDGETS, FRONT = 4, 12
+FRONT = 12
 SUPERNET = "supernet-0"
 STEPS_TIMED = 60
 
@@ -50,6 +50,7 @@ class Headline(Setting):
         self.precision = options.precision
         self.n_archs = 20 if options.quick else options.archs
         self.multipliers = options.multipliers
+        self.n_budgets = options.budgets
         self.table = self.folder.path / f"host-{self.precision}.json"
 
 
@@ -82,7 +83,7 @@ def search_archs(setting: Headline) -> dict:
     predictor, errors = fit_predictor(space, pairs, 0)
     costs = LatencyTable.load(setting.table).costs(space, len(data.classes))
     slowest_ms = float(costs(space.encode([space.largest()]))[0])
-    limits = np.geomspace(float(costs(costs.cheapest()[None])[0]), slowest_ms, BUDGETS + 2)[1:-1]
+    limits = np.geomspace(float(costs(costs.cheapest()[None])[0]), slowest_ms, setting.n_budgets + 2)[1:-1]
     archs = {"smallest": space.smallest(), "largest": space.largest()}
     for number, limit in enumerate(limits, start=1):
         found = search(space, predictor, [Budget("latency", "ms", costs, float(limit))], seed=0)
@@ -216,7 +217,7 @@ def jobs(setting: Headline) -> list[Job]:
         Job(SUPERNET),
         Job("table", lambda: setting.table.exists() or folder.done(SUPERNET)),
         Job("search", lambda: folder.done(SUPERNET) and folder.done("table")),
-        *(Job(f"alone-{number}", lambda: folder.done("search")) for number in range(BUDGETS + 2)),
+        *(Job(f"alone-{number}", lambda: folder.done("search")) for number in range(setting.n_budgets + 2)),
         *(Job(f"fixed-{multiplier:g}") for multiplier in setting.multipliers),
     ]
 
@@ -278,8 +279,9 @@ def main() -> None:
     add_options(parser)
     parser.add_argument("--precision", choices=("int8", "fp32"), default="int8", help="of the files that are timed")
     parser.add_argument("--archs", type=int, default=100, help="subnets that the predictor learns from")
+    parser.add_argument("--budgets", type=int, default=4, help="how many subnets are searched for the comparison")
     parser.add_argument(
-        "--multipliers", type=float, nargs="+", default=list(MULTIPLIERS), help="widths of the fixed network"
+        "--multipliers", type=float, nargs="*", default=list(MULTIPLIERS), help="widths of the fixed network"
     )
     options = parser.parse_args()
     setting = Headline(options)

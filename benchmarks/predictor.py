@@ -11,8 +11,14 @@ is fitted to N archs (300) evaluated on W's held-out training images. Figures:
 - `noise_points`: the part of these errors that is the evaluation's: the standard error of an accuracy among others on
   the same images, from two halves of them.
 - `choice_over_best_random_points`: by how much the choice of a search for at most the median MACs of random archs is
-  more accurate on the validation images, which nothing was chosen by, than the best of 200 random archs within that
-  budget is there; `choice_over_best_random_se_points`: the standard error of that difference.
+  more accurate on the validation images than the best of 200 random archs within that budget is there;
+  `choice_over_best_random_se_points`: the standard error of that difference. The validation images chose the random
+  arch, luck included, and nothing else.
+- `verified_over_best_random_points`: the same of the best of the search's first 8, evaluated on the tuning images, as
+  `ofa-tf search --verify 8` does.
+- `choice_over_tuned_random_points`, `verified_over_tuned_random_points`: over the best of the 200 on the tuning images,
+  so that nothing was chosen by the images that judge.
+- The same names with `_mean_`: the mean of three budgets, the quartiles of the MACs of random archs.
 
 All accuracies go into journals in W, so that a run that was stopped goes on. `--quick`: 60, 30 and 40 archs.
 """
@@ -20,7 +26,7 @@ All accuracies go into journals in W, so that a run that was stopped goes on. `-
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +35,7 @@ from ofa_tf.cli.progress import TerminalProgress
 
 from ofa_tf.accuracy.collect import balanced_archs, collect_pairs
 from ofa_tf.accuracy.evaluate import SubnetEvaluator
+from ofa_tf.accuracy.predictor import Predictor
 from ofa_tf.blocks import arch_costs
 from ofa_tf.data import Images
 from ofa_tf.pipeline.fitting import fit, make_evaluator
@@ -40,6 +47,8 @@ from ofa_tf.statistics import spearman
 SEED = 77
 FULL, QUICK = (300, 100, 200), (60, 30, 40)  # archs to fit to, to predict, to beat
 TIMED = 20
+VERIFIED = 8
+QUARTILES = (25, 50, 75)
 
 
 def right(evaluator: SubnetEvaluator, arch: Arch, images: Images) -> np.ndarray:
@@ -69,6 +78,39 @@ def noise_points(evaluator: SubnetEvaluator, archs: Sequence[Arch], images: Imag
     return 100 * float(np.std(halves[0] - halves[1], ddof=1)) / 2
 
 
+def contest(
+    project: Project,
+    evaluator: SubnetEvaluator,
+    predictor: Predictor,
+    budget: Budget,
+    drawn: Sequence[Arch],
+    n_random: int,
+) -> dict[str, float]:
+    """The choice of a search within a budget, and the best of its candidates, against random archs within it."""
+    space, data = project.config.space, project.data
+    within = [arch for arch in drawn if budget.costs(space.encode([arch]))[0] <= budget.limit][:n_random]
+    found = search(space, predictor, [budget], seed=project.config.seed, top=VERIFIED)
+    candidates = space.decode(found.candidates)
+
+    def tune(archs: Sequence[Arch]) -> np.ndarray:
+        return accuracies(project, "chosen-tune", archs, lambda arch: evaluator.accuracy(arch, data.tune))
+
+    rivals = accuracies(project, "random-val", within, lambda arch: evaluator.accuracy(arch, data.val))
+    verified, tuned = candidates[tune(candidates).argmax()], within[tune(within).argmax()]
+    entrants = {"choice": candidates[0], "verified": verified}
+    rival_archs = {"best_random": within[rivals.argmax()], "tuned_random": tuned}
+    rights = {arch: right(evaluator, arch, data.val) for arch in {*entrants.values(), *rival_archs.values()}}
+    figures = {"budget_macs": budget.limit, "random_archs": len(within), "choice_predicted": found.score}
+    for name, arch in (entrants | rival_archs).items():
+        print(f"at most {budget.limit:,.0f} MACs, {name}: {arch}")
+        figures[f"{name}_accuracy"] = float(rights[arch].mean())
+    for (entrant, arch), (rival, other) in product(entrants.items(), rival_archs.items()):
+        difference = rights[arch].astype(float) - rights[other]
+        figures[f"{entrant}_over_{rival}_points"] = 100 * float(difference.mean())
+        figures[f"{entrant}_over_{rival}_se_points"] = 100 * float(difference.std() / np.sqrt(len(difference)))
+    return figures
+
+
 def measure(project: Project, n_fit: int, n_unseen: int, n_random: int) -> dict[str, float]:
     """All figures."""
     space, data = project.config.space, project.data
@@ -88,14 +130,15 @@ def measure(project: Project, n_fit: int, n_unseen: int, n_random: int) -> dict[
     errors = predictor(space.encode(unseen)) - truth
 
     macs = arch_costs(space, lambda block: block.n_macs, len(project.config.classes))
-    limit = float(np.median(macs(codes)))
-    within = [arch for arch in drawn if macs(space.encode([arch]))[0] <= limit][:n_random]
-    found = search(space, predictor, [Budget("MACs", "", macs, limit)], seed=project.config.seed)
-    choice = space.decode_one(found.code)
-    rivals = accuracies(project, "random-val", within, lambda arch: evaluator.accuracy(arch, data.val))
-    best = within[int(rivals.argmax())]
-    difference = right(evaluator, choice, data.val).astype(float) - right(evaluator, best, data.val)
-    print(f"the choice: {choice}\nthe best of {len(within)} random archs: {best}")
+    limits = np.percentile(macs(codes), QUARTILES)
+    contests = [
+        contest(project, evaluator, predictor, Budget("MACs", "", macs, limit), drawn, n_random) for limit in limits
+    ]
+    means = {
+        name.replace("_points", "_mean_points"): float(np.mean([figures[name] for figures in contests]))
+        for name in contests[0]
+        if "_over_" in name and "_se_" not in name
+    }
     return {
         "archs_per_s": archs_per_s,
         "fitted_archs": fitted.errors["pairs"],
@@ -104,13 +147,8 @@ def measure(project: Project, n_fit: int, n_unseen: int, n_random: int) -> dict[
         "predictor_worst_points": 100 * float(np.abs(errors).max()),
         "said_rmse_points": fitted.errors["rmse_points"],
         "noise_points": noise,
-        "budget_macs": limit,
-        "random_archs": len(within),
-        "choice_predicted": found.score,
-        "choice_accuracy": float(right(evaluator, choice, data.val).mean()),
-        "best_random_accuracy": float(rivals.max()),
-        "choice_over_best_random_points": 100 * float(difference.mean()),
-        "choice_over_best_random_se_points": 100 * float(difference.std() / np.sqrt(len(difference))),
+        **contests[QUARTILES.index(50)],
+        **means,
     }
 
 

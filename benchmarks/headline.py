@@ -2,11 +2,11 @@
 
     python benchmarks/headline.py --data FOLDER [--workdir DIR] [--jobs N] [--quick] [--json FILE]
 
-A supernet is trained by progressive shrinking. Six of its subnets, the smallest, the largest and four (`--budgets`) searched
-for latency budgets of this machine, are compared with the same six archs trained alone, from scratch, for as many epochs as
-all stages together had, with the same images, augmentation, loss and optimizer; their batch norm statistics are
-computed in the same way. Top-1 accuracy of the validation images, by which this script chooses nothing; the recipe was
-chosen on those of CIFAR-10 (benchmarks/README.md).
+A supernet is trained by progressive shrinking. Six of its subnets, the smallest, the largest and four searched for
+latency budgets of this machine (`--budgets` for fewer), are compared with the same six archs trained alone, from
+scratch, for as many epochs as all stages together had, with the same images, augmentation, loss and optimizer; their
+batch norm statistics are computed in the same way. Top-1 accuracy of the validation images, by which this script
+chooses nothing; the recipe was chosen on those of CIFAR-10 (benchmarks/README.md).
 
 Figures: `headline_gap_points_mean`, `headline_gap_points_worst`: accuracy alone minus accuracy in the supernet, in
 points; below 0 the supernet is better. `headline_time_ratio`: processor seconds of training the supernet over those of

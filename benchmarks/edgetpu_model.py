@@ -99,7 +99,7 @@ def clean_files(n_archs: int = 30) -> int:
 def write_table() -> None:
     """Writes the table that comes with the package: the spaces `edge` and `proxyless`, 1,000 classes."""
     edge, proxyless = modelled_table(EDGE, N_CLASSES), modelled_table(PROXYLESS, N_CLASSES)
-    path = SHIPPED / table_name(edge.device["name"], edge.runtime, edge.precision)
+    path = SHIPPED / table_name(edge.device, edge.runtime, edge.precision)
     dataclasses.replace(edge, entries={**edge.entries, **proxyless.entries}).save(path)
     print(f"written to {path}")
 

@@ -55,7 +55,7 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         cli.main(args, prog_name="ofa-tf", standalone_mode=False)
     except BaseException as error:  # noqa: BLE001 - raised again, or the end of the process
-        _end(KeyboardInterrupt() if interrupted else error)
+        _end(KeyboardInterrupt() if interrupted else error, sys.argv[1:] if args is None else args)
 
 
 def _notice_interrupts() -> list[int]:
@@ -71,7 +71,7 @@ def _notice_interrupts() -> list[int]:
     return interrupted
 
 
-def _end(error: BaseException) -> NoReturn:
+def _end(error: BaseException, args: Sequence[str]) -> NoReturn:
     if isinstance(error, NO_ARGUMENTS):
         error.show()
         sys.exit(2)
@@ -81,7 +81,10 @@ def _end(error: BaseException) -> NoReturn:
         _fail(str(error))
     if isinstance(error, click.Abort | KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process ends already
-        click.echo("Stopped. The workdir is intact: the same command goes on where it was.", err=True)
+        again = "the same command"
+        if "--restart" in args:
+            again += ", without --restart if it has begun to train,"
+        click.echo(f"Stopped. The workdir is intact: {again} goes on where it was.", err=True)
         sys.exit(130)
     if isinstance(error, OSError):
         _fail(_explain(error))

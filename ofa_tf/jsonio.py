@@ -85,6 +85,18 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def remove_folder(path: Path) -> None:
+    """Removes a folder, if there is one: it is out of sight at once, so that a process killed meanwhile leaves no part.
+
+    Raises:
+        OSError: it cannot be moved out of sight, and is untouched.
+    """
+    if path.exists():
+        temporary = temporary_path(path)
+        os.rename(path, temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def restore_folder(path: Path) -> None:
     """Brings back a folder that a process was killed while replacing."""
     old = _old_path(path)

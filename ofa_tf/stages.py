@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tf.errors import DamagedError, WorkdirError
+from ofa_tf.jsonio import remove_folder
 from ofa_tf.npzio import read_arrays
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project import Project, open_project
@@ -146,16 +147,16 @@ def _prepare(
         return [name for name in wanted if not ledger.done(name)]
     if any(not fresh.done(name) for name in wanted):
         _ = project.data  # refuses images that are gone before anything is removed
+    for name in named if restart else ():  # before they are forgotten: nothing may go on from weights of before
+        remove_folder(workdir.checkpoints(name))
+        remove_folder(workdir.logs / name)
     if restart:
         ledger.forget(tuple(named))
-        for name in named:
-            shutil.rmtree(workdir.checkpoints(name), ignore_errors=True)
-            shutil.rmtree(workdir.logs / name, ignore_errors=True)
     for name in begun if overrides else ():
         ledger.record(name, _begun(overrides))
     _reopen_damaged(project, ledger, wanted)
     missing = [name for name in wanted if not ledger.done(name)]
-    if missing and workdir.accuracy.exists():
+    if STAGES[-1] in missing and workdir.accuracy.exists():  # of its weights, whatever becomes of earlier stages
         project.progress.note("The accuracies and the predictor of the weights so far are removed.")
         shutil.rmtree(workdir.accuracy)
     return missing

@@ -144,5 +144,6 @@ class Workdir:
             checkpoints = (self.path / "checkpoints").glob("*")
             for folder in (self.path, self.cache, self.converted, self.tables, self.accuracy, *checkpoints):
                 sweep(folder)
-            sweep(self.exports, folders=True)
+            for folder in (self.exports, self.path / "checkpoints", self.logs):
+                sweep(folder, folders=True)
             yield

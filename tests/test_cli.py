@@ -258,6 +258,10 @@ def test_missing_parts_are_named_with_the_command_that_makes_them(ofa, workdir):
     assert_refused(ofa("predictor", "show", "--workdir", workdir), "`ofa-tf predictor fit`")
     (workdir / "ledger.json").unlink()
     assert_refused(ofa(*EXPORT), "`full`", "is not trained", "`ofa-tf train --stage width`")
+    shutil.rmtree(workdir / "lut")
+    for command in (EXPORT, ["search", "--workdir", workdir, "--latency", 1]):
+        assert_refused(ofa(*command), "`full`", "is not trained")
+    assert not (workdir / "lut").exists(), "no table is measured for nothing"
 
 
 # --- image folders ----------------------------------------------------------------------------------------------------

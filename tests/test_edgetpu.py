@@ -27,7 +27,7 @@ from ofa_tf.latency.edgetpu import (
     require_legal,
 )
 from ofa_tf.latency.edgetpu_device import LIBRARY, EdgeTpuDevice, load_delegates
-from ofa_tf.latency.store import SHIPPED, table_name
+from ofa_tf.latency.store import SHIPPED, add_table, table_name
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.pipeline.edgetpu import memory_budgets
 from ofa_tf.pipeline.exporting import ExportOptions, Target, export
@@ -37,6 +37,7 @@ from ofa_tf.pipeline.predicting import load_predictor
 from ofa_tf.pipeline.searching import Choice, find_fronts, find_with
 from ofa_tf.progress import Progress
 from ofa_tf.project import Project, open_existing
+from ofa_tf.report.contents import read_contents
 from ofa_tf.search.budget import starts
 from ofa_tf.spaces import EDGE, MOBILENET_V3, PROXYLESS, TINY
 
@@ -156,7 +157,7 @@ def test_the_shipped_table_is_what_the_model_says():
     shipped = LatencyTable.load(SHIPPED / NAME)
     expected = [modelled_table(space, 1000) for space in (EDGE, PROXYLESS)]
     assert shipped == dataclasses.replace(expected[0], entries={**expected[0].entries, **expected[1].entries})
-    assert table_name("edgetpu", shipped.runtime, "int8") == NAME
+    assert table_name({"name": "edgetpu"}, shipped.runtime, "int8") == NAME
     assert (SHIPPED / NAME).stat().st_size < 1e6
 
 
@@ -299,6 +300,38 @@ def test_a_search_keeps_to_subnets_whose_parameters_fit(workdir):
         find_fronts(project, ["edgetpu"], points=5)
 
 
+def test_a_report_shows_what_fits(workdir):
+    project = open_existing(workdir)
+    table, space = get_table(project, "edgetpu", "int8"), project.config.space
+    (free,) = [device.front for device in read_contents(workdir).devices if device.table.device["name"] == "edgetpu"]
+    n_bytes = [sum(map(param_bytes, walk(space, arch, 3))) for arch in space.decode(free.codes)]
+    assert len(n_bytes) > 1
+    for limit in (max(n_bytes) - 1, 1):
+        dataclasses.replace(table, device={**table.device, "parameter_memory_bytes": limit}).save(
+            workdir / "lut" / NAME
+        )
+        contents = read_contents(workdir)
+        (front,) = [device.front for device in contents.devices if device.table.device["name"] == "edgetpu"]
+        within = [number for number, size in enumerate(n_bytes) if size <= limit]
+        assert (front is None) if not within else (front.codes.tolist() == free.codes[within].tolist())
+
+
+def test_an_export_goes_by_the_table_that_the_search_goes_by(workdir):
+    """The measured one, though the model may say less."""
+    project = open_existing(workdir)
+    modelled = get_table(project, "edgetpu", "int8")
+    slower = {key: {**entry, "mean_ms": entry["mean_ms"] * 9} for key, entry in modelled.entries.items()}
+    runtime = {"name": "ai-edge-litert", "version": "1", "threads": 1, "delegate": "edgetpu"}
+    measured = dataclasses.replace(modelled, source="measured", entries=slower, runtime=runtime)
+    add_table(workdir / "lut", measured)
+    assert get_table(project, "edgetpu", "int8").source == "measured"
+    exported = export(
+        project, project.config.space.smallest(), Target("edgetpu"), ExportOptions(FileOptions(gate=False))
+    )
+    manifest = exported.manifest
+    assert (manifest.table_source, manifest.runtime) == ("measured", runtime)
+
+
 def test_an_export_for_it_is_linted_and_compiled(workdir, ofa, plugged_in):
     run = ofa("export", "-w", workdir, "--device", "edgetpu", "--latency", 5, "--no-gate", "--json")
     assert run.code == 0
@@ -366,7 +399,7 @@ def test_one_that_is_plugged_in_is_measured(workdir, plugged_in, tmp_path):
     stages = (dataclasses.replace(TINY.stages[0], depths=(1,)),)
     project = with_space(open_existing(workdir), stages=stages, kernels=(3,), expands=(3,), resolutions=(16, 24))
     path, table = measure_table(project, "edgetpu", "int8", [24])
-    assert path == workdir / "lut" / table_name("edgetpu", table.runtime, "int8")
+    assert path == workdir / "lut" / table_name({"name": "edgetpu"}, table.runtime, "int8")
     assert table.source == "measured"
     assert table.runtime["delegate"] == "edgetpu"
     assert table.resolutions(project.config.space, 3) == [24]

@@ -13,6 +13,7 @@ import pytest
 from conftest import CLASSES, N_VAL
 from model_files import edited, tint_file
 from ofa_tf.cli.benchmark import bars
+from small_project import Hook
 
 from ofa_tf.data.source import load_data, load_validation
 from ofa_tf.errors import DataError, ExportError
@@ -20,6 +21,7 @@ from ofa_tf.export.child import ChildInterpreter
 from ofa_tf.export.facts import inspect_file
 from ofa_tf.export.metadata import Metadata, add_metadata, read_metadata
 from ofa_tf.export.model_file import check_classifier
+from ofa_tf.jsonio import read_json
 from ofa_tf.latency.device import Timing
 from ofa_tf.latency.host import HostDevice
 from ofa_tf.pipeline.evaluating import match_labels, rank_of
@@ -118,6 +120,29 @@ def test_a_data_set_without_validation_images_is_split_as_for_training():
     data = load_data("digits", 8)
     assert classes == data.classes
     assert (images.labels == data.val.labels).all()
+
+
+def test_the_data_of_a_workdir_is_what_it_holds_out(workdir, ofa, monkeypatch):
+    """A workdir's seed chooses its images: those that another seed holds out were trained on."""
+    monkeypatch.setattr("ofa_tf.pipeline.evaluating.load_validation", lambda *_, **__: pytest.fail("another split"))
+    model, data = workdir / "exports" / "first" / "model.tflite", read_json(workdir / "config.json")["data"]
+    found = json.loads(ofa("evaluate", model, "-w", workdir, "--data", data, "--json").out)
+    assert found["top1"] == json.loads(ofa("evaluate", model, "-w", workdir, "--json").out)["top1"]
+
+
+def test_a_config_of_something_else_is_in_nobodys_way(tint, image_folder, tmp_path, ofa, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("config.json").write_text('{"model_type": "bert"}')
+    assert ofa("evaluate", tint(dtype="uint8"), "--data", image_folder).code == 0
+
+
+def test_a_split_by_another_seed_is_said():
+    hook = Hook()
+    load_validation("digits", 8, progress=hook)
+    (note,) = hook.notes
+    assert note.startswith(
+        "digits has no images for validation: those are used that a training with --seed 0 holds out"
+    )
 
 
 def test_evaluate_for_people(tint, image_folder, ofa):
@@ -274,19 +299,38 @@ def test_a_crash_of_the_interpreter_is_a_sentence(tint):
             child.run(pixels)
 
 
-def test_a_run_without_an_end_is_a_sentence(monkeypatch):
+@pytest.fixture(scope="module")
+def endless() -> bytes:
+    """A file whose run ends for zeros alone."""
     import tensorflow as tf
 
-    def endless(image):  # but for zeros
+    def loop(image):
         return tf.while_loop(lambda x: tf.reduce_max(x) > 0, lambda x: [tf.abs(x)], [image])[0]
 
-    ours = tf.function(endless, [tf.TensorSpec((1, 3), tf.float32)])
-    content = tf.lite.TFLiteConverter.from_concrete_functions([ours.get_concrete_function()]).convert()
+    ours = tf.function(loop, [tf.TensorSpec((1, 3), tf.float32)])
+    return tf.lite.TFLiteConverter.from_concrete_functions([ours.get_concrete_function()]).convert()
+
+
+def test_a_run_without_an_end_is_a_sentence(endless, monkeypatch):
+    content = endless
     with ChildInterpreter(content, "m.tflite") as child:
         assert not child.run(np.zeros((1, 3), np.float32))[0].any()
         monkeypatch.setattr("ofa_tf.export.child.LIMIT_S", 0.5)
         with pytest.raises(ExportError, match=r"was not done with one run of m\.tflite after 0\.5 seconds"):
             child.run(np.ones((1, 3), np.float32))
+
+
+def test_a_file_that_says_more_outputs_than_it_gives_is_refused(tint, tmp_path, ofa, image_folder):
+    def say(model):
+        graph = model.subgraphs[0]
+        graph.tensors[graph.outputs[0]].shape = [1, 5]
+
+    path = tmp_path / "m.tflite"
+    path.write_bytes(edited(tint(dtype="uint8").read_bytes(), say))
+    (tmp_path / "labels.txt").write_text("\n".join([*CLASSES, "wolf", "crow"]))
+    run = ofa("evaluate", path, "--data", image_folder, "--labels", tmp_path / "labels.txt")
+    assert (run.code, run.out) == (2, "")
+    assert f"{path} says that it has 5 outputs, and gives 3." in run.last
 
 
 # --- benchmark --------------------------------------------------------------------------------------------------------
@@ -316,6 +360,14 @@ def test_an_output_whose_size_depends_on_the_input_is_refused():
         assert child.run(np.ones((1, 3), np.float32))[0].tolist() == [[0, 1, 2]]
         with pytest.raises(ExportError, match=r"The size of the output of m\.tflite depends on its input"):
             child.run(np.array([[1, -1, 1]], np.float32))
+
+
+def test_a_benchmark_of_a_run_without_an_end_is_a_sentence(endless, tmp_path, ofa, monkeypatch):
+    (tmp_path / "m.tflite").write_bytes(endless)
+    monkeypatch.setattr("ofa_tf.latency.host.LIMIT_S", 6)
+    run = ofa("benchmark", tmp_path / "m.tflite", "--seconds", 0.1)
+    assert (run.code, run.out) == (2, "")
+    assert "The interpreter was not done with one run of the file after 6 s" in run.last
 
 
 def test_benchmark_for_people(tint, ofa):

@@ -429,21 +429,25 @@ def save_table(folder, name, path=None, precision="int8", runtime=None, ms=0.1):
     entries = {"pool in=4x4x8 out=1x1x8": {"p10_ms": ms, "runs": 4}}
     table = LatencyTable({"name": name}, runtime, precision, "measured", entries, "p10_ms")
     folder.mkdir(exist_ok=True)
-    table.save(folder / (path or table_name(name, runtime, precision)))
+    table.save(folder / (path or table_name({"name": name}, runtime, precision)))
     return table
 
 
 def test_the_name_of_a_table_tells_device_runtime_and_precision():
     runtime = {"name": "ai-edge-litert", "version": "2.3.0", "threads": 1, "delegate": "none"}
-    assert table_name("host", runtime, "int8") == "host__ai-edge-litert-2.3.0-1t-none__int8.json"
+    assert table_name({"name": "host"}, runtime, "int8") == "host__ai-edge-litert-2.3.0-1t-none__int8.json"
     names = {
-        table_name(device, {**runtime, **change}, precision)
+        table_name({"name": device}, {**runtime, **change}, precision)
         for device in ("host", "pixel 4")
         for change in ({}, {"version": "2.4.0"}, {"threads": 4}, {"delegate": "xnnpack"})
         for precision in ("int8", "fp32")
     }
     assert len(names) == 16
-    assert table_name("../a/b [x]", runtime, "int8").startswith("..-a-b-x-__ai-edge")
+    kept_to_cores = {"name": "host", "cores": [0, 2]}
+    assert table_name(kept_to_cores, runtime, "int8") == "host__ai-edge-litert-2.3.0-1t-none-cores-0-2__int8.json"
+    phone = {"name": "adb:R58", "cores": [7]}
+    assert table_name(phone, runtime, "int8") == "adb-R58__ai-edge-litert-2.3.0-1t-none__int8.json"
+    assert table_name({"name": "../a/b [x]"}, runtime, "int8").startswith("..-a-b-x-__ai-edge")
 
 
 def total(table):

@@ -220,6 +220,19 @@ def test_the_host_of_another_machine_is_another_device(ofa, workdir, table_file)
     assert ofa("search", "--workdir", workdir, "--device", name, "--latency", 1000).code == 0
 
 
+def test_other_cores_are_another_table(ofa, workdir, table_file):
+    """As older versions wrote them: a table of other cores under the name of one of any."""
+    document = read_json(table_file)
+    document["device"]["cores"] = [999]
+    write_json(table_file, document)
+    run = ofa("lut", "build", "--workdir", workdir, "--resolution", 24)
+    assert run.code == 0, run.err
+    assert "is of other cores: it is kept as" in run.err
+    (kept,) = workdir.glob("lut/host__*-cores-999__int8.json")
+    assert read_json(kept)["entries"] == document["entries"]
+    assert LatencyTable.load(table_file).resolutions(Workdir(workdir).config().space, len(CLASSES)) == [24]
+
+
 def test_measuring_here_keeps_the_table_of_another_machine(ofa, workdir, table_file):
     move_to_another_machine(table_file)
     theirs = LatencyTable.load(table_file)

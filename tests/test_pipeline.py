@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.errors import ExportError, FormatError
 from ofa_tf.export.model_file import ModelFile
-from ofa_tf.jsonio import read_json, write_json
+from ofa_tf.jsonio import read_json, remove_folder, sweep, write_json
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.pipeline.exporting import ExportOptions, export
 from ofa_tf.pipeline.filing import FileOptions
@@ -123,6 +124,55 @@ def test_restart_trains_what_it_is_told_to(ofa, workdir, no_training, stage, tra
     fresh = {path.parent.name for path in (workdir / "checkpoints").glob("*/step-00000001.npz")}
     assert fresh == set(trained)
     assert len(list((workdir / "checkpoints").glob("*/*.npz"))) == len(STAGES)
+
+
+@pytest.mark.parametrize("moved", range(2 * len(STAGES)))
+def test_a_restart_that_is_killed_leaves_no_weights_to_go_on_from(workdir, no_training, ofa, monkeypatch, moved):
+    """It may end between any two folders: what is done then still has its end, and nothing else goes on."""
+
+    def die(path, rename=os.rename, left=[moved]):  # noqa: B006
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        rename(path, f"{path}.gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ofa_tf.stages.remove_folder", die)
+        run = ofa("train", "--workdir", workdir, "--stage", "all", "--restart")
+    assert run.code == 130
+    assert "the same command, without --restart if it has begun to train, goes on where it was" in run.last
+    assert no_training == []
+    ledger = read_json(workdir / "ledger.json")["stages"]
+    assert [record["state"] for record in ledger.values()] == ["done"] * len(STAGES)
+    run = ofa("train", "--workdir", workdir, "--stage", "all")
+    assert run.code == 0, run.err
+    last = STAGES.index(no_training[0]) if no_training else len(STAGES)
+    for stage in STAGES[last:]:
+        assert not list((workdir / "checkpoints" / stage).glob("*")) or stage in no_training
+    assert ofa("train", "--workdir", workdir, "--stage", "all", "--restart").code == 0
+    assert no_training[-len(STAGES) :] == list(STAGES)
+
+
+def test_accuracies_belong_to_the_last_stage(workdir, no_training, ofa):
+    before = {path: path.read_bytes() for path in (workdir / "accuracy").iterdir()}
+    run = ofa("train", "--workdir", workdir, "--stage", "kernel", "--restart")
+    assert (run.code, no_training) == (0, ["kernel"])
+    assert "are removed" not in run.err
+    assert {path: path.read_bytes() for path in (workdir / "accuracy").iterdir()} == before
+
+
+def test_a_folder_is_removed_whole_or_not_at_all(tmp_path, monkeypatch):
+    folder = tmp_path / "folder"
+    remove_folder(folder)
+    folder.mkdir()
+    (folder / "file").write_text("")
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)  # a process killed before it
+        remove_folder(folder)
+    assert not folder.exists()
+    (left,) = tmp_path.iterdir()
+    sweep(tmp_path, folders=True)
+    assert not left.exists()
 
 
 def test_the_stages_are_recorded_with_what_they_reached(finished):

@@ -97,6 +97,42 @@ def test_everything_of_a_workdir_is_on_one_page(workdir, ofa):
     assert largest == pytest.approx([record["metrics"]["largest_accuracy"] for record in ledger["stages"].values()])
 
 
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [("device", {"soc": "Raspberry Pi 5"}), ("device", {"cores": [3]}), ("runtime", {"threads": 4})],
+)
+def test_what_was_measured_elsewhere_is_not_this_machines(workdir, ofa, part, change):
+    path = workdir / "exports/first/manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | {part: manifest[part] | change}))
+    assert ofa("report", "-w", workdir).code == 0
+    page = Page(workdir / "report.html")
+    (device,) = json.loads(page.data)["devices"]
+    assert (device["label"], device["exports"]) == ("host (int8, measured)", [])
+    assert f"{manifest['measured_ms']:.3g} ms" in page.sections["exports"]
+
+
+def test_a_predictor_of_int8_files_is_said_to_be_one(workdir, ofa):
+    path = workdir / "accuracy/predictor.json"
+    facts = json.loads(path.read_text())
+    facts["errors"] |= {"int8_pairs": 7, "int8_drop_points": 0.3}
+    path.write_text(json.dumps(facts | {"target": "int8"}))
+    assert ofa("report", "-w", workdir).code == 0
+    page = Page(workdir / "report.html")
+    assert "7 of them as int8 files too, which lose 0.30 points on average" in page.sections["accuracy"]
+    assert json.loads(page.data)["devices"][0]["origin"] == "fitted int8"
+
+
+def test_a_manifest_of_a_thousand_levels_is_shown_as_far_as_it_goes(workdir, ofa):
+    path = workdir / "exports/first/manifest.json"
+    manifest = json.loads(path.read_text())
+    text = json.dumps(manifest | {"deep": "DEEP"}).replace('"DEEP"', '{"a":' * 700 + "1" + "}" * 700)
+    path.write_text(text)
+    run = ofa("report", "-w", workdir)
+    assert run.code == 0, run.err
+    assert "a: a: a: a: …" in Page(workdir / "report.html").sections["exports"]
+
+
 def test_the_shares_of_a_subnet_add_up_to_its_predicted_latency(finished):
     from ofa_tf.report.contents import read_contents
 

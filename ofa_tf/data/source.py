@@ -70,6 +70,10 @@ def load_validation(spec: str, size: int, seed: int = 0, progress: Progress = SI
     classes, parts = open_source(spec, None, progress)
     if "val" in parts:
         return classes, _hold(spec, {"val": parts["val"]}, size, None, progress)["val"]
+    progress.note(
+        f"{spec} has no images for validation: those are used that a training with --seed {seed} holds out; one with "
+        "another seed has seen some of them."
+    )
     return classes, load_data(spec, size, seed, None, progress).val
 
 

@@ -43,7 +43,12 @@ DEFAULT = Settings()
 
 def is_measurable(name: str) -> bool:
     """Whether a device of that name can be measured from here, if it is attached."""
-    return name in (HOST, ADB) or name.startswith(f"{ADB}:")
+    return name == HOST or is_phone(name)
+
+
+def is_phone(name: str) -> bool:
+    """Whether a device of that name is a phone behind adb."""
+    return name == ADB or name.startswith(f"{ADB}:")
 
 
 def open_device(name: str, settings: Settings = DEFAULT, host: HostDevice | None = None) -> Device:

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import select
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from ofa_tf.errors import DeviceError
 from ofa_tf.latency.device import Timing, Workload, check_settings
 from ofa_tf.progress import SILENT, Progress
 
+LIMIT_S = 300.0  # for a run: a file may hold a loop without an end
 CORE_CONTROL = sys.platform == "linux"
 
 
@@ -69,7 +71,7 @@ class HostDevice:
         """Times files on this machine.
 
         Raises:
-            DeviceError: the interpreter refuses a file, or dies of it.
+            DeviceError: the interpreter refuses a file, dies of it, or does not end.
         """
         with tempfile.TemporaryDirectory(prefix="ofa-tf-") as folder:
             # A file that is run at several sizes is written once.
@@ -113,16 +115,20 @@ def _run_child(request: Mapping[str, Any], progress: Progress) -> None:
     command = [sys.executable, "-m", "ofa_tf.latency.host_worker"]
     with (
         tempfile.TemporaryFile() as complaints,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True) as child,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, bufsize=0) as child,
     ):
         assert child.stdin is not None
         assert child.stdout is not None
         try:
             with suppress(BrokenPipeError), child.stdin:  # of one that died at once, the status below says how
-                child.stdin.write(json.dumps(request))
+                child.stdin.write(json.dumps(request).encode())
             last: dict[str, Any] = {}
             with progress.task("measuring", 100, "%") as advance:
-                for line in child.stdout:
+                while True:
+                    if not select.select([child.stdout], [], [], LIMIT_S)[0]:
+                        raise DeviceError(f"The interpreter was not done with one run of the file after {LIMIT_S:g} s.")
+                    if not (line := child.stdout.readline()):
+                        break
                     message = json.loads(line)
                     last |= message
                     advance(message.get("percent", 0))

@@ -15,6 +15,7 @@ import numpy as np
 
 GROUP = 128  # files whose interpreters are alive at the same time: what a large space needs would not fit in memory
 MOST_ROUNDS = 2000
+BEAT_S = 5.0  # after which it says that it lives
 
 
 def say(**message: Any) -> None:
@@ -64,6 +65,7 @@ def time_group(
     for invoke in invokes:
         for _ in range(1 + runs):
             invoke()
+            progress(0)
     rounds = max(least_rounds, min(int(seconds / (time.perf_counter() - start)), MOST_ROUNDS))
     taken = np.empty((len(invokes), rounds, runs))
     for turn in range(rounds):
@@ -74,6 +76,7 @@ def time_group(
                 start = time.perf_counter()
                 invoke()
                 taken[index, turn, run] = time.perf_counter() - start
+            progress(turn / rounds)
         progress((turn + 1) / rounds)
     return taken.reshape(len(invokes), -1)
 
@@ -87,16 +90,16 @@ def main() -> None:
     workloads, rng = request["workloads"], np.random.default_rng([request["seed"], 6])
     order = rng.permutation(len(workloads))
     results: dict[str, np.ndarray] = {}
-    parent, told = os.getppid(), 0
+    parent, told, said = os.getppid(), 0, time.monotonic()
 
     def tell(done: float) -> None:
-        nonlocal told
+        nonlocal told, said
         if os.getppid() != parent:  # it is gone, and nobody waits for this
             sys.exit(1)
         percent = int(100 * (len(results) + done * len(group)) / len(order))
-        if percent > told:
+        if percent > told or time.monotonic() - said > BEAT_S:
             say(percent=percent - told)
-            told = percent
+            told, said = percent, time.monotonic()
 
     for group in np.array_split(order, -(-len(order) // GROUP)):
         invokes = []

@@ -12,7 +12,7 @@ from typing import Any
 
 import ofa_tf.lut
 from ofa_tf.errors import DeviceError, WorkdirError
-from ofa_tf.latency.devices import ADB, HOST, is_measurable
+from ofa_tf.latency.devices import ADB, HOST, is_measurable, is_phone
 from ofa_tf.latency.edgetpu import NAME as EDGE_TPU
 from ofa_tf.latency.host import HostDevice, is_this_machine
 from ofa_tf.latency.table import LatencyTable
@@ -21,10 +21,13 @@ FOLDER = "lut"  # of a workdir
 SHIPPED = Path(ofa_tf.lut.__file__).parent
 
 
-def table_name(device: str, runtime: Mapping[str, Any], precision: str) -> str:
-    """File name of a table: `<device>__<runtime>__<precision>.json`."""
+def table_name(device: Mapping[str, Any], runtime: Mapping[str, Any], precision: str) -> str:
+    """File name of a table: `<device>__<runtime>__<precision>.json`; cores that a host was kept to belong to it."""
     settings = f"{runtime['name']}-{runtime['version']}-{runtime['threads']}t-{runtime['delegate']}"
-    return "__".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part) for part in (device, settings, precision)) + ".json"
+    if not is_phone(device["name"]) and device.get("cores"):  # a phone's are always its fastest
+        settings += "-cores-" + "-".join(map(str, device["cores"]))
+    parts = device["name"], settings, precision
+    return "__".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part) for part in parts) + ".json"
 
 
 def renamed(table: LatencyTable, device: str) -> LatencyTable:
@@ -40,10 +43,16 @@ def renamed(table: LatencyTable, device: str) -> LatencyTable:
 
 def seen_from_here(table: LatencyTable) -> LatencyTable:
     """The table, its device called after its processor if it is the `host` of another machine."""
-    if table.device["name"] != HOST or is_this_machine(table.device):
-        return table
-    processor = re.sub(r"\((r|tm|c)\)", "", str(table.device.get("soc", table.device.get("model"))).lower())
-    return renamed(table, f"{HOST}-{re.sub('[^a-z0-9]+', '-', processor).strip('-') or 'other'}")
+    name = name_from_here(table.device)
+    return table if name == table.device["name"] else renamed(table, name)
+
+
+def name_from_here(device: Mapping[str, Any]) -> str:
+    """What a device with such facts is called on this machine."""
+    if device["name"] != HOST or is_this_machine(device):
+        return device["name"]
+    processor = re.sub(r"\((r|tm|c)\)", "", str(device.get("soc", device.get("model"))).lower())
+    return f"{HOST}-{re.sub('[^a-z0-9]+', '-', processor).strip('-') or 'other'}"
 
 
 def add_table(folder: Path, table: LatencyTable, replace: bool = False) -> Path:
@@ -57,7 +66,7 @@ def add_table(folder: Path, table: LatencyTable, replace: bool = False) -> Path:
     Raises:
         WorkdirError: the folder has a table of that name.
     """
-    path = folder / table_name(table.device["name"], table.runtime, table.precision)
+    path = folder / table_name(table.device, table.runtime, table.precision)
     if path.exists() and not replace:
         raise WorkdirError(f"{path} exists: replace it with --force.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +97,7 @@ def find_table(folder: Path, device: str, precision: str, cost: Callable[[Latenc
     """
     tables = [(path, table) for path, table in list_tables(folder) if table.precision == precision]
     if device == ADB:
-        phones = sorted({name for _, table in tables if is_measurable(name := table.device["name"]) and name != HOST})
+        phones = sorted({name for _, table in tables if is_phone(name := table.device["name"])})
         if len(phones) > 1:
             raise DeviceError(f"Several phones have tables: choose one of {', '.join(phones)}.")
         device = phones[0] if phones else device

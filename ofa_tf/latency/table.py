@@ -29,6 +29,17 @@ def _check_numbers(numbers: Mapping[str, Any], where: str, low: float = 0, high:
             raise FormatError(f"{where}: `{name}` (={value!r}) must be a number from {low:g} to {high:g}.")
 
 
+def _is_whole(value: Any, low: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= 1 << 20
+
+
+def _check_texts(facts: Mapping[str, Any], where: str) -> None:
+    """Refuses letters that could steer a terminal: tables come from anywhere."""
+    for name, value in facts.items():
+        if not name.isprintable() or (isinstance(value, str) and not value.isprintable()):
+            raise FormatError(f"{where}: {name!r} (={value!r}) must be of letters that can be printed.")
+
+
 def _check_validation(validation: Mapping[str, Any], where: str) -> None:
     check_keys(validation, set(VALIDATION), set(HELD_OUT), f"{where},")
     _check_numbers({name: validation[name] for name in ("subnets", "mape", "within_10pct")}, where)
@@ -84,6 +95,16 @@ class LatencyTable:
         if not isinstance(self.device.get("name"), str):
             raise FormatError(f"{where}: `device` must have a `name`.")
         check_keys(self.runtime, set(RUNTIME), set(), f"{where}, `runtime`,")
+        _check_texts(self.device, f"{where}, `device`")
+        _check_texts(self.runtime, f"{where}, `runtime`")
+        threads, cores = self.runtime["threads"], self.device.get("cores", [])
+        if threads != "unknown" and not _is_whole(threads, 1):
+            raise FormatError(f"{where}: `threads` (={threads!r}) must be an integer above 0, or 'unknown'.")
+        for name in ("name", "version", "delegate"):
+            if not isinstance(self.runtime[name], str):
+                raise FormatError(f"{where}, `runtime`: `{name}` (={self.runtime[name]!r}) must be a text.")
+        if not isinstance(cores, list | tuple) or not all(_is_whole(core, 0) for core in cores):
+            raise FormatError(f"{where}: `cores` (={cores!r}) must be a list of numbers of processor cores.")
         for name, choice, known in (
             ("precision", self.precision, PRECISIONS),
             ("source", self.source, SOURCES),

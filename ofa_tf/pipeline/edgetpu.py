@@ -22,13 +22,20 @@ def get_edgetpu_table(project: Project, precision: str = "int8") -> LatencyTable
         DeviceError: the space, or the precision, is not for an Edge TPU.
         FormatError: the file of a table is damaged.
     """
+    require_legal(project.config.space, precision)
+    return find_edgetpu_table(project) or _keep(project, _modelled(project))[1]
+
+
+def find_edgetpu_table(project: Project) -> LatencyTable | None:
+    """The workdir's table of an Edge TPU, the measured one where it has both; None where it has none.
+
+    Raises:
+        FormatError: the file of a table is damaged.
+    """
     space, n_classes = project.config.space, len(project.config.classes)
-    require_legal(space, precision)
     tables = [LatencyTable.load(path) for path in sorted(project.workdir.tables.glob(f"{NAME}__*.json"))]
-    for table in sorted(tables, key=lambda table: table.source != "measured"):
-        if table.resolutions(space, n_classes):
-            return table
-    return _keep(project, _modelled(project))[1]
+    covering = [table for table in tables if table.resolutions(space, n_classes)]
+    return min(covering, key=lambda table: table.source != "measured", default=None)
 
 
 def build_edgetpu_table(

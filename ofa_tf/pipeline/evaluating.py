@@ -9,7 +9,7 @@ import numpy as np
 
 from ofa_tf.data import Images, Preprocessing
 from ofa_tf.data.source import load_validation
-from ofa_tf.errors import DataError, ExportError
+from ofa_tf.errors import DataError, ExportError, FormatError, WorkdirError
 from ofa_tf.export.child import ChildInterpreter
 from ofa_tf.export.describe import Description, describe_file
 from ofa_tf.export.facts import TensorFacts
@@ -102,7 +102,7 @@ def evaluate_file(
         progress.note(f"{path} does not tell its normalisation: its input is taken for the pixels themselves.")
     if data is None and not Workdir(workdir).exists:
         raise DataError(f"{workdir} is no workdir whose images could be used: name images with --data SPEC.")
-    if data is None:
+    if data is None or _is_of(data, workdir):  # what the workdir holds out, which depends on its seed
         project = open_existing(workdir, progress)
         data, classes, images = project.require_data(), project.data.classes, project.data.val
     else:
@@ -112,6 +112,8 @@ def evaluate_file(
     n_outputs = int(np.prod(scores.shape[1:]))
     outputs = match_labels(metadata.labels, classes, n_outputs, str(path), data, progress)
     logits, runs_ms = _run(description, images, preprocessing, progress)
+    if logits.shape[1] != n_outputs:
+        raise ExportError(f"{path} says that it has {n_outputs} outputs, and gives {logits.shape[1]}.")
     ranks = rank_of(logits, outputs[images.labels])
     hits = int((ranks < 1).sum())
     low, high = wilson(hits, len(images))
@@ -129,6 +131,14 @@ def evaluate_file(
         preprocessing=preprocessing,
         preprocessing_from=told_by,
     )
+
+
+def _is_of(data: str, workdir: str | Path) -> bool:
+    """Whether a data set is that of a workdir; a folder that is none has no data."""
+    try:
+        return Workdir(workdir).config().data == data
+    except (FormatError, WorkdirError):
+        return False
 
 
 def match_labels(

@@ -7,11 +7,10 @@ from ofa_tf.accuracy.evaluate import SubnetEvaluator
 from ofa_tf.accuracy.fit import fit_predictor
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.blocks import count_macs, walk
-from ofa_tf.errors import WorkdirError
 from ofa_tf.export.convert import to_tflite
 from ofa_tf.export.gate import run_file
 from ofa_tf.export.representative import representative_inputs
-from ofa_tf.pipeline.predicting import require_labels
+from ofa_tf.pipeline.predicting import require_labels, require_trained
 from ofa_tf.project import Project
 from ofa_tf.space import Arch
 from ofa_tf.subnet import extract
@@ -29,12 +28,8 @@ def load_supernet(project: Project) -> Supernet:
     Raises:
         WorkdirError: a stage is missing.
     """
-    config, ledger = project.config, project.workdir.ledger()
-    for stage in STAGES:
-        if not ledger.done(stage):
-            raise WorkdirError(
-                f"Stage `{stage}` of {project.workdir} is not trained: run `ofa-tf train --stage width`."
-            )
+    config = project.config
+    require_trained(project)
     supernet = Supernet(config.space, len(config.classes), seed=config.seed)
     load_stage(project.workdir, STAGES[-1], supernet)
     return supernet

@@ -18,7 +18,7 @@ from ofa_tf.latency.measure import CALIBRATION_SUBNETS, PASSES, build_table, sam
 from ofa_tf.latency.shares import time_shares
 from ofa_tf.latency.store import add_table, find_table, renamed, seen_from_here, table_name
 from ofa_tf.latency.table import LatencyTable
-from ofa_tf.pipeline.edgetpu import build_edgetpu_table, get_edgetpu_table
+from ofa_tf.pipeline.edgetpu import build_edgetpu_table, find_edgetpu_table, get_edgetpu_table
 from ofa_tf.progress import Progress
 from ofa_tf.project import Project
 from ofa_tf.spaces import SPACES
@@ -69,7 +69,7 @@ def measure_table(
             threads = [n for n in (1, 2, 4, 8) if device != HOST or n <= n_cores()]
             chosen = fastest(lambda s: open_device(device, s, project.host), settings, files, threads, progress)
             found = open_device(device, chosen, project.host)
-        path = workdir.tables / table_name(found.facts()["name"], found.runtime(), precision)
+        path = workdir.tables / table_name(found.facts(), found.runtime(), precision)
         journal = path.with_suffix(".journal")
         path.parent.mkdir(exist_ok=True)
         known = _known_table(path, workdir.tables, progress) if path.exists() else None
@@ -97,13 +97,14 @@ def measure_table(
 
 
 def _known_table(path: Path, folder: Path, progress: Progress) -> LatencyTable | None:
-    """The table in a file that is about to be measured; one of another machine is kept under a name of its own."""
+    """The table in a file about to be measured; one of another machine, or other cores, is kept under its own name."""
     table = LatencyTable.load(path)
     seen = seen_from_here(table)
-    if seen == table:
+    if table_name(seen.device, seen.runtime, seen.precision) == path.name:
         return table
     kept = add_table(folder, seen, replace=True)
-    progress.note(f"{path} is of another machine: it is kept as {kept}, of the device `{seen.device['name']}`.")
+    why = "is of another machine: it is kept as" if seen != table else "is of other cores: it is kept as"
+    progress.note(f"{path} {why} {kept}, of the device `{seen.device['name']}`.")
     return None
 
 
@@ -177,13 +178,17 @@ def device_of(table: LatencyTable, host: HostDevice, settings: Settings = DEFAUL
 
 
 def find_device_table(project: Project, device: str, precision: str) -> LatencyTable | None:
-    """The table of a device, the fastest where it has several; None if it has to be measured first.
+    """The table of a device that a search goes by; None if it has to be measured first.
+
+    Where a device has several it is the fastest; of an Edge TPU, the measured one.
 
     Raises:
         DeviceError: no such device.
         FormatError: the file of a table is damaged.
     """
     space, n_classes = project.config.space, len(project.config.classes)
+    if device == EDGE_TPU and precision == "int8" and (own := find_edgetpu_table(project)):
+        return own
 
     def ms_per_mac(table: LatencyTable) -> float:
         """Of the largest subnet that the table knows, so that tables of other resolutions compare."""

@@ -3,6 +3,7 @@
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.errors import DataError, FormatError, WorkdirError
 from ofa_tf.project import Project
+from ofa_tf.training.recipe import STAGES
 
 
 def require_labels(project: Project) -> None:
@@ -11,6 +12,20 @@ def require_labels(project: Project) -> None:
             f"The images in {project.config.data} have no labels, without which there are no accuracies to learn from: "
             "sort them into folders named after their classes."
         )
+
+
+def require_trained(project: Project) -> None:
+    """Refuses a workdir that lacks a stage.
+
+    Raises:
+        WorkdirError: names the stage.
+    """
+    ledger = project.workdir.ledger()
+    for stage in STAGES:
+        if not ledger.done(stage):
+            raise WorkdirError(
+                f"Stage `{stage}` of {project.workdir} is not trained: run `ofa-tf train --stage width`."
+            )
 
 
 def require_useful(fitted: FittedPredictor) -> FittedPredictor:

@@ -14,15 +14,15 @@ from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.blocks import ArchCosts, arch_costs, count_macs, count_params, walk
 from ofa_tf.errors import InfeasibleError, TableError
 from ofa_tf.jsonio import check_place, write_json
+from ofa_tf.latency.edgetpu import fits_on_chip
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.pipeline.edgetpu import memory_budgets
 from ofa_tf.pipeline.measuring import get_table
-from ofa_tf.pipeline.predicting import load_predictor, require_labels, require_useful
+from ofa_tf.pipeline.predicting import load_predictor, require_labels, require_trained, require_useful
 from ofa_tf.project import Project
 from ofa_tf.quiet import load_tensorflow
 from ofa_tf.report.plot import Points, check_picture, plot_fronts
 from ofa_tf.search import Budget, pareto, search
-from ofa_tf.search.budget import loads
 from ofa_tf.search.file_size import size_costs
 from ofa_tf.space import Arch, SearchSpace
 
@@ -143,7 +143,8 @@ class Finder:
         """
         fitted = load_predictor(project)
         if fitted is None:
-            require_labels(project)  # before a table is measured for nothing
+            require_trained(project)  # before a table is measured for nothing
+            require_labels(project)
         tables = {device: get_table(project, device, precision) for device in devices}
         if fitted is None:
             project.progress.note("There is no accuracy predictor yet: fitting one.")
@@ -226,7 +227,7 @@ class Finder:
         fastest_ms, slowest_ms = costs(np.stack([costs.cheapest(), space.encode(space.largest(self.resolutions[-1]))]))
         limits_ms = np.geomspace(fastest_ms, max(fastest_ms, slowest_ms), points)
         front = pareto(space, self.fitted.predictor, costs, limits_ms, seed=self.project.config.seed)
-        within = loads(memory_budgets(self.project, self.tables[device]), front.codes) <= 1
+        within = fits_on_chip(self.tables[device], space, len(self.project.config.classes), front.codes)
         if not within.any():
             raise InfeasibleError(
                 f"All {len(within)} subnets on the front have more parameters than the memory of {device} holds: "

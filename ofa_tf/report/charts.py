@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ofa_tf.blocks import count_macs, count_params, walk
+from ofa_tf.latency.store import name_from_here
 from ofa_tf.report.commands import echo, export_again, export_budget, export_given
 from ofa_tf.report.contents import Contents, Device, ExportView
 from ofa_tf.report.curves import Curve
@@ -44,7 +45,7 @@ def _device(contents: Contents, device: Device) -> dict[str, Any]:
         "label": table.label,
         "source": table.source,
         "error": None if table.validation is None else table.validation["mape"],
-        "origin": None if contents.fitted is None else contents.fitted.origin,
+        "origin": None if contents.fitted is None else contents.fitted.label,
         "exportGiven": export_given(contents, device),
         "front": _front(contents, device, exports),
         "evaluated": _evaluated(contents, device),
@@ -53,8 +54,16 @@ def _device(contents: Contents, device: Device) -> dict[str, Any]:
 
 
 def _is_of(export: ExportView, device: Device) -> bool:
+    """Whether an export was measured as a device's table was: on this machine or that, with the same settings."""
     manifest, table = export.manifest, device.table
-    return manifest["device"]["name"] == table.device["name"] and manifest.get("precision") == table.precision
+    runtime = manifest.get("runtime")
+    return (
+        name_from_here(manifest["device"]) == table.device["name"]
+        and manifest.get("precision") == table.precision
+        and manifest["device"].get("cores") == table.device.get("cores")
+        and isinstance(runtime, Mapping)
+        and all(runtime.get(key) == table.runtime[key] for key in ("name", "threads", "delegate"))
+    )
 
 
 def _export(contents: Contents, export: ExportView) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a report shows: everything that a workdir holds, read without changing it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.blocks import ArchCosts
 from ofa_tf.errors import FormatError
 from ofa_tf.jsonio import read_json
+from ofa_tf.latency.edgetpu import fits_on_chip
 from ofa_tf.latency.shares import parts_ms
 from ofa_tf.latency.store import list_tables
 from ofa_tf.latency.table import LatencyTable
@@ -119,8 +120,10 @@ def _device(path: Path, table: LatencyTable, config: Config, fitted: FittedPredi
     costs, front = table.costs(space, n_classes), None
     if fitted is not None and set(covered) & set(fitted.predictor.resolutions):
         known = costs.limited_to(fitted.predictor.resolutions)
-        front = pareto(space, fitted.predictor, known, seed=config.seed)
-        front = replace(front, scores=np.clip(front.scores, 0, 1))
+        found = pareto(space, fitted.predictor, known, seed=config.seed)
+        within = fits_on_chip(table, space, n_classes, found.codes)
+        if within.any():
+            front = Front(found.codes[within], np.clip(found.scores[within], 0, 1), found.costs[within])
     ends = {"smallest": space.smallest(covered[-1]), "largest": space.largest(covered[-1])}
     breakdown = {
         f"{name} subnet, {covered[-1]} px": _shares(table, space, arch, n_classes) for name, arch in ends.items()

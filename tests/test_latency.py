@@ -314,6 +314,22 @@ def test_the_statistic_that_predicts_best_is_kept(monkeypatch):
         assert build_table(TINY, 10, "int8", device, device, (32,)).statistic == kept
 
 
+def test_the_10th_percentile_is_kept_unless_the_median_is_clearly_better(monkeypatch):
+    """Two tables of one device should add up the same where it makes little difference."""
+    errors = {"p10_ms": 0.0100, "median_ms": 0.0081}
+
+    def calibrated(table, *_):
+        return dataclasses.replace(
+            table, validation={"subnets": 8, "mape": errors[table.statistic], "within_10pct": 1.0, "spearman": 1.0}
+        )
+
+    monkeypatch.setattr("ofa_tf.latency.measure.calibrate", calibrated)
+    device = FakeDevice(TINY, 0.9, 0.01, 0.05)
+    assert build_table(TINY, 10, "int8", device, device, (32,), 8).statistic == "p10_ms"
+    errors["median_ms"] = 0.0079
+    assert build_table(TINY, 10, "int8", device, device, (32,), 8).statistic == "median_ms"
+
+
 def test_another_resolution_is_added_to_what_is_known():
     device = FakeDevice(TINY, 0.9, 0.01, 0.05)
     first = build_table(TINY, 10, "int8", device, device, (24,))

@@ -18,6 +18,7 @@ from ofa_tf.statistics import latency_errors
 
 PERCENTILES = {"p10_ms": 10, "median_ms": 50}  # the statistics that a table may add up
 STATISTIC = "p10_ms"  # without whole subnets to choose by; of a file that is measured for itself, too
+CLEARLY = 0.8  # of the error by the 10th percentile, below which the median is taken
 CONVERTED_SIZE = 32  # height and width of a block's input as it is converted; it is resized to be measured
 CALIBRATION_SUBNETS = 24
 PASSES = 4
@@ -49,8 +50,8 @@ def build_table(
     """Measures the latency table of a space on a device.
 
     Blocks and whole subnets are run in the same shuffled rounds, so that what disturbs the machine disturbs all alike.
-    The 10th percentile of the runs and their median are both tried as what is added up; the one whose sums come closer
-    to the whole subnets is kept.
+    The 10th percentile of the runs and their median are both tried as what is added up. The median is kept where its
+    sums come clearly closer to the whole subnets: without a reason, tables of one device should add up the same.
 
     Args:
         space: the space.
@@ -94,11 +95,13 @@ def build_table(
     if not len(codes):
         return table
     whole = timings[len(blocks) :]
-    calibrated = [
-        calibrate(dataclasses.replace(table, statistic=name), space, n_classes, codes, _whole_ms(whole, name))
+    calibrated = {
+        name: calibrate(dataclasses.replace(table, statistic=name), space, n_classes, codes, _whole_ms(whole, name))
         for name in PERCENTILES
-    ]
-    table = min(calibrated, key=lambda candidate: (candidate.validation or {})["mape"])
+    }
+    errors = {name: (candidate.validation or {})["mape"] for name, candidate in calibrated.items()}
+    best = min(errors, key=errors.__getitem__)
+    table = calibrated[best if errors[best] < CLEARLY * errors[STATISTIC] else STATISTIC]
     if not len(held_out):
         return table
     return judge(table, space, n_classes, held_out, _whole_ms(whole[len(codes) :], table.statistic))

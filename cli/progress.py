@@ -61,7 +61,7 @@ class TerminalProgress(LibraryProgress):
             nonlocal count, last
             count += n
             now = time.monotonic()
-            if now - last > SECONDS_BETWEEN_LINES and count < total:
+            if now - last > SECONDS_BETWEEN_LINES and done < count < total:
                 last = now
                 rate = (count - done) / (now - start)
                 self.note(f"{title}: {count}/{total} {unit}, {rate:.1f} a second, {(total - count) / rate:.0f} s left")

@@ -6,7 +6,22 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-REQUIRED = ("tensorflow", "keras", "ai-edge-litert", "tensorflow-model-optimization", "tf-keras", "numpy")
+REQUIRED = (
+    "tensorflow",
+    "keras",
+    "ai-edge-litert",
+    "tf-keras",
+    "tensorflow-model-optimization",
+    "numpy",
+    "click",
+    "rich",
+    "matplotlib",
+    "pillow",
+    "scikit-learn",
+    "scipy",
+    "pyyaml",
+    "libusb-package",
+)
 TFLITE_SUPPORT = "0.4.4"
 PROGRAMS = {
     "adb": "needed to measure on phones",

@@ -91,16 +91,28 @@ def remove_folder(path: Path) -> None:
     Raises:
         OSError: it cannot be moved out of sight, and is untouched.
     """
-    if path.exists():
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
         temporary = temporary_path(path)
         os.rename(path, temporary)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def restore_folder(path: Path) -> None:
-    """Brings back a folder that a process was killed while replacing."""
+def restore_folder(path: Path, mark: str) -> None:
+    """Brings back a folder that a process was killed while replacing.
+
+    Args:
+        path: the folder.
+        mark: a file that every such folder has.
+
+    Raises:
+        WorkdirError: something else has the name that the old folder is kept under.
+    """
     old = _old_path(path)
     if old.exists():
+        if not (old / mark).is_file():
+            raise WorkdirError(f"{old} is in the way, and is none of our folders: move it to another place.")
         shutil.rmtree(old) if path.exists() else os.rename(old, path)
 
 

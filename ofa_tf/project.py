@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tf.data import Data, Preprocessing
+from ofa_tf.data.arrays import SOURCES
 from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES
 from ofa_tf.errors import DataError, FormatError, WorkdirError
 from ofa_tf.jsonio import read_json
@@ -97,7 +98,7 @@ def open_project(
                 _refuse_other(workdir, config, name, value)
         return Project(workdir, config, progress, keep=create)
     chosen: dict[str, Any] = {name: DEFAULTS[name] if value is None else value for name, value in given.items()}
-    spec = _data_spec(chosen["data"])
+    spec = data_spec(chosen["data"])
     config = Config(
         space=get_space(chosen["space"]),
         data=spec,
@@ -139,7 +140,7 @@ def open_existing(path: str | Path, progress: Progress = SILENT, data: str | Non
     if config.data is not None:
         _refuse_other(workdir, config, "data", data)
         return Project(workdir, config, progress)
-    project = Project(workdir, dataclasses.replace(config, data=_data_spec(data)), progress)
+    project = Project(workdir, dataclasses.replace(config, data=data_spec(data)), progress)
     images = project.data
     with workdir.lock():
         workdir.create(project.config)
@@ -148,7 +149,7 @@ def open_existing(path: str | Path, progress: Progress = SILENT, data: str | Non
 
 
 def _refuse_other(workdir: Workdir, config: Config, name: str, value: str | int) -> None:
-    parse: dict[str, Callable[[Any], Any]] = {"space": get_space, "data": _data_spec, "recipe": _recipe, "seed": int}
+    parse: dict[str, Callable[[Any], Any]] = {"space": get_space, "data": data_spec, "recipe": _recipe, "seed": int}
     here = getattr(config, name)
     if here not in (None, parse[name](value)):
         shown = here if name in ("data", "seed") else here.name
@@ -158,9 +159,9 @@ def _refuse_other(workdir: Workdir, config: Config, name: str, value: str | int)
         )
 
 
-def _data_spec(spec: str) -> str:
-    """The spec as it is remembered: a folder by its whole path."""
-    return str(Path(spec).resolve()) if os.path.isdir(spec) else spec
+def data_spec(spec: str) -> str:
+    """The spec as it is remembered: a folder by its whole path, unless it is called like a data set."""
+    return str(Path(spec).resolve()) if spec not in SOURCES and os.path.isdir(spec) else spec
 
 
 def _recipe(name: str) -> Recipe:

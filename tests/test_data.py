@@ -1,6 +1,7 @@
 """Data: digits, folders with faults, the cache of decoded pixels."""
 
 import os
+import shutil
 import time
 
 import numpy as np
@@ -13,8 +14,9 @@ from ofa_tf.data import EncodedImageSet, ImageSet
 from ofa_tf.data.decode import decode_square
 from ofa_tf.data.encoded import in_order
 from ofa_tf.data.held import decode_all
-from ofa_tf.data.source import load_data
+from ofa_tf.data.source import load_data, load_validation
 from ofa_tf.errors import DataError
+from ofa_tf.project import open_project
 
 # --- digits -----------------------------------------------------------------------------------------------------------
 
@@ -58,6 +60,25 @@ def test_a_folder_without_val_is_split(tmp_path):
     dogs = {pixels(seed).tobytes() for seed in range(31, 61)}
     for part in (data.train, data.tune, data.val):
         assert [image in dogs for image in identities(part)] == (part.labels == 1).tolist()
+
+
+@pytest.mark.parametrize("name", ["validation", "test"])
+def test_other_names_of_val(tmp_path, name):
+    make_folder(tmp_path, {"cat": 30, "elk": 30})
+    make_folder(tmp_path, {"cat": 3, "elk": 2}, part=name)
+    assert len(load_data(str(tmp_path), 16).val) == 5
+    classes, images = load_validation(str(tmp_path), 16)
+    assert (classes, len(images)) == (("cat", "elk"), 5)
+    shutil.rmtree(tmp_path / "train")
+    assert len(load_validation(str(tmp_path), 16)[1]) == 5
+
+
+def test_a_folder_called_like_a_data_set_is_in_nobodys_way(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    for _ in range(2):  # the workdir is called so, too
+        assert open_project("digits", data="digits").config.data == "digits"
+    assert len(load_validation("digits", 16)[1]) == 359
 
 
 def test_a_folder_with_val_keeps_it_and_its_labels(tmp_path):

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -168,7 +169,15 @@ def test_a_folder_that_is_there_is_replaced_only_on_request(ofa, folder, tmp_pat
     assert_refused(ofa("data", "pack", "--data", folder, "--out", "mine", "--force"), "mine exists and is not a packed")
     assert_refused(ofa("data", "pack", "--data", "none", "--out", "x"), "'none'", "fashion_mnist", "tfds:NAME")
     assert_refused(ofa("data", "pack", "--data", folder, "--out", "x", "--shards", "0"), "'--shards'", "'0'")
-    for nameless in (".", "", "/"):
+    (tmp_path / ".mine.old").mkdir()
+    (tmp_path / ".mine.old" / "letter.txt").write_text("x")
+    assert_refused(ofa("data", "pack", "--data", folder, "--out", "mine", "--force"), "mine exists and is not a packed")
+    shutil.copytree(tmp_path / ".mine.old", tmp_path / ".new.old")
+    assert_refused(ofa(*command, "--force"), ".new.old is in the way, and is none of our folders")
+    for place in (".mine.old", ".new.old"):
+        assert (tmp_path / place / "letter.txt").exists(), "what is refused removes nothing"
+        shutil.rmtree(tmp_path / place)
+    for nameless in (".", "", "/", ".."):
         run = ofa("data", "pack", "--data", folder, "--out", nameless, "--force")
         assert_refused(run, "must be a folder of its own")
     (tmp_path / "link").symlink_to("new")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import CLASSES, N_VAL
+from image_files import identities, make_folder
 from model_files import edited, tint_file
 from ofa_tf.cli.benchmark import bars
 from small_project import Hook
@@ -21,10 +22,10 @@ from ofa_tf.export.child import ChildInterpreter
 from ofa_tf.export.facts import inspect_file
 from ofa_tf.export.metadata import Metadata, add_metadata, read_metadata
 from ofa_tf.export.model_file import check_classifier
-from ofa_tf.jsonio import read_json
 from ofa_tf.latency.device import Timing
 from ofa_tf.latency.host import HostDevice
-from ofa_tf.pipeline.evaluating import match_labels, rank_of
+from ofa_tf.pipeline.evaluating import _seed_of, match_labels, rank_of
+from ofa_tf.project import open_project
 from ofa_tf.statistics import wilson
 from ofa_tf.zoo import imagenet
 
@@ -122,12 +123,20 @@ def test_a_data_set_without_validation_images_is_split_as_for_training():
     assert (images.labels == data.val.labels).all()
 
 
-def test_the_data_of_a_workdir_is_what_it_holds_out(workdir, ofa, monkeypatch):
-    """A workdir's seed chooses its images: those that another seed holds out were trained on."""
-    monkeypatch.setattr("ofa_tf.pipeline.evaluating.load_validation", lambda *_, **__: pytest.fail("another split"))
-    model, data = workdir / "exports" / "first" / "model.tflite", read_json(workdir / "config.json")["data"]
-    found = json.loads(ofa("evaluate", model, "-w", workdir, "--data", data, "--json").out)
-    assert found["top1"] == json.loads(ofa("evaluate", model, "-w", workdir, "--json").out)["top1"]
+def test_the_split_of_a_workdirs_data_is_the_workdirs(tmp_path, monkeypatch):
+    """Its seed chooses its images: those that another seed holds out were trained on. However the folder is named."""
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "images", {"cat": 30, "dog": 30})
+    open_project("work", data="images", seed=7)
+    for spec in ("images", "./images", "images/", str(tmp_path / "images")):
+        assert _seed_of(spec, "work") == 7
+    hook = Hook()
+    _, images = load_validation("images", 24, 7, hook)
+    assert hook.notes == []
+    assert images.images.shape[1] == 24, "not as small as the workdir has them"
+    assert identities(images) == identities(load_data("images", 24, 7).val) != identities(load_data("images", 24).val)
+    for other in ("work", "elsewhere"):
+        assert _seed_of("digits", other) is None
 
 
 def test_a_config_of_something_else_is_in_nobodys_way(tint, image_folder, tmp_path, ofa, monkeypatch):
@@ -183,11 +192,14 @@ def test_labels_that_do_not_match_name_the_difference():
     assert match((), ("b", "a"), 2) == [0, 1]
     assert match(("Bee_hive", "a"), ("a", "bee hive"), 2) == [1, 0]
     assert match(imagenet.class_names(), ("n01440764", "goldfish"), 1000) == [0, 1]
+    dog, garment = map(imagenet.class_names().index, ("Cardigan", "cardigan"))
+    assert match(imagenet.class_names(), ("cardigan", "Cardigan"), 1000) == [garment, dog]
+    assert match(("a_b", "a b", "c"), ("a b", "a_b"), 3) == [1, 0]
     for labels, classes, n_outputs, said in (
         ((), ("a", "b"), 3, "3 outputs and no labels, and images has 2 classes"),
         (("a", "b"), ("a", "b"), 3, "3 outputs and 2 labels"),
         (("a", "b", "c"), ("x", "a", "y"), 3, "the class 'x' and 1 more, which is none of the 3 labels of m.tflite"),
-        (("crane", "a", "Crane"), ("crane",), 3, r"the label 'crane' at the outputs \[0, 2\]"),
+        (("crane", "a", "Crane"), ("CRANE",), 3, r"the label 'CRANE' at the outputs \[0, 2\]"),
     ):
         with pytest.raises(DataError, match=said):
             match(labels, classes, n_outputs)

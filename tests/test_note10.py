@@ -116,7 +116,10 @@ def test_aliases_do_not_unfold(tmp_path):
     lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 60)]
     path = tmp_path / "160_lookup_table.yaml"
     path.write_text("\n".join(lines))
-    with pytest.raises(FormatError, match="a0"):
+    with pytest.raises(FormatError, match="has aliases"):
+        read_note10(path)
+    path.write_text("block: &b {mean: [1, 2], std: *b, count: 3}")  # within itself, as the message would be
+    with pytest.raises(FormatError, match="has aliases"):
         read_note10(path)
 
 

@@ -255,9 +255,13 @@ def test_wordnet_ids_name_the_classes_of_imagenet(workdir, make_images):
     document = json.loads((workdir / "config.json").read_text())
     document["classes"] = list(imagenet.class_names())
     (workdir / "config.json").write_text(json.dumps(document))
-    folder = make_images({"train/n01443537": 70, "train/crane": 70, "train/Great_White_Shark": 10})
-    labels = open_existing(workdir, data=str(folder)).data.train.labels
-    assert set(np.unique(labels)) == {1, 517, 2}
+    counts = {"train/n01443537": 70, "train/crane": 70, "train/Great_White_Shark": 10, "train/Cardigan": 9}
+    folder = make_images({**counts, "val/cardigan": 3})
+    with pytest.raises(DataError, match="'CARDIGAN', which may be 'Cardigan' or 'cardigan'"):
+        open_existing(workdir, data=str(make_images({**counts, "val/CARDIGAN": 3})))
+    data = open_existing(workdir, data=str(folder)).data
+    assert set(np.unique(data.train.labels)) == {1, 517, 2, imagenet.class_names().index("Cardigan")}
+    assert set(data.val.labels) == {imagenet.class_names().index("cardigan")}
 
 
 def test_images_that_do_not_fit_are_refused_and_not_remembered(workdir, make_images):
@@ -405,6 +409,8 @@ def test_specialised_networks_on_the_command_line(specialized, tmp_path, run):
         ([config, "--image-size", 224, "--out", tmp_path / "b"], "comes without weights"),
         ([tmp_path], "has no `net.config`"),
         (["note10_lat-9ms"], "no specialised network 'note10_lat-9ms'"),
+        ([specialized, "--out", "."], "must be a folder of its own"),
+        ([specialized, "--out", ".."], "must be a folder of its own"),
     ):
         status, out, err = run("zoo", "import", "specialized", *arguments)
         assert (status, out) == (2, "")

@@ -27,6 +27,7 @@ CIFAR100 = """
     tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 KERAS = {"mnist": DIGITS, "fashion_mnist": FASHION, "cifar10": CIFAR10, "cifar100": tuple(CIFAR100.split())}
+SOURCES = ("digits", *KERAS)
 
 
 def load_digits() -> tuple[tuple[str, ...], ImageSet]:

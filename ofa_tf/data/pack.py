@@ -49,12 +49,12 @@ def check_out(folder: Path, force: bool) -> None:
     Raises:
         DataError: it exists and `force` is not given, or it is not a packed data set.
     """
-    if not folder.name:
+    if folder.name in ("", ".."):
         raise DataError(f"--out (={str(folder)!r}) must be a folder of its own.")
-    restore_folder(folder)
-    sweep(folder.parent, folders=True, name=glob.escape(folder.name))
     if folder.exists() and not (folder / DOCUMENT).exists():
         raise DataError(f"{folder} exists and is not a packed data set: choose another folder with --out.")
+    restore_folder(folder, DOCUMENT)
+    sweep(folder.parent, folders=True, name=glob.escape(folder.name))
     if folder.exists() and not force:
         raise DataError(f"{folder} exists: choose another folder with --out, or replace it with --force.")
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ofa_tf.data.arrays import KERAS, load_digits, load_keras
+from ofa_tf.data.arrays import KERAS, SOURCES, load_digits, load_keras
 from ofa_tf.data.encoded import EncodedImageSet, Parts, Records
 from ofa_tf.data.folder import list_images
 from ofa_tf.data.held import hold
 from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES, Data, Images, ImageSet
+from ofa_tf.data.names import class_finder
 from ofa_tf.data.pack import DOCUMENT, SHARDS, Pack, check_out, open_pack, write_pack
-from ofa_tf.data.shards import find_shards, open_shards, open_tfds
+from ofa_tf.data.shards import PARTS, find_shards, open_shards, open_tfds
 from ofa_tf.errors import DataError
 from ofa_tf.progress import SILENT, Progress
 
-SOURCES = ("digits", *KERAS)
 TFDS = "tfds:"
 FOLDER = "a folder with train/<class>/*.jpg or TFRecord shards"
 TUNE_SHARE, TUNE_MOST = 0.1, 10_000
@@ -44,14 +44,16 @@ def load_data(spec: str, size: int, seed: int = 0, cache: Path | None = None, pr
     return _split(spec, classes, _hold(spec, parts, size, cache, progress), seed)
 
 
-def load_validation(spec: str, size: int, seed: int = 0, progress: Progress = SILENT) -> tuple[tuple[str, ...], Images]:
+def load_validation(
+    spec: str, size: int, seed: int | None = None, progress: Progress = SILENT
+) -> tuple[tuple[str, ...], Images]:
     """Loads images to measure an accuracy on.
 
     Args:
-        spec: as for `load_data`; of a folder with `val/`, only that is read. A folder may also hold nothing but folders
-            of images, one for each class: all of them are used.
+        spec: as for `load_data`; of a folder with `val/` alone, that is read. A folder may also hold nothing but
+            folders of images, one for each class: all of them are used.
         size: height and width to hold images in memory at, in pixels.
-        seed: of the split of a data set that has no images for validation, as for `load_data`.
+        seed: of the split of a data set that has no images for validation, as for `load_data`; None for 0 with a note.
         progress: told about the work.
 
     Returns:
@@ -62,19 +64,19 @@ def load_validation(spec: str, size: int, seed: int = 0, progress: Progress = SI
         MissingDependencyError: the spec needs a package that is not installed.
     """
     folder = Path(spec)
-    if os.path.isdir(spec) and not ((folder / "train").is_dir() or (folder / DOCUMENT).exists() or find_shards(folder)):
-        part = folder / "val" if (folder / "val").is_dir() else folder
-        names, paths, labels = list_images(part)
+    if _is_folder(spec) and not ((folder / "train").is_dir() or (folder / DOCUMENT).exists() or find_shards(folder)):
+        names, paths, labels = list_images(_validation_folder(folder) or folder)
         images = EncodedImageSet(Records.of_files(paths), labels)
         return names, _hold(spec, {"val": images}, size, None, progress)["val"]
     classes, parts = open_source(spec, None, progress)
     if "val" in parts:
         return classes, _hold(spec, {"val": parts["val"]}, size, None, progress)["val"]
-    progress.note(
-        f"{spec} has no images for validation: those are used that a training with --seed {seed} holds out; one with "
-        "another seed has seen some of them."
-    )
-    return classes, load_data(spec, size, seed, None, progress).val
+    if seed is None:
+        progress.note(
+            f"{spec} has no images for validation: those are used that a training with --seed 0 holds out; one with "
+            "another seed has seen some of them."
+        )
+    return classes, load_data(spec, size, seed or 0, None, progress).val
 
 
 def load_images(
@@ -88,8 +90,9 @@ def load_images(
 ) -> Data:
     """Loads images for a network whose classes are given, such as a published one.
 
-    Folders named after some of the classes are those classes: upper and lower case and "_" for " " make no difference.
-    Where no folder is named after a class, the images have no labels: they do for statistics, not for accuracies.
+    Folders named after some of the classes are those classes; where it is clear which, upper and lower case and "_" for
+    " " make no difference. Where no folder is named after a class, the images have no labels: they do for statistics,
+    not for accuracies.
 
     Args:
         spec: a folder, as for `load_data`.
@@ -103,11 +106,18 @@ def load_images(
     Raises:
         DataError: not such a folder, too few images, or folders of which only some are named after classes.
     """
-    labels_of = {_plain(name): label for names in (aliases, classes) for label, name in enumerate(names)}
+    find = class_finder((classes, aliases))
     parts = {}
     absent = f"There is no folder {spec!r}: name {FOLDER}."
     for part, (names, encoded) in _require(spec, _open_folder(spec, absent, cache, progress)).items():
-        found = [labels_of.get(_plain(name), -1) for name in names]
+        meant = [find(name) for name in names]
+        for name, labels in zip(names, meant, strict=True):
+            if len(labels) > 1:
+                raise DataError(
+                    f"{spec} has in `{part}` the class {name!r}, which may be "
+                    f"{' or '.join(repr(classes[label]) for label in labels)}: write it as one of them."
+                )
+        found = [labels[0] if labels else -1 for labels in meant]
         if -1 in found and max(found) >= 0:
             raise DataError(
                 f"{spec} has in `{part}` the class {names[found.index(-1)]!r}, which is none of the network's classes, "
@@ -115,8 +125,7 @@ def load_images(
             )
         if len(encoded) > MOST_IMAGES:
             progress.note(f"{MOST_IMAGES} of the {len(encoded)} images in `{part}` of {spec} are used, evenly spread.")
-        labels = np.array(found, np.int32)[encoded.labels]
-        parts[part] = EncodedImageSet(encoded.records, labels).spread(MOST_IMAGES)
+        parts[part] = EncodedImageSet(encoded.records, np.array(found, np.int32)[encoded.labels]).spread(MOST_IMAGES)
     data = _split(spec, tuple(classes), _hold(spec, parts, size, cache, progress), seed)
     if len(data.train) < LEAST_IMAGES:
         raise DataError(
@@ -202,10 +211,21 @@ def _open_folder(spec: str, absent: str, cache: Path | None, progress: Progress)
     if not (folder / "train").is_dir():
         raise DataError(f"{folder} has no folder `train`: it must hold train/<class>/*.jpg and, optionally, val/.")
     parts = {}
-    for part in ("train", "val") if (folder / "val").is_dir() else ("train",):
-        names, paths, labels = list_images(folder / part)
-        parts[part] = names, EncodedImageSet(Records.of_files(paths), labels)
+    for part, place in (("train", folder / "train"), ("val", _validation_folder(folder))):
+        if place is not None:
+            names, paths, labels = list_images(place)
+            parts[part] = names, EncodedImageSet(Records.of_files(paths), labels)
     return parts
+
+
+def _is_folder(spec: str) -> bool:
+    """Whether a spec is a folder; one that is called like a data set is not meant."""
+    return spec not in SOURCES and os.path.isdir(spec)
+
+
+def _validation_folder(folder: Path) -> Path | None:
+    """`val/`, or what stands for it; None if there is neither."""
+    return next((folder / name for name in PARTS["val"] if (folder / name).is_dir()), None)
 
 
 def _hold(
@@ -218,10 +238,6 @@ def _hold(
             # Arrays are small enough as they are; digits were enlarged from the first version on, and trainings go on.
             held[part] = images.resized(size if spec == "digits" else min(size, images.images.shape[1]))
     return held
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ").casefold()
 
 
 def _split(spec: str, classes: tuple[str, ...], images: Mapping[str, Images], seed: int) -> Data:

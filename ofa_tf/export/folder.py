@@ -118,7 +118,7 @@ def write_export(
     Raises:
         ExportError: the folder exists and `force` is not given, or it is not an export.
     """
-    restore_folder(folder)
+    restore_folder(folder, "manifest.json")
     check_folder(folder, force)
     with replacing_folder(folder) as temporary:
         for name, other in {"model.tflite": content, **(more or {})}.items():

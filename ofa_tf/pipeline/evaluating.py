@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ofa_tf.data import Images, Preprocessing
+from ofa_tf.data.names import class_finder
 from ofa_tf.data.source import load_validation
 from ofa_tf.errors import DataError, ExportError, FormatError, WorkdirError
 from ofa_tf.export.child import ChildInterpreter
@@ -17,7 +18,7 @@ from ofa_tf.export.metadata import Metadata, label_lines
 from ofa_tf.export.model_file import ModelFile, check_classifier
 from ofa_tf.jsonio import from_document, read_json
 from ofa_tf.progress import SILENT, Progress
-from ofa_tf.project import open_existing
+from ofa_tf.project import data_spec, open_existing
 from ofa_tf.statistics import wilson
 from ofa_tf.workdir import Workdir
 from ofa_tf.zoo import imagenet
@@ -102,11 +103,11 @@ def evaluate_file(
         progress.note(f"{path} does not tell its normalisation: its input is taken for the pixels themselves.")
     if data is None and not Workdir(workdir).exists:
         raise DataError(f"{workdir} is no workdir whose images could be used: name images with --data SPEC.")
-    if data is None or _is_of(data, workdir):  # what the workdir holds out, which depends on its seed
+    if data is None:
         project = open_existing(workdir, progress)
         data, classes, images = project.require_data(), project.data.classes, project.data.val
     else:
-        classes, images = load_validation(data, image.shape[1], progress=progress)
+        classes, images = load_validation(data, image.shape[1], _seed_of(data, workdir), progress)
     if not images.labelled:
         raise DataError(f"{data} has no labels: no accuracy can be measured on it.")
     n_outputs = int(np.prod(scores.shape[1:]))
@@ -133,18 +134,19 @@ def evaluate_file(
     )
 
 
-def _is_of(data: str, workdir: str | Path) -> bool:
-    """Whether a data set is that of a workdir; a folder that is none has no data."""
+def _seed_of(data: str, workdir: str | Path) -> int | None:
+    """The seed that a workdir has split a data set by; None if it is no workdir, or has another one."""
     try:
-        return Workdir(workdir).config().data == data
+        config = Workdir(workdir).config()
     except (FormatError, WorkdirError):
-        return False
+        return None
+    return config.seed if config.data == data_spec(data) else None
 
 
 def match_labels(
     labels: Sequence[str], classes: Sequence[str], n_outputs: int, name: str, data: str, progress: Progress = SILENT
 ) -> np.ndarray:
-    """Finds the output of each class by its name; case and "_" for " " make no difference.
+    """Finds the output of each class by its name; where it is clear which, case and "_" for " " make no difference.
 
     Where the labels are those of ImageNet, as our published networks have them, WordNet ids do as well.
 
@@ -172,11 +174,9 @@ def match_labels(
         return np.arange(n_outputs)
     if len(labels) != n_outputs:
         raise DataError(f"{name} has {n_outputs} outputs and {len(labels)} labels: name all with --labels FILE.")
-    places: dict[str, list[int]] = {}
-    for names in (labels, imagenet.wordnet_ids() if tuple(labels) == imagenet.class_names() else ()):
-        for index, label in enumerate(names):
-            places.setdefault(_plain(label), []).append(index)
-    unknown = [name for name in classes if _plain(name) not in places]
+    find = class_finder((labels, imagenet.wordnet_ids() if tuple(labels) == imagenet.class_names() else ()))
+    found = [find(name) for name in classes]
+    unknown = [name for name, indices in zip(classes, found, strict=True) if not indices]
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         some = ", ".join(map(repr, labels[:3]))
@@ -184,7 +184,6 @@ def match_labels(
             f"{data} has the class {unknown[0]!r}{more}, which is none of the {len(labels)} labels of {name} "
             f"({some}, …): give labels with these names with --labels FILE."
         )
-    found = [places[_plain(name)] for name in classes]
     for class_name, indices in zip(classes, found, strict=True):
         if len(indices) > 1:
             raise DataError(f"{name} has the label {class_name!r} at the outputs {indices}: which one is meant?")
@@ -259,7 +258,3 @@ def _read_labels(path: str | Path) -> tuple[str, ...]:
     if not labels:
         raise DataError(f"{path} is empty: it must hold one label a line.")
     return labels
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ").casefold()

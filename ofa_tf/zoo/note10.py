@@ -98,7 +98,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise FormatError(f"{path} is larger than {MAX_BYTES} bytes, which no published table is.")
-        document = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        content, loader = path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, loader)):
+            raise FormatError(f"{path} has aliases, which no published table has.")  # they may unfold without an end
+        document = yaml.load(content, loader)
     except OSError as error:
         raise FormatError(f"{path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -164,12 +164,13 @@ def _load(model: keras.Model, space: SearchSpace, arch: Arch, n_classes: int, fi
 
 
 def _check_target(target: Path, force: bool) -> None:
-    restore_folder(target)
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return
-    if not (target / FACTS).is_file():
+    if target.name in ("", ".."):
+        raise FormatError(f"--out (={str(target)!r}) must be a folder of its own.")
+    empty = target.is_dir() and not any(target.iterdir())
+    if target.exists() and not empty and not (target / FACTS).is_file():
         raise FormatError(f"{target} exists and is not an imported network: give another folder.")
-    if not force:
+    restore_folder(target, FACTS)
+    if target.exists() and not empty and not force:
         raise FormatError(f"{target} holds a network already: give another folder, or replace it with --force.")
 
 

@@ -173,6 +173,10 @@ def test_a_folder_is_removed_whole_or_not_at_all(tmp_path, monkeypatch):
     (left,) = tmp_path.iterdir()
     sweep(tmp_path, folders=True)
     assert not left.exists()
+    (tmp_path / "elsewhere").mkdir()
+    folder.symlink_to("elsewhere")
+    remove_folder(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
 
 
 def test_the_stages_are_recorded_with_what_they_reached(finished):

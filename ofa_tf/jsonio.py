@@ -99,6 +99,13 @@ def remove_folder(path: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def check_old(path: Path, mark: str) -> None:
+    """Refuses, as `restore_folder` does, what is not ours, and changes nothing."""
+    old = _old_path(path)
+    if old.exists() and not (old / mark).is_file():
+        raise WorkdirError(f"{old} is in the way, and is none of our folders: move it to another place.")
+
+
 def restore_folder(path: Path, mark: str) -> None:
     """Brings back a folder that a process was killed while replacing.
 
@@ -109,10 +116,9 @@ def restore_folder(path: Path, mark: str) -> None:
     Raises:
         WorkdirError: something else has the name that the old folder is kept under.
     """
+    check_old(path, mark)
     old = _old_path(path)
     if old.exists():
-        if not (old / mark).is_file():
-            raise WorkdirError(f"{old} is in the way, and is none of our folders: move it to another place.")
         shutil.rmtree(old) if path.exists() else os.rename(old, path)
 
 

@@ -1,6 +1,5 @@
 """The command line: what it lists, what it answers to bad input, and that it says nothing else."""
 
-import configparser
 import errno
 import json
 import os
@@ -8,13 +7,11 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 from ofa_tf.cli.common import print_table
 from ofa_tf.cli.main import COMMANDS
-from ofa_tf.cli.progress import TerminalProgress
 
 from ofa_tf._version import VERSION
 from ofa_tf.jsonio import read_json, write_json
@@ -492,30 +489,3 @@ def test_an_error_of_the_system_is_one_sentence(ofa, monkeypatch, number, said, 
 
     monkeypatch.setattr("ofa_tf.doctor.examine", fail)
     assert_refused(ofa("doctor"), said, f"({path})", "run the command again", "nothing was left half-written")
-
-
-def test_progress_that_has_nothing_yet_says_nothing(monkeypatch, capsys):
-    """A child that measures tells that it lives before there is anything to count."""
-    monkeypatch.setattr("ofa_tf.cli.progress.SECONDS_BETWEEN_LINES", -1)
-    with TerminalProgress() as progress, progress.task("measuring", 100, "%") as advance:
-        advance(0)
-        assert capsys.readouterr().err == ""
-        advance(5)
-        assert "measuring: 5/100 %" in capsys.readouterr().err
-
-
-def test_doctor_looks_for_all_that_is_needed(ofa, monkeypatch):
-    names = {line.split()[3] for line in ofa("doctor").out.splitlines() if line.startswith("│")}
-    setup = configparser.ConfigParser()
-    setup.read(Path(__file__).resolve().parents[1] / "setup.cfg")
-    needed = {re.split("[<>=]", line)[0] for line in setup["options"]["install_requires"].split()}
-    assert len(needed) >= 14
-    assert needed < names
-
-    def version(package):
-        if package == "pyyaml":
-            raise PackageNotFoundError
-        return "1.0"
-
-    monkeypatch.setattr("ofa_tf.doctor.version", version)
-    assert "missing: pip install pyyaml" in ofa("doctor").out

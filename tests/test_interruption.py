@@ -409,6 +409,17 @@ def test_an_export_whose_replacement_was_killed_comes_back(workdir, replace_firs
     assert_untouched(workdir, before, ("exports/first/model.tflite",))
 
 
+def test_what_is_in_the_way_of_an_export_is_refused_before_the_work(ofa, workdir, monkeypatch):
+    monkeypatch.setattr("ofa_tf.pipeline.filing.to_tflite", lambda *_: pytest.fail("converted for nothing"))
+    mine = workdir / "exports" / ".first.old" / "letter.txt"
+    mine.parent.mkdir()
+    mine.write_text("x")
+    run = ofa(*AGAIN)
+    assert (run.code, run.out) == (2, "")
+    assert ".first.old is in the way, and is none of our folders" in run.last
+    assert mine.exists()
+
+
 # --- weights trained anew ---------------------------------------------------------------------------------------------
 
 

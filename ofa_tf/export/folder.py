@@ -12,8 +12,10 @@ from typing import Any
 
 from ofa_tf._version import VERSION
 from ofa_tf.errors import ExportError
-from ofa_tf.jsonio import replacing_folder, restore_folder, write_bytes, write_json
+from ofa_tf.jsonio import check_old, replacing_folder, restore_folder, write_bytes, write_json
 from ofa_tf.space import Arch
+
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -118,14 +120,14 @@ def write_export(
     Raises:
         ExportError: the folder exists and `force` is not given, or it is not an export.
     """
-    restore_folder(folder, "manifest.json")
+    restore_folder(folder, MANIFEST)
     check_folder(folder, force)
     with replacing_folder(folder) as temporary:
         for name, other in {"model.tflite": content, **(more or {})}.items():
             write_bytes(temporary / name, other)
         write_bytes(temporary / "labels.txt", "".join(f"{name}\n" for name in classes).encode())
         write_json(temporary / "arch.json", arch.to_document())
-        write_json(temporary / "manifest.json", {**manifest.__dict__, "versions": versions()})
+        write_json(temporary / MANIFEST, {**manifest.__dict__, "versions": versions()})
 
 
 def check_folder(folder: Path, force: bool) -> None:
@@ -133,10 +135,12 @@ def check_folder(folder: Path, force: bool) -> None:
 
     Raises:
         ExportError: it exists and `force` is not given, it is not an export, or its place is not writable.
+        WorkdirError: something else has the name under which the old one is kept while it is replaced.
     """
     if folder.is_file():
         raise ExportError(f"{folder} is a file: choose another name with --name.")
-    if folder.exists() and not (folder / "manifest.json").exists():
+    check_old(folder, MANIFEST)
+    if folder.exists() and not (folder / MANIFEST).exists():
         raise ExportError(f"{folder} exists and is not an export of ofa-tf: choose another name with --name.")
     if folder.exists() and not force:
         raise ExportError(f"{folder} exists: choose another name with --name, or replace it with --force.")

@@ -176,7 +176,7 @@ class Setting:
 
     def workdir(self, name: str):
         """The workdir of a supernet."""
-        from ofa_tf.workdir import Workdir
+        from ofa_tf.project.workdir import Workdir
 
         return Workdir(self.folder.path / name)
 
@@ -218,9 +218,9 @@ def train_supernet(setting: Setting, name: str, recipe, seed: int, start: tuple[
         `accuracies` of `Setting.probes` on images that nothing was chosen by.
     """
     from ofa_tf.data import Preprocessing
+    from ofa_tf.project.workdir import Config
     from ofa_tf.training.recipe import STAGES
     from ofa_tf.training.trainer import Trainer
-    from ofa_tf.workdir import Config
 
     data, workdir = setting.data(), setting.workdir(name)
     config = Config(setting.space, setting.spec, data.classes, Preprocessing(), recipe, seed)
@@ -245,9 +245,9 @@ def train_supernet(setting: Setting, name: str, recipe, seed: int, start: tuple[
 
 def evaluator_of(setting: Setting, workdir, data):
     """An evaluator of a trained supernet's subnets."""
-    from ofa_tf.accuracy.evaluate import SubnetEvaluator
     from ofa_tf.data import Preprocessing
     from ofa_tf.supernet import Supernet
+    from ofa_tf.training.evaluation import SubnetEvaluator
     from ofa_tf.training.trainer import load_stage
 
     supernet = Supernet(setting.space, len(data.classes))

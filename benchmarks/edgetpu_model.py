@@ -24,7 +24,7 @@ from _common import report
 from edgetpu_networks import NETWORKS
 from scipy.optimize import nnls
 
-from ofa_tf.latency.edgetpu import FEATURES, SPECIFIED_MS_PER_DENSE_GMAC, EdgeTpuModel, features, modelled_table
+from ofa_tf.edgetpu.latency_model import FEATURES, SPECIFIED_MS_PER_DENSE_GMAC, EdgeTpuModel, features, modelled_table
 from ofa_tf.latency.store import SHIPPED, table_name
 from ofa_tf.spaces import EDGE, PROXYLESS
 from ofa_tf.statistics import latency_errors
@@ -81,8 +81,8 @@ def clean_files(n_archs: int = 30) -> int:
 
     Each arch is converted at the four `RESOLUTIONS`, with random weights: only operators and shapes matter.
     """
+    from ofa_tf.edgetpu.lint import lint
     from ofa_tf.export.convert import BlockConverter
-    from ofa_tf.export.edgetpu import lint
 
     clean = 0
     for space, archs in ((EDGE, n_archs // 2), (PROXYLESS, n_archs - n_archs // 2)):

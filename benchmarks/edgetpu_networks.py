@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from math import ceil
 
 from ofa_tf.blocks import divisible
-from ofa_tf.latency.edgetpu import Layer
+from ofa_tf.edgetpu.latency_model import Layer
 
 N_CLASSES = 1001  # of the MobileNets and EfficientNets; 1000 or 1001 elsewhere makes no difference
 

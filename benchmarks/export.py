@@ -37,11 +37,11 @@ def run(*arguments, quiet: bool = True) -> tuple[float, float]:
 def budget_of(workdir: Path) -> float:
     """A budget in the middle of what the host's table covers."""
     from ofa_tf.latency.table import LatencyTable
-    from ofa_tf.workdir import Workdir
+    from ofa_tf.project.workdir import Workdir
 
     config = Workdir(workdir).config()
     table = LatencyTable.load(next((workdir / "lut").glob("host__*__int8.json")))
-    costs = table.costs(config.space, len(config.classes))
+    costs = table.costs(config.space, config.n_classes)
     fastest, slowest = costs(np.stack([costs.cheapest(), config.space.encode(config.space.largest())]))
     return float(f"{(fastest * slowest) ** 0.5:.3g}")
 
@@ -66,7 +66,7 @@ def twenty_blocks(folder: Path) -> dict[str, float]:
 
     from ofa_tf.blocks import count_macs, walk
     from ofa_tf.jsonio import write_json
-    from ofa_tf.project import open_project
+    from ofa_tf.project.opened import open_project
     from ofa_tf.supernet import Supernet
     from ofa_tf.training import checkpoint
     from ofa_tf.training.ledger import StageRecord
@@ -82,7 +82,7 @@ def twenty_blocks(folder: Path) -> dict[str, float]:
             coarse.resize((224, 224), Image.Resampling.BILINEAR).save(path)
     project = open_project(folder / "work", space="edge", data=str(folder / "images"))  # decodes the images, once
     space, ledger = project.config.space, project.workdir.ledger()
-    weights = weights_of(Supernet(space, len(project.config.classes)))
+    weights = weights_of(Supernet(space, project.config.n_classes))
     checkpoint.save(project.workdir.checkpoints(STAGES[-1]), 0, weights)
     for stage in STAGES:
         ledger.record(stage, StageRecord("done", 0, 0))
@@ -90,7 +90,7 @@ def twenty_blocks(folder: Path) -> dict[str, float]:
     kernels, expands = (rng.choice(choices, space.n_blocks).tolist() for choices in (space.kernels, space.expands))
     arch = space.arch(224, depths, kernels, expands)
     write_json(folder / "arch.json", arch.to_document())
-    n_macs = count_macs(walk(space, arch, len(project.config.classes)))
+    n_macs = count_macs(walk(space, arch, project.config.n_classes))
     wall, cpu = run("export", "-w", folder / "work", "--arch", folder / "arch.json", "--no-gate")
     manifest = json.loads(next(folder.glob("work/exports/*/manifest.json")).read_text())
     return {
@@ -103,9 +103,9 @@ def twenty_blocks(folder: Path) -> dict[str, float]:
 
 def accuracies(workdir: Path, subnets: int, trained: int, epochs: float | None) -> dict[str, float]:
     """Files of several subnets, some of them trained for int8, against their float subnets."""
-    from ofa_tf.pipeline.filing import QAT_EPOCHS, FileOptions, make_file
-    from ofa_tf.pipeline.fitting import load_supernet, make_evaluator
-    from ofa_tf.project import open_existing
+    from ofa_tf.export.verified import QAT_EPOCHS, FileOptions, make_file
+    from ofa_tf.project.opened import open_existing
+    from ofa_tf.project.predictor_fit import load_supernet, make_evaluator
 
     project = open_existing(workdir)
     space = project.config.space

@@ -176,10 +176,10 @@ def measure_steps(setting: Headline) -> dict[str, float]:
 
 def train_one(setting: Headline, space, arch) -> dict:
     """A network trained alone: its accuracy and the seconds that its training took."""
-    from ofa_tf.accuracy.evaluate import SubnetEvaluator
     from ofa_tf.blocks import count_macs, walk
     from ofa_tf.data import Preprocessing
-    from ofa_tf.training.alone import train_alone
+    from ofa_tf.training.evaluation import SubnetEvaluator
+    from ofa_tf.training.standalone import train_alone
 
     data = setting.data()
     clock = Clock()

@@ -26,9 +26,9 @@ from ofa_tf.export.block_files import BlockFiles
 from ofa_tf.latency.host import HostDevice
 from ofa_tf.latency.measure import CALIBRATION_SUBNETS, build_table
 from ofa_tf.latency.table import LatencyTable
+from ofa_tf.project.workdir import Config, Workdir
 from ofa_tf.spaces import EDGE, MOBILENET_V3
 from ofa_tf.training.recipe import RECIPES
-from ofa_tf.workdir import Config, Workdir
 
 N_CLASSES = 1000
 HELD_OUT = 40

@@ -34,15 +34,15 @@ from _common import report
 from ofa_tf.cli.progress import TerminalProgress
 
 from ofa_tf.accuracy.collect import balanced_archs, collect_pairs
-from ofa_tf.accuracy.evaluate import SubnetEvaluator
 from ofa_tf.accuracy.predictor import Predictor
-from ofa_tf.blocks import arch_costs
+from ofa_tf.costs import arch_costs
 from ofa_tf.data import Images
-from ofa_tf.pipeline.fitting import fit, make_evaluator
-from ofa_tf.project import Project, open_existing
+from ofa_tf.project.opened import Project, open_existing
+from ofa_tf.project.predictor_fit import fit, make_evaluator
 from ofa_tf.search import Budget, search
 from ofa_tf.space import Arch
 from ofa_tf.statistics import spearman
+from ofa_tf.training.evaluation import SubnetEvaluator
 
 SEED = 77
 FULL, QUICK = (300, 100, 200), (60, 30, 40)  # archs to fit to, to predict, to beat
@@ -129,7 +129,7 @@ def measure(project: Project, n_fit: int, n_unseen: int, n_random: int) -> dict[
     truth = accuracies(project, "unseen-tune", unseen, lambda arch: evaluator.accuracy(arch, data.tune))
     errors = predictor(space.encode(unseen)) - truth
 
-    macs = arch_costs(space, lambda block: block.n_macs, len(project.config.classes))
+    macs = arch_costs(space, lambda block: block.n_macs, project.config.n_classes)
     limits = np.percentile(macs(codes), QUARTILES)
     contests = [
         contest(project, evaluator, predictor, Budget("MACs", "", macs, limit), drawn, n_random) for limit in limits

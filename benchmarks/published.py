@@ -43,9 +43,9 @@ CHILD = "--import-child"
 
 def parity(folder: Path) -> dict[str, float]:
     """Outputs of the reference's archs, from the supernet and from extracted subnets."""
+    from ofa_tf.project.zoo import supernet_space
     from ofa_tf.subnet import extract
     from ofa_tf.supernet import Supernet
-    from ofa_tf.zoo.importing import supernet_space
     from ofa_tf.zoo.weights import load_torch_weights
 
     worst, n_archs = 0.0, 0
@@ -185,7 +185,7 @@ def import_child(path: str) -> None:
     """Imports a checkpoint into a fresh workdir and prints seconds and megabytes; runs in a process of its own."""
     import tensorflow as tf
 
-    import ofa_tf.zoo.importing as importing
+    import ofa_tf.project.zoo as importing
 
     tf.constant(0.0) + 1.0  # what the first operation of a process costs is not the import's
     with open("/proc/self/statm") as file:

@@ -30,10 +30,10 @@ from ofa_tf.accuracy.predictor import Predictor, features
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.data import Preprocessing
 from ofa_tf.latency.table import LatencyTable, distinct_blocks
+from ofa_tf.project.workdir import Config, Workdir
 from ofa_tf.report.page import write_report
 from ofa_tf.spaces import MOBILENET_V3
 from ofa_tf.training.recipe import RECIPES
-from ofa_tf.workdir import Config, Workdir
 
 SEED = 0
 DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
@@ -65,7 +65,7 @@ def make_workdir(folder: Path, n_points: int) -> None:
         workdir.accuracy
     )
     workdir.tables.mkdir()
-    blocks = distinct_blocks(space, covered, len(config.classes))
+    blocks = distinct_blocks(space, covered, config.n_classes)
     for number in range(N_TABLES):
         entries = {key: {"median_ms": block.n_macs * 1e-8 * (number + 1), "runs": 1} for key, block in blocks.items()}
         runtime = {"name": "none", "version": "0", "threads": 1, "delegate": "none"}

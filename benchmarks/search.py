@@ -26,7 +26,7 @@ import numpy as np
 from _common import report
 
 from ofa_tf.accuracy.predictor import Predictor
-from ofa_tf.blocks import ArchCosts, arch_costs
+from ofa_tf.costs import ArchCosts, arch_costs
 from ofa_tf.search import Budget, pareto, search
 from ofa_tf.space import SearchSpace
 from ofa_tf.spaces import MOBILENET_V3, TINY

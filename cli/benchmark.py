@@ -3,7 +3,7 @@
 import click
 from ofa_tf.cli.common import Positive, json_option, library, print_json, print_table, runtime_options
 
-from ofa_tf.figures import milliseconds
+from ofa_tf.formatting import milliseconds
 
 PERCENTILES = (10, 50, 90, 99)
 BARS = " ▁▂▃▄▅▆▇█"
@@ -18,8 +18,8 @@ BARS = " ▁▂▃▄▅▆▇█"
 def command(model, device, seconds, threads, delegate, cores, benchmark_model, as_json):
     """Measure how fast any .tflite file is, and the memory that it takes."""
     with library(tensorflow=False) as progress:
-        from ofa_tf.latency.devices import Settings
-        from ofa_tf.pipeline.benchmarking import benchmark_file
+        from ofa_tf.latency.backends import Settings
+        from ofa_tf.project.benchmark import benchmark_file
 
         settings = Settings(threads, delegate, cores, benchmark_model)
         found = benchmark_file(model, device, settings, seconds, progress)

@@ -14,7 +14,7 @@ def command(workdir, data, as_json):
     A few minutes on the CPU of a laptop.
     """
     with library() as progress:
-        from ofa_tf.demo import run_demo
+        from ofa_tf.project.demo import run_demo
 
         result = run_demo(workdir, data, progress)
     from ofa_tf.cli.export import print_exports

@@ -8,7 +8,7 @@ from ofa_tf.cli.common import json_option, print_json, print_table
 @json_option
 def command(as_json):
     """Say what this machine has and what is missing."""
-    from ofa_tf.doctor import examine
+    from ofa_tf.project.doctor import examine
 
     checks = examine()
     if as_json:

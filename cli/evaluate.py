@@ -3,7 +3,7 @@
 import click
 from ofa_tf.cli.common import json_option, library, print_json, print_table, workdir_option
 
-from ofa_tf.figures import percent
+from ofa_tf.formatting import percent
 
 
 class Numbers(click.ParamType):
@@ -36,7 +36,7 @@ class Numbers(click.ParamType):
 def command(model, data, workdir, mean, std, labels, as_json):
     """Measure the accuracy of any classification .tflite file on validation images."""
     with library() as progress:
-        from ofa_tf.pipeline.evaluating import evaluate_file
+        from ofa_tf.project.evaluate import evaluate_file
 
         found = evaluate_file(model, data, workdir, mean or (), std or (), labels, progress)
     if as_json:

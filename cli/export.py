@@ -12,7 +12,7 @@ from ofa_tf.cli.common import (
     workdir_option,
 )
 
-from ofa_tf.figures import milliseconds, percent
+from ofa_tf.formatting import milliseconds, percent
 
 
 @click.command("export")
@@ -73,10 +73,10 @@ def command(
     with library() as progress:
         from pathlib import Path
 
-        from ofa_tf.export.metadata import Metadata
-        from ofa_tf.pipeline.exporting import ExportOptions, Target, export_arch_file, export_budgets
-        from ofa_tf.pipeline.filing import QAT_EPOCHS, FileOptions
-        from ofa_tf.project import open_existing
+        from ofa_tf.export.verified import QAT_EPOCHS, FileOptions
+        from ofa_tf.project.export import ExportOptions, Target, export_arch_file, export_budgets
+        from ofa_tf.project.opened import open_existing
+        from ofa_tf.tflite.metadata import Metadata
 
         about = Metadata(author=author, license=license_, description=description)
         qat_epochs = (epochs or QAT_EPOCHS) if qat else 0.0

@@ -16,7 +16,7 @@ from ofa_tf.cli.common import (
     workdir_option,
 )
 
-from ofa_tf.figures import percent
+from ofa_tf.formatting import percent
 
 
 @click.group("lut")
@@ -44,9 +44,9 @@ def build_command(
 ):
     """Measure every block of the workdir's space on a device."""
     with library(tensorflow=False) as progress:
-        from ofa_tf.latency.devices import Settings
-        from ofa_tf.pipeline.measuring import measure_table
-        from ofa_tf.project import open_existing
+        from ofa_tf.latency.backends import Settings
+        from ofa_tf.project.lut import measure_table
+        from ofa_tf.project.opened import open_existing
 
         path, table = measure_table(
             open_existing(workdir, progress),
@@ -70,9 +70,9 @@ def build_command(
 def validate_command(workdir, device, precision, subnets, benchmark_model, as_json):
     """Measure how wrong a table is on random subnets that it has not seen, and note it in the table."""
     with library(tensorflow=False) as progress:
-        from ofa_tf.latency.devices import Settings
-        from ofa_tf.pipeline.measuring import validate
-        from ofa_tf.project import open_existing
+        from ofa_tf.latency.backends import Settings
+        from ofa_tf.project.lut import validate
+        from ofa_tf.project.opened import open_existing
 
         settings = Settings(benchmark_model=benchmark_model)
         path, table = validate(open_existing(workdir, progress), device, precision, subnets, settings)
@@ -105,8 +105,8 @@ def show_command(file, workdir, plot, as_json):
     """Show what a table says of its device, of its own error, and where the time goes."""
     from ofa_tf.latency.store import seen_from_here
     from ofa_tf.latency.table import LatencyTable
-    from ofa_tf.pipeline.measuring import table_shares
-    from ofa_tf.workdir import Workdir
+    from ofa_tf.project.lut import table_shares
+    from ofa_tf.project.workdir import Workdir
 
     table = seen_from_here(LatencyTable.load(file))
     shares = table_shares(table, Workdir(workdir))
@@ -138,9 +138,9 @@ def show_command(file, workdir, plot, as_json):
 def import_command(source, workdir, name, force, as_json):
     """Take a table over into the workdir: a JSON file, or the published YAML tables (a file or a folder of them)."""
     with library(tensorflow=False) as progress:
-        from ofa_tf.pipeline.measuring import import_table
-        from ofa_tf.workdir import Workdir
-        from ofa_tf.zoo.importing import import_note10
+        from ofa_tf.project.lut import import_table
+        from ofa_tf.project.workdir import Workdir
+        from ofa_tf.project.zoo import import_note10
 
         if Path(source).is_dir() or Path(source).suffix in (".yaml", ".yml"):
             path, table = import_note10(source, workdir, None, force, progress, name)

@@ -27,8 +27,8 @@ def command():
 def fit_command(workdir, archs, target, int8_archs, data, as_json):
     """Evaluate subnets on held-out training images and fit the predictor to them."""
     with library() as progress:
-        from ofa_tf.pipeline.fitting import fit
-        from ofa_tf.project import open_existing
+        from ofa_tf.project.opened import open_existing
+        from ofa_tf.project.predictor_fit import fit
 
         fitted = fit(open_existing(workdir, progress, data), archs, target=target, n_int8=int8_archs)
     print_predictor(fitted, as_json)
@@ -39,8 +39,8 @@ def fit_command(workdir, archs, target, int8_archs, data, as_json):
 @json_option
 def show_command(workdir, as_json):
     """Show how good the predictor is on subnets it has not seen."""
-    from ofa_tf.pipeline.predicting import load_predictor
-    from ofa_tf.project import open_existing
+    from ofa_tf.project.opened import open_existing
+    from ofa_tf.project.predictor import load_predictor
 
     fitted = load_predictor(open_existing(workdir))
     if fitted is None:

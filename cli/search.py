@@ -14,7 +14,7 @@ from ofa_tf.cli.common import (
     workdir_option,
 )
 
-from ofa_tf.figures import milliseconds, percent
+from ofa_tf.formatting import milliseconds, percent
 
 
 @click.command("search")
@@ -50,15 +50,15 @@ def command(
     _check(devices, latencies, budgets, pareto, plot)
     with library(tensorflow=False) as progress:
         from ofa_tf.errors import InfeasibleError
-        from ofa_tf.pipeline.answering import find_all
-        from ofa_tf.pipeline.searching import Limits, find_fronts
-        from ofa_tf.project import open_existing
+        from ofa_tf.project.finder import Budgets, find_fronts
+        from ofa_tf.project.opened import open_existing
+        from ofa_tf.project.search import find_all
 
         project = open_existing(workdir, progress, data)
         if pareto:
             choices = find_fronts(project, devices or ["host"], precision, points, out, plot)
         else:
-            most = Limits({}, macs and macs * 1e6, params and params * 1e3, size_kb and size_kb * 1e3)
+            most = Budgets({}, macs and macs * 1e6, params and params * 1e3, size_kb and size_kb * 1e3)
             try:
                 answers, path = find_all(project, _each(most, devices, latencies), precision, verify or 0, out)
             except InfeasibleError as error:

@@ -12,7 +12,7 @@ from ofa_tf.cli.common import (
     workdir_option,
 )
 
-from ofa_tf.figures import percent
+from ofa_tf.formatting import percent
 
 ENDS = ("smallest", "random1", "random2", "random3", "random4", "largest")
 
@@ -49,8 +49,8 @@ def command(stage, workdir, data, space, recipe, seed, epochs, batch, lr, strate
     given = {"epochs": epochs, "batch": batch, "base_lr": lr}
     overrides = {name: value for name, value in given.items() if value is not None}
     with library() as progress:
-        from ofa_tf.project import open_project
-        from ofa_tf.stages import estimate_training, train
+        from ofa_tf.project.opened import open_project
+        from ofa_tf.project.train import estimate_training, train
         from ofa_tf.training.cluster import make_cluster
 
         cluster = make_cluster(strategy, progress)

@@ -69,7 +69,7 @@ def import_group():
 def supernet_command(source, workdir, classes, resolutions, as_json):
     """Make a workdir of a published supernet, ready for `search` and `export`."""
     with library() as progress:
-        from ofa_tf.zoo.importing import import_supernet, read_classes
+        from ofa_tf.project.zoo import import_supernet, read_classes
 
         names = None if classes is None else read_classes(classes)
         imported = import_supernet(source, workdir, names, resolutions or None, progress)
@@ -124,7 +124,7 @@ def specialized_command(source, out, image_size, no_weights, force, as_json):
 def note10_command(source, workdir, out, force, as_json):
     """Import the Samsung Note10 latency tables, merged into one."""
     with library() as progress:
-        from ofa_tf.zoo.importing import import_note10
+        from ofa_tf.project.zoo import import_note10
 
         path, table = import_note10(source, workdir, out, force, progress)
     if as_json:
@@ -145,7 +145,7 @@ def predictor_command(source, workdir, force, as_json):
     with library() as progress:
         from ofa_tf.cli.predictor import print_predictor
 
-        from ofa_tf.zoo.importing import import_predictor
+        from ofa_tf.project.zoo import import_predictor
 
         fitted = import_predictor(source, workdir, force, progress)
     print_predictor(fitted, as_json)

@@ -3,11 +3,8 @@
 MACs, parameters, latency table keys and the plain Keras subnet all come from this list.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-
-import numpy as np
 
 from ofa_tf.space import Arch, SearchSpace
 
@@ -189,96 +186,3 @@ def count_macs(blocks: Sequence[Block]) -> int:
 def count_params(blocks: Sequence[Block]) -> int:
     """Trainable parameters of a network."""
     return sum(block.n_params for block in blocks)
-
-
-@dataclass(frozen=True)
-class ArchCosts:
-    """A quantity that adds up over blocks (MACs, parameters, milliseconds), for all archs of a space at once.
-
-    Args:
-        space: the space.
-        fixed: cost of the blocks that are not elastic, shape (resolutions,); infinite where unknown.
-        elastic: cost of each block slot, shape (blocks, resolutions, kernels, expands).
-    """
-
-    space: SearchSpace
-    fixed: np.ndarray
-    elastic: np.ndarray
-
-    @cached_property
-    def _flat(self) -> np.ndarray:
-        """The costs of each block slot in a row, and at its end that of an unused one."""
-        return np.pad(self.elastic.reshape(self.space.n_blocks, -1), ((0, 0), (0, 1)))
-
-    def __call__(self, codes: np.ndarray) -> np.ndarray:
-        """Costs of codes of shape (archs, genes): float64 of shape (archs,).
-
-        Blocks are added in order for every arch alike, so that a batch answers to the last bit what single calls do.
-        """
-        n_kernels, n_expands = len(self.space.kernels), len(self.space.expands)
-        columns = codes.T
-        kernels, expands = columns[self.space.kernel_genes], columns[self.space.expand_genes]
-        choices = (columns[0] * n_kernels + kernels) * n_expands + expands
-        choices = np.where(self.space.active(codes).T, choices, self._flat.shape[1] - 1)
-        total = self.fixed[columns[0]]
-        for costs, choice in zip(self._flat, choices, strict=True):
-            total += costs.take(choice)
-        return total
-
-    def limited_to(self, resolutions: Sequence[int]) -> "ArchCosts":
-        """The same costs at the given resolutions, infinite at all others."""
-        known = np.isin(self.space.resolutions, resolutions)
-        return ArchCosts(self.space, np.where(known, self.fixed, np.inf), self.elastic)
-
-    def cheapest(self) -> np.ndarray:
-        """Code of the arch with the lowest cost, exactly: block costs are independent of each other."""
-        space = self.space
-        best_code, best_cost = None, np.inf
-        for resolution in np.flatnonzero(np.isfinite(self.fixed)):
-            per_block = self.elastic[:, resolution].reshape(space.n_blocks, -1)
-            choice, cost = per_block.argmin(1), per_block.min(1)
-            code = np.zeros(space.n_genes, np.int32)
-            code[0] = resolution
-            code[space.kernel_genes], code[space.expand_genes] = np.divmod(choice, len(space.expands))
-            start = 0
-            for index, stage in enumerate(space.stages):
-                sums = [cost[start : start + depth].sum() for depth in stage.depths]
-                code[1 + index] = int(np.argmin(sums))
-                start += stage.depths[-1]
-            code = space.canonical(code[None])[0]
-            total = self(code[None])[0]
-            if total < best_cost:
-                best_code, best_cost = code, total
-        assert best_code is not None, "costs of at least one resolution are known"
-        return best_code
-
-
-def arch_costs(
-    space: SearchSpace,
-    cost: Callable[[Block], float],
-    n_classes: int,
-    resolutions: Sequence[int] | None = None,
-) -> ArchCosts:
-    """Tabulates a cost per block over all choices of a space.
-
-    Args:
-        space: the space.
-        cost: the cost of one block.
-        n_classes: outputs of the classifier.
-        resolutions: the resolutions to tabulate; at others every cost is infinite. None for all of the space.
-    """
-    shape = (space.n_blocks, len(space.resolutions), len(space.kernels), len(space.expands))
-    fixed, elastic = np.full(len(space.resolutions), np.inf), np.full(shape, np.inf)
-    depths = [stage.depths[-1] for stage in space.stages]
-    for r, resolution in enumerate(space.resolutions):
-        if resolutions is not None and resolution not in resolutions:
-            continue
-        for k, kernel in enumerate(space.kernels):
-            for e, expand in enumerate(space.expands):
-                arch = space.arch(resolution, depths, [kernel] * space.n_blocks, [expand] * space.n_blocks)
-                blocks = walk(space, arch, n_classes)
-                fixed[r] = sum(cost(block) for block in blocks if block.slot < 0)
-                for block in blocks:
-                    if block.slot >= 0:
-                        elastic[block.slot, r, k, e] = cost(block)
-    return ArchCosts(space, fixed, elastic)

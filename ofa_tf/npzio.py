@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ofa_tf.atomic import replacing
 from ofa_tf.errors import DamagedError
-from ofa_tf.jsonio import replacing
 
 
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:

@@ -14,12 +14,12 @@ import tensorflow as tf
 from small_project import CONFIG, RECIPE, Hook, make_data
 
 from ofa_tf.errors import OfaError
+from ofa_tf.project.workdir import Workdir
 from ofa_tf.spaces import TINY
 from ofa_tf.training import trainer as trainer_module
 from ofa_tf.training.cluster import make_cluster
 from ofa_tf.training.step import TrainingStep
 from ofa_tf.training.trainer import Trainer
-from ofa_tf.workdir import Workdir
 
 STAGES = ("full", "kernel", "depth")
 SPACE = replace(TINY, name="small", stages=TINY.stages[:2], kernels=(3, 5), expands=(3, 4), resolutions=(24, 32))

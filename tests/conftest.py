@@ -5,11 +5,13 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
+from commands import Run, run_command
+from finished_workdir import CLASSES, N_TRAIN, N_VAL
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # oneDNN rounds differently from processor to processor
@@ -28,37 +30,6 @@ def fixtures_dir() -> Path:
 
 
 # --- a workdir in which everything is done ----------------------------------------------------------------------------
-
-CLASSES = ("cat", "dog", "fox")
-N_TRAIN, N_VAL = 40, 10  # images of each class
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a command did: exit status, standard output, standard error."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def last(self) -> str:
-        """The last line of standard error."""
-        return (self.err.strip().splitlines() or [""])[-1]
-
-
-def run_command(*arguments) -> int:
-    """Runs `ofa-tf` in this process; Ctrl-C is what it was afterwards."""
-    from ofa_tf.cli.main import main
-
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    return 0
 
 
 @pytest.fixture(scope="session")
@@ -113,10 +84,10 @@ def finished(tmp_path_factory, image_folder, small_space, recipe_file) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "work"
     options = ["--data", image_folder, "--space", small_space, "--recipe", recipe_file]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ofa_tf.project.HostDevice", partial(HostDevice, seconds=0.5, least_rounds=3))
-        patch.setattr("ofa_tf.pipeline.measuring.CALIBRATION_SUBNETS", 8)
+        patch.setattr("ofa_tf.project.opened.HostDevice", partial(HostDevice, seconds=0.5, least_rounds=3))
+        patch.setattr("ofa_tf.project.lut.CALIBRATION_SUBNETS", 8)
         patch.setattr("ofa_tf.export.block_files.n_cores", lambda: 1)
-        patch.setattr("ofa_tf.pipeline.exporting.EXPORT_SECONDS", 0.1)
+        patch.setattr("ofa_tf.project.export.EXPORT_SECONDS", 0.1)
         assert run_command("train", "--workdir", folder, *options) == 0
         assert run_command("predictor", "fit", "--workdir", folder, "--archs", 12) == 0
         assert run_command("lut", "build", "--workdir", folder) == 0
@@ -129,10 +100,10 @@ def workdir(finished, tmp_path, monkeypatch) -> Path:
     """A copy of the finished workdir, `work` in the current folder."""
     from ofa_tf.latency.host import HostDevice
 
-    monkeypatch.setattr("ofa_tf.project.HostDevice", partial(HostDevice, seconds=0.1, least_rounds=2))
-    monkeypatch.setattr("ofa_tf.pipeline.measuring.CALIBRATION_SUBNETS", 8)
+    monkeypatch.setattr("ofa_tf.project.opened.HostDevice", partial(HostDevice, seconds=0.1, least_rounds=2))
+    monkeypatch.setattr("ofa_tf.project.lut.CALIBRATION_SUBNETS", 8)
     monkeypatch.setattr("ofa_tf.export.block_files.n_cores", lambda: 1)
-    monkeypatch.setattr("ofa_tf.pipeline.exporting.EXPORT_SECONDS", 0.1)
+    monkeypatch.setattr("ofa_tf.project.export.EXPORT_SECONDS", 0.1)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(finished, "work")
     return Path("work")

@@ -13,11 +13,11 @@ import numpy as np
 from ofa_tf.data import Data, ImageSet, Preprocessing
 from ofa_tf.data.augment import Augment
 from ofa_tf.progress import Progress
+from ofa_tf.project.workdir import Config, Workdir
 from ofa_tf.spaces import TINY
 from ofa_tf.training import trainer as trainer_module
 from ofa_tf.training.recipe import Phase, Recipe
 from ofa_tf.training.trainer import Trainer
-from ofa_tf.workdir import Config, Workdir
 
 BATCH, N_TRAIN = 16, 64
 RECIPE = Recipe(

@@ -11,19 +11,19 @@ import pytest
 from image_files import encoded, make_folder
 from layer_checker import randomize
 
-from ofa_tf.accuracy import evaluate
 from ofa_tf.accuracy.collect import JOURNAL, balanced_archs, collect_pairs, read_journal
-from ofa_tf.accuracy.evaluate import SubnetEvaluator
 from ofa_tf.accuracy.fit import MEMBERS, _linear, _sum, fit_predictor
 from ofa_tf.accuracy.predictor import Predictor, features
 from ofa_tf.accuracy.store import FittedPredictor
-from ofa_tf.blocks import arch_costs
+from ofa_tf.costs import arch_costs
 from ofa_tf.data import ImageSet, Preprocessing
 from ofa_tf.errors import FormatError, SpaceError
 from ofa_tf.spaces import EDGE, MOBILENET_V3, TINY
 from ofa_tf.statistics import spearman
 from ofa_tf.subnet import extract
 from ofa_tf.supernet import Supernet
+from ofa_tf.training import evaluation as evaluate
+from ofa_tf.training.evaluation import SubnetEvaluator
 
 
 def make_images(n, seed=0):

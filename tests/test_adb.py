@@ -20,9 +20,9 @@ from ofa_tf.errors import DeviceError
 from ofa_tf.export.convert import BlockConverter
 from ofa_tf.latency import adb
 from ofa_tf.latency.adb import AdbDevice, choose_phone, phones
+from ofa_tf.latency.backends import Settings, open_device
 from ofa_tf.latency.benchmark_model import parse_ms
 from ofa_tf.latency.device import Workload
-from ofa_tf.latency.devices import Settings, open_device
 from ofa_tf.latency.store import add_table
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.spaces import TINY
@@ -427,8 +427,8 @@ def test_garbage_to_be_resized_is_refused_before_it_reaches_the_phone(phone, pro
 
 
 def test_a_table_of_a_phone(ofa, workdir, phone, program, monkeypatch):
-    monkeypatch.setattr("ofa_tf.pipeline.measuring.CALIBRATION_SUBNETS", 3)
-    monkeypatch.setattr("ofa_tf.pipeline.measuring.PASSES", 1)
+    monkeypatch.setattr("ofa_tf.project.lut.CALIBRATION_SUBNETS", 3)
+    monkeypatch.setattr("ofa_tf.project.lut.PASSES", 1)
     options = ["--workdir", workdir, "--device", "adb", "--benchmark-model", program]
     run = ofa("lut", "build", *options, "--resolution", 24)
     assert run.code == 0, run.err

@@ -7,14 +7,14 @@ import pytest
 from layer_checker import randomize
 from small_project import RECIPE, Hook
 
-from ofa_tf.accuracy.evaluate import SubnetEvaluator
 from ofa_tf.blocks import count_params, walk
 from ofa_tf.data import Data, ImageSet, Preprocessing
 from ofa_tf.errors import SpaceError, TrainingError
 from ofa_tf.spaces import MOBILENET_V3, TINY
 from ofa_tf.subnet import extract
 from ofa_tf.supernet import Supernet
-from ofa_tf.training.alone import train_alone
+from ofa_tf.training.evaluation import SubnetEvaluator
+from ofa_tf.training.standalone import train_alone
 
 CLASSES = ("dark", "light", "red")
 N_TRAIN = 96
@@ -95,7 +95,7 @@ def test_it_has_the_epochs_of_all_stages_unless_told_otherwise(data, monkeypatch
         rates.append(learning_rate)
         return np.zeros(1)
 
-    monkeypatch.setattr("ofa_tf.training.alone.TrainingStep.run", run)
+    monkeypatch.setattr("ofa_tf.training.standalone.TrainingStep.run", run)
     train_alone(TINY, SMALL, data, RECIPE)
     epochs = sum(phase.epochs + phase.warmup_epochs for phase in RECIPE.phases)
     assert len(rates) == pytest.approx(epochs * N_TRAIN / RECIPE.batch, abs=1)
@@ -105,6 +105,6 @@ def test_it_has_the_epochs_of_all_stages_unless_told_otherwise(data, monkeypatch
 
 
 def test_a_loss_that_is_not_a_number_ends_it(data, monkeypatch):
-    monkeypatch.setattr("ofa_tf.training.alone.TrainingStep.run", lambda *_: np.array([np.nan]))
+    monkeypatch.setattr("ofa_tf.training.standalone.TrainingStep.run", lambda *_: np.array([np.nan]))
     with pytest.raises(TrainingError, match=r"The loss of 24 px .* is not a number at step 0"):
         train_alone(TINY, SMALL, data, RECIPE)

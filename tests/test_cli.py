@@ -10,34 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import EXPORT, HOST_TABLE, OFA, SEARCH, assert_refused, contents
 from ofa_tf.cli.common import print_table
 from ofa_tf.cli.main import COMMANDS
 
 from ofa_tf._version import VERSION
 from ofa_tf.jsonio import read_json, write_json
-
-OFA = [sys.executable, "-c", "from ofa_tf.cli.main import main; main()"]
-HOST_TABLE = "lut/host__*__int8.json"
-
-
-def contents(folder) -> dict[str, bytes]:
-    """Every file in a folder, hidden ones too, but for the lock and converted files, which are kept as they come."""
-    files = (path for path in Path(folder).rglob("*") if path.is_file() and path.name != ".lock")
-    kept = ("block-files/*.tflite", "block-files/versions.json")
-    files = (path for path in files if not any(path.match(pattern) for pattern in kept))
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
-def assert_refused(run, *said: str) -> None:
-    """The command ended with status 2 and a line that begins with `Error:` and has every text in it."""
-    assert run.code == 2
-    assert run.out == ""
-    assert run.last.startswith("Error: ")
-    assert "Traceback" not in run.err
-    assert run.err.count("Error:") == 1
-    for text in said:
-        assert text in run.last
-
 
 # --- help -------------------------------------------------------------------------------------------------------------
 
@@ -188,8 +166,6 @@ def folder_instead(path):
     path.mkdir()
 
 
-SEARCH = ["search", "--workdir", "work", "--latency", "1000"]
-EXPORT = ["export", "--workdir", "work", "--latency", "1000", "--no-gate"]
 TRAIN = ["train", "--workdir", "work"]
 
 
@@ -307,7 +283,9 @@ def test_one_corrupt_image_in_a_hundred_is_named_counted_and_skipped(ofa, tmp_pa
     shutil.copytree(image_folder, "images")
     break_images(0.01)(Path("images"))
     monkeypatch.setattr("ofa_tf.cli.train.percent", lambda _: "-")
-    monkeypatch.setattr("ofa_tf.stages.train", lambda project, *_: pytest.fail("trained") if not project.data else DONE)
+    monkeypatch.setattr(
+        "ofa_tf.project.train.train", lambda project, *_: pytest.fail("trained") if not project.data else DONE
+    )
     run = ofa("train", "--workdir", "new", "--data", "images")
     assert run.code == 0
     assert "cat/00.png cannot be read as an image" in run.err
@@ -324,7 +302,7 @@ class DONE:
 @pytest.mark.parametrize("command", ["search", "export"])
 def test_a_budget_that_nothing_meets_is_answered_with_the_fastest(ofa, workdir, command):
     from ofa_tf.latency.table import LatencyTable
-    from ofa_tf.workdir import Workdir
+    from ofa_tf.project.workdir import Workdir
 
     space = Workdir(workdir).config().space
     costs = LatencyTable.load(*workdir.glob(HOST_TABLE)).costs(space, 3)
@@ -487,5 +465,5 @@ def test_an_error_of_the_system_is_one_sentence(ofa, monkeypatch, number, said, 
     def fail():
         raise OSError(number, os.strerror(number), path)
 
-    monkeypatch.setattr("ofa_tf.doctor.examine", fail)
+    monkeypatch.setattr("ofa_tf.project.doctor.examine", fail)
     assert_refused(ofa("doctor"), said, f"({path})", "run the command again", "nothing was left half-written")

@@ -18,10 +18,10 @@ from cluster_program import CLUSTER_CONFIG
 from small_project import make_data
 
 from ofa_tf.errors import DeviceError, FormatError, TrainingError
+from ofa_tf.project.workdir import Workdir
 from ofa_tf.training import checkpoint
 from ofa_tf.training.cluster import Cluster, make_cluster
 from ofa_tf.training.trainer import Trainer
-from ofa_tf.workdir import Workdir
 
 RECIPE = CLUSTER_CONFIG.recipe
 

@@ -10,7 +10,7 @@ def write_scalars(folder: Path, name: str, points: dict[int, float]) -> Path:
     import tensorflow as tf
 
     from ofa_tf.spaces import TINY
-    from ofa_tf.training.watch import Watch
+    from ofa_tf.training.tensorboard import Watch
 
     before = set(folder.glob("*"))
     watch = Watch(folder, TINY, 16)

@@ -11,12 +11,12 @@ from PIL import Image
 from small_project import Hook
 
 from ofa_tf.data import EncodedImageSet, ImageSet
+from ofa_tf.data.cache import decode_all
 from ofa_tf.data.decode import decode_square
 from ofa_tf.data.encoded import in_order
-from ofa_tf.data.held import decode_all
 from ofa_tf.data.source import load_data, load_validation
 from ofa_tf.errors import DataError
-from ofa_tf.project import open_project
+from ofa_tf.project.opened import open_project
 
 # --- digits -----------------------------------------------------------------------------------------------------------
 
@@ -172,7 +172,7 @@ def test_the_cache_answers_for_the_same_files_alone(tmp_path, monkeypatch):
     images = decode_all(encoded(paths), 16, cache).images
     calls = []
     monkeypatch.setattr(
-        "ofa_tf.data.held.decode_square", lambda *arguments: calls.append(arguments) or decode_square(*arguments)
+        "ofa_tf.data.cache.decode_square", lambda *arguments: calls.append(arguments) or decode_square(*arguments)
     )
     np.testing.assert_array_equal(decode_all(encoded(paths), 16, cache).images, images)
     assert not calls
@@ -227,7 +227,7 @@ def test_names_that_are_not_text_do_no_harm(tmp_path):
 
 @pytest.fixture
 def no_memory(monkeypatch):
-    monkeypatch.setattr("ofa_tf.data.held.MEMORY_BYTES", 0)
+    monkeypatch.setattr("ofa_tf.data.cache.MEMORY_BYTES", 0)
 
 
 def test_a_large_data_set_is_the_same_but_stays_encoded(tmp_path, monkeypatch):
@@ -235,7 +235,7 @@ def test_a_large_data_set_is_the_same_but_stays_encoded(tmp_path, monkeypatch):
     make_folder(tmp_path, {"cat": 4, "dog": 4}, part="val", suffix="png")
     paths[70].write_bytes(paths[70].read_bytes()[:200])
     memory = load_data(str(tmp_path), 16)
-    monkeypatch.setattr("ofa_tf.data.held.MEMORY_BYTES", 127 * 16 * 16 * 3)
+    monkeypatch.setattr("ofa_tf.data.cache.MEMORY_BYTES", 127 * 16 * 16 * 3)
     for attempt in range(2):  # the second time out of the cache
         progress = Hook()
         large = load_data(str(tmp_path), 16, cache=tmp_path / "cache", progress=progress)
@@ -250,7 +250,7 @@ def test_a_large_data_set_is_the_same_but_stays_encoded(tmp_path, monkeypatch):
     paths[3].unlink()
     with pytest.raises(DataError, match="cannot be read: No such file"):
         large.train.resized(16)
-    monkeypatch.setattr("ofa_tf.data.held.MEMORY_BYTES", 128 * 16 * 16 * 3)
+    monkeypatch.setattr("ofa_tf.data.cache.MEMORY_BYTES", 128 * 16 * 16 * 3)
     Image.fromarray(pixels(4)).save(paths[3])
     assert isinstance(load_data(str(tmp_path), 16).train, ImageSet)
 

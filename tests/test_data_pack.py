@@ -12,13 +12,13 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from commands import OFA, assert_refused, contents
 from hostile import mutations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from image_files import identities, make_folder, pixels
 from PIL import Image
 from small_project import Hook
-from test_cli import OFA, assert_refused, contents
 
 from ofa_tf.data import EncodedImageSet
 from ofa_tf.data.pack import open_pack
@@ -126,8 +126,8 @@ def test_arrays_become_pngs(tmp_path):
 
 
 def test_a_large_pack_stays_encoded_and_needs_no_check(packed, monkeypatch):
-    monkeypatch.setattr("ofa_tf.data.held.MEMORY_BYTES", 0)
-    monkeypatch.setattr("ofa_tf.data.held.check", None)
+    monkeypatch.setattr("ofa_tf.data.cache.MEMORY_BYTES", 0)
+    monkeypatch.setattr("ofa_tf.data.cache.check", None)
     data = load_data(str(packed), 16)
     assert isinstance(data.train, EncodedImageSet)
     assert len(data.train.resized(16)) == 63

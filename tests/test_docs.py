@@ -152,9 +152,9 @@ def test_there_is_something_to_check():
 def test_the_commands_of_a_page_run(page, desk, done, ofa, monkeypatch):
     from ofa_tf.latency.host import HostDevice
 
-    monkeypatch.setattr("ofa_tf.project.HostDevice", partial(HostDevice, seconds=0.1, least_rounds=2))
-    monkeypatch.setattr("ofa_tf.pipeline.exporting.EXPORT_SECONDS", 0.1)
-    monkeypatch.setattr("ofa_tf.pipeline.measuring.CALIBRATION_SUBNETS", 8)
+    monkeypatch.setattr("ofa_tf.project.opened.HostDevice", partial(HostDevice, seconds=0.1, least_rounds=2))
+    monkeypatch.setattr("ofa_tf.project.export.EXPORT_SECONDS", 0.1)
+    monkeypatch.setattr("ofa_tf.project.lut.CALIBRATION_SUBNETS", 8)
     monkeypatch.setattr("ofa_tf.export.block_files.n_cores", lambda: 1)
     # The network of the tests is hardly trained: its files need not agree with it.
     monkeypatch.setattr("ofa_tf.export.gate.Parity.complaint", lambda *_: None)

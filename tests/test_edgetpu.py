@@ -13,9 +13,8 @@ import pytest
 from model_files import tint_file
 
 from ofa_tf.blocks import Block, count_macs, walk
-from ofa_tf.errors import DeviceError, InfeasibleError
-from ofa_tf.latency.device import Workload
-from ofa_tf.latency.edgetpu import (
+from ofa_tf.edgetpu.device import LIBRARY, EdgeTpuDevice, load_delegates
+from ofa_tf.edgetpu.latency_model import (
     MODEL,
     PARAMETER_MEMORY_BYTES,
     VALIDATION,
@@ -26,17 +25,18 @@ from ofa_tf.latency.edgetpu import (
     param_bytes,
     require_legal,
 )
-from ofa_tf.latency.edgetpu_device import LIBRARY, EdgeTpuDevice, load_delegates
+from ofa_tf.edgetpu.table import memory_budgets
+from ofa_tf.errors import DeviceError, InfeasibleError
+from ofa_tf.export.verified import FileOptions
+from ofa_tf.latency.device import Workload
 from ofa_tf.latency.store import SHIPPED, add_table, table_name
 from ofa_tf.latency.table import LatencyTable
-from ofa_tf.pipeline.edgetpu import memory_budgets
-from ofa_tf.pipeline.exporting import ExportOptions, Target, export
-from ofa_tf.pipeline.filing import FileOptions
-from ofa_tf.pipeline.measuring import get_table, measure_table
-from ofa_tf.pipeline.predicting import load_predictor
-from ofa_tf.pipeline.searching import Choice, find_fronts, find_with
 from ofa_tf.progress import Progress
-from ofa_tf.project import Project, open_existing
+from ofa_tf.project.export import ExportOptions, Target, export
+from ofa_tf.project.finder import Choice, find_fronts, find_with
+from ofa_tf.project.lut import get_table, measure_table
+from ofa_tf.project.opened import Project, open_existing
+from ofa_tf.project.predictor import load_predictor
 from ofa_tf.report.contents import read_contents
 from ofa_tf.search.budget import starts
 from ofa_tf.spaces import EDGE, MOBILENET_V3, PROXYLESS, TINY
@@ -435,7 +435,7 @@ def test_what_is_missing_for_timing_a_file_is_said(plugged_in, int8_file, monkey
     run = ofa("benchmark", int8_file, "--device", "edgetpu")
     assert run.code == 2
     assert "edgetpu_compiler is not on PATH" in run.last
-    monkeypatch.setattr("ofa_tf.pipeline.benchmarking.load_delegates", list)
+    monkeypatch.setattr("ofa_tf.project.benchmark.load_delegates", list)
     run = ofa("benchmark", int8_file, "--device", "edgetpu")
     assert run.code == 2
     assert f"plug one in and install its runtime, {LIBRARY}" in run.last
@@ -455,7 +455,7 @@ def test_a_missing_library_or_device_is_no_delegate(monkeypatch):
         raise ValueError(f"Failed to load delegate from {library}")
 
     monkeypatch.setattr(interpreter, "load_delegate", refuse)
-    monkeypatch.setattr("ofa_tf.latency.edgetpu_device.LIBRARY", "libno-such-library.so.1")
+    monkeypatch.setattr("ofa_tf.edgetpu.device.LIBRARY", "libno-such-library.so.1")
     assert load_delegates() == []
     monkeypatch.setattr("ctypes.CDLL", _load_all_but_the_delegate)
     assert load_delegates() == []

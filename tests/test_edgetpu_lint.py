@@ -14,16 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ofa_tf.blocks import walk
+from ofa_tf.edgetpu import rules as edgetpu_rules
+from ofa_tf.edgetpu.compiler import compile_file, parse_report
+from ofa_tf.edgetpu.latency_model import PARAMETER_MEMORY_BYTES, param_bytes
+from ofa_tf.edgetpu.lint import check, lint
+from ofa_tf.edgetpu.rules import fallback_reason
 from ofa_tf.errors import ExportError, FormatError, OfaError
-from ofa_tf.export import edgetpu_rules
 from ofa_tf.export.convert import BlockConverter
-from ofa_tf.export.edgetpu import check, lint
-from ofa_tf.export.edgetpu_compiler import compile_file, parse_report
-from ofa_tf.export.edgetpu_rules import fallback_reason
-from ofa_tf.export.operators import Operator, Tensor, read_operators
-from ofa_tf.latency.edgetpu import PARAMETER_MEMORY_BYTES, param_bytes
 from ofa_tf.space import SearchSpace
 from ofa_tf.spaces import TINY
+from ofa_tf.tflite.operators import Operator, Tensor, read_operators
 
 SWISH_SE = dataclasses.replace(
     TINY,
@@ -467,7 +467,7 @@ def test_what_the_compiler_leaves_on_the_cpu_fails_the_check_too(clean, stand_in
 def test_parameters_beyond_the_memory_are_told_with_a_modelled_time(clean, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     report = lint(clean)
-    monkeypatch.setattr("ofa_tf.export.edgetpu.lint", lambda _: dataclasses.replace(report, parameter_bytes=18_074_000))
+    monkeypatch.setattr("ofa_tf.edgetpu.lint.lint", lambda _: dataclasses.replace(report, parameter_bytes=18_074_000))
     assert not dataclasses.replace(report, parameter_bytes=18_074_000).fits_on_chip
     note = check(clean).notes[0]
     assert note.startswith("10.0 MB of parameters do not fit into the Edge TPU's memory")

@@ -7,18 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import HOST_TABLE, OFA, assert_refused, contents
-from test_pipeline import interpreter_of, space_of, write_arch
+from commands import HOST_TABLE, OFA, assert_refused, contents
+from finished_workdir import space_of, write_arch
+from model_files import interpreter_of
 
 from ofa_tf.data import ImageSet, Preprocessing
 from ofa_tf.errors import ExportError
+from ofa_tf.export import verified as filing
 from ofa_tf.export.convert import to_tflite
 from ofa_tf.export.gate import (
     LEAST_IMAGES,
     MOST_MACS,
     LayerError,
-    Limits,
     Parity,
+    Tolerance,
     compare,
     first_bad_layer,
     gate_images,
@@ -26,16 +28,15 @@ from ofa_tf.export.gate import (
     run_file,
     snr_db,
 )
-from ofa_tf.export.model_file import ModelFile, inspect_file
 from ofa_tf.export.representative import MOST_IMAGES, even_range, representative_inputs, takes_raw_pixels
 from ofa_tf.jsonio import read_json, write_json
 from ofa_tf.latency.device import Timing
 from ofa_tf.latency.host import HostDevice
 from ofa_tf.latency.table import LatencyTable
-from ofa_tf.pipeline import filing
-from ofa_tf.project import open_existing
+from ofa_tf.project.opened import open_existing
 from ofa_tf.spaces import MOBILENET_V3, TINY
 from ofa_tf.subnet import build_subnet, extract
+from ofa_tf.tflite.run import ModelFile, inspect_file
 
 PIXELS = Preprocessing()
 IMAGENET = Preprocessing((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -177,14 +178,14 @@ def test_figures_of_a_comparison():
     ],
 )
 def test_what_the_gate_complains_about(float_accuracy, file_accuracy, agreement, said):
-    complaint = Parity(1000, float_accuracy, file_accuracy, agreement, 20.0).complaint(Limits())
+    complaint = Parity(1000, float_accuracy, file_accuracy, agreement, 20.0).complaint(Tolerance())
     assert complaint is None if said is None else said in complaint
 
 
 def test_one_image_is_never_too_many():
     """Of 30 images one is 3.3 points: the two points of the limit cannot be told from none."""
-    assert Parity(30, 20 / 30, 19 / 30, 0.96, 20.0).complaint(Limits()) is None
-    assert "6.7 points" in str(Parity(30, 20 / 30, 18 / 30, 0.96, 20.0).complaint(Limits()))
+    assert Parity(30, 20 / 30, 19 / 30, 0.96, 20.0).complaint(Tolerance()) is None
+    assert "6.7 points" in str(Parity(30, 20 / 30, 18 / 30, 0.96, 20.0).complaint(Tolerance()))
 
 
 def test_a_large_network_is_run_on_fewer_images():
@@ -275,7 +276,7 @@ def test_a_fleet_shares_its_files(ofa, workdir, monkeypatch):
     other_table(workdir, "phone.json", device={"name": "phone"})
     made, make_file = [], filing.make_file
     monkeypatch.setattr(
-        "ofa_tf.pipeline.exporting.make_file", lambda *arguments: made.append(arguments[2]) or make_file(*arguments)
+        "ofa_tf.project.export.make_file", lambda *arguments: made.append(arguments[2]) or make_file(*arguments)
     )
     measure = HostDevice.measure
 
@@ -441,8 +442,8 @@ def test_what_cannot_be_is_refused_before_any_work(ofa, workdir, monkeypatch, ar
     def fail(*_, **__):
         raise AssertionError("work began")
 
-    for place in ("exporting.find", "exporting.make_evaluator", "exporting.find_device_table"):
-        monkeypatch.setattr(f"ofa_tf.pipeline.{place}", fail)
+    for place in ("export.find", "export.make_evaluator", "export.find_device_table"):
+        monkeypatch.setattr(f"ofa_tf.project.{place}", fail)
     Path("file").write_text("precious")
     before = contents(".")
     assert_refused(ofa("export", "-w", workdir, *arguments), *said)
@@ -459,7 +460,7 @@ def test_a_folder_that_appears_meanwhile_is_not_overwritten(ofa, workdir, monkey
         write_json(workdir / "exports" / "new" / "manifest.json", {"whose": "another's"})
         return made
 
-    monkeypatch.setattr("ofa_tf.pipeline.exporting.make_file", slow)
+    monkeypatch.setattr("ofa_tf.project.export.make_file", slow)
     write_arch("arch.json", space_of(workdir).smallest())
     run = ofa("export", "-w", workdir, "--arch", "arch.json", "--name", "new", "--no-gate")
     assert_refused(run, "exists", "--force")

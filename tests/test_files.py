@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES, N_VAL
+from finished_workdir import CLASSES, N_VAL
 from image_files import identities, make_folder
 from model_files import edited, tint_file
 from ofa_tf.cli.benchmark import bars
@@ -18,15 +18,15 @@ from small_project import Hook
 
 from ofa_tf.data.source import load_data, load_validation
 from ofa_tf.errors import DataError, ExportError
-from ofa_tf.export.child import ChildInterpreter
-from ofa_tf.export.facts import inspect_file
-from ofa_tf.export.metadata import Metadata, add_metadata, read_metadata
-from ofa_tf.export.model_file import check_classifier
 from ofa_tf.latency.device import Timing
 from ofa_tf.latency.host import HostDevice
-from ofa_tf.pipeline.evaluating import _seed_of, match_labels, rank_of
-from ofa_tf.project import open_project
+from ofa_tf.project.evaluate import _seed_of, match_labels, rank_of
+from ofa_tf.project.opened import open_project
 from ofa_tf.statistics import wilson
+from ofa_tf.tflite.inspect import inspect_file
+from ofa_tf.tflite.metadata import Metadata, add_metadata, read_metadata
+from ofa_tf.tflite.run import check_classifier
+from ofa_tf.tflite.sandbox import ChildInterpreter
 from ofa_tf.zoo import imagenet
 
 N_IMAGES = len(CLASSES) * N_VAL
@@ -327,7 +327,7 @@ def test_a_run_without_an_end_is_a_sentence(endless, monkeypatch):
     content = endless
     with ChildInterpreter(content, "m.tflite") as child:
         assert not child.run(np.zeros((1, 3), np.float32))[0].any()
-        monkeypatch.setattr("ofa_tf.export.child.LIMIT_S", 0.5)
+        monkeypatch.setattr("ofa_tf.tflite.sandbox.LIMIT_S", 0.5)
         with pytest.raises(ExportError, match=r"was not done with one run of m\.tflite after 0\.5 seconds"):
             child.run(np.ones((1, 3), np.float32))
 

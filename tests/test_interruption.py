@@ -15,35 +15,24 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from conftest import CLASSES
+from commands import EXPORT, HOST_TABLE, SEARCH, assert_refused, contents, forget
+from finished_workdir import CLASSES
 from ofa_tf.cli.progress import TerminalProgress
-from test_cli import EXPORT, HOST_TABLE, SEARCH, assert_refused, contents
 
+from ofa_tf.atomic import sweep
 from ofa_tf.export.folder import Manifest, write_export
-from ofa_tf.jsonio import read_json, sweep, write_json
+from ofa_tf.jsonio import read_json
+from ofa_tf.project.workdir import Workdir
 from ofa_tf.quiet import quiet
 from ofa_tf.space import Arch
 from ofa_tf.training import checkpoint
 from ofa_tf.training.ledger import StageRecord
-from ofa_tf.workdir import Workdir
 
 WIDTH = ["train", "--workdir", "work", "--stage", "width"]
 FIT = ["predictor", "fit", "--workdir", "work", "--archs", "12"]
 BUILD = ["lut", "build", "--workdir", "work"]
 NEW = [*EXPORT, "--name", "new"]
 AGAIN = [*EXPORT, "--name", "first", "--force"]
-
-
-def forget(workdir: Path, *patterns: str) -> None:
-    """Removes results from a workdir; `width` is its last stage."""
-    for pattern in patterns:
-        if pattern == "width":
-            shutil.rmtree(workdir / "checkpoints" / "width")
-            ledger = read_json(workdir / "ledger.json")
-            del ledger["stages"]["width"]
-            write_json(workdir / "ledger.json", ledger)
-        for path in workdir.glob(pattern):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def assert_untouched(workdir: Path, before: dict[str, bytes], grown: tuple[str, ...] = ()) -> None:
@@ -117,8 +106,8 @@ def test_ctrl_c_in_a_long_step(ofa, workdir, press_in_task, monkeypatch, command
 @pytest.mark.parametrize(
     ("place", "command"),
     [
-        ("pipeline.searching.search", SEARCH),
-        ("pipeline.filing.to_tflite", AGAIN),
+        ("project.finder.search", SEARCH),
+        ("export.verified.to_tflite", AGAIN),
         ("latency.host.HostDevice.measure", AGAIN),
     ],
 )
@@ -136,12 +125,12 @@ def test_ctrl_c_that_tensorflow_turns_into_another_error(ofa, monkeypatch):
         except KeyboardInterrupt:
             raise SystemError("bad argument to internal function") from None
 
-    monkeypatch.setattr("ofa_tf.doctor.examine", examine)
+    monkeypatch.setattr("ofa_tf.project.doctor.examine", examine)
     assert_stopped(ofa("doctor"))
 
 
 def test_an_error_of_ours_is_not_taken_for_ctrl_c(ofa, monkeypatch):
-    monkeypatch.setattr("ofa_tf.doctor.examine", lambda: [][0])
+    monkeypatch.setattr("ofa_tf.project.doctor.examine", lambda: [][0])
     with pytest.raises(IndexError):
         ofa("doctor")
 
@@ -253,7 +242,7 @@ def test_a_second_process_is_refused_until_the_first_is_gone(ofa, workdir):
 
 def test_two_processes_that_set_up_the_same_workdir(ofa, workdir, monkeypatch):
     """The slower one finds that the workdir has become another's."""
-    from ofa_tf import project
+    from ofa_tf.project import opened as project
 
     load = project._load
     (workdir / "config.json").rename("config.json")
@@ -330,11 +319,11 @@ def test_a_full_disk_at_every_step(ofa, workdir, finished, monkeypatch, command,
 
     forget(workdir, *missing)
     monkeypatch.setattr(
-        "ofa_tf.pipeline.measuring.build_table", lambda *_, **__: LatencyTable.load(*finished.glob(HOST_TABLE))
+        "ofa_tf.project.lut.build_table", lambda *_, **__: LatencyTable.load(*finished.glob(HOST_TABLE))
     )
     if "--author" not in command:  # else a temporary file is what there is no room for
-        monkeypatch.setattr("ofa_tf.pipeline.filing.add_metadata", lambda content, *_: content)
-        monkeypatch.setattr("ofa_tf.pipeline.exporting._device", lambda *_: None)
+        monkeypatch.setattr("ofa_tf.export.verified.add_metadata", lambda content, *_: content)
+        monkeypatch.setattr("ofa_tf.project.export._device", lambda *_: None)
     before = contents(".")
     with files_up_to(size):
         run = ofa(*command)
@@ -358,7 +347,7 @@ def test_a_disk_that_cannot_be_written(ofa, workdir, monkeypatch):
     def refuse(path, *_):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
-    monkeypatch.setattr("ofa_tf.workdir.open", refuse, raising=False)
+    monkeypatch.setattr("ofa_tf.project.workdir.open", refuse, raising=False)
     before = contents(workdir)
     for command in (["train", "--workdir", "new"], WIDTH, FIT, BUILD):
         assert_refused(ofa(*command), "The disk is read-only", "/.lock", "use another folder")
@@ -410,7 +399,7 @@ def test_an_export_whose_replacement_was_killed_comes_back(workdir, replace_firs
 
 
 def test_what_is_in_the_way_of_an_export_is_refused_before_the_work(ofa, workdir, monkeypatch):
-    monkeypatch.setattr("ofa_tf.pipeline.filing.to_tflite", lambda *_: pytest.fail("converted for nothing"))
+    monkeypatch.setattr("ofa_tf.export.verified.to_tflite", lambda *_: pytest.fail("converted for nothing"))
     mine = workdir / "exports" / ".first.old" / "letter.txt"
     mine.parent.mkdir()
     mine.write_text("x")
@@ -436,7 +425,7 @@ def test_weights_trained_anew_take_their_accuracies_along(ofa, workdir, monkeypa
             checkpoint.save(self.workdir.checkpoints(stage), 2, {})
             self.ledger.record(stage, StageRecord("done", 2, 2))
 
-    monkeypatch.setattr("ofa_tf.stages.Trainer", Trainer)
+    monkeypatch.setattr("ofa_tf.project.train.Trainer", Trainer)
     assert ofa(*WIDTH).code == 0
     assert (workdir / "accuracy" / "predictor.npz").exists()
     run = ofa(*WIDTH, "--restart")

@@ -12,8 +12,9 @@ from hostile import json_values
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ofa_tf.atomic import write_bytes
 from ofa_tf.errors import FormatError, OfaError
-from ofa_tf.jsonio import check_keys, from_document, read_json, read_object, write_bytes, write_json
+from ofa_tf.jsonio import check_keys, from_document, read_json, read_object, write_json
 
 FULL_DISK = """
 import resource, sys

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from small_project import CONFIG
 
 from ofa_tf.errors import FormatError, OfaError, WorkdirError
+from ofa_tf.project.workdir import Config, Workdir
 from ofa_tf.training.ledger import Ledger, StageRecord
 from ofa_tf.training.recipe import STAGES
-from ofa_tf.workdir import Config, Workdir
 
 DONE = StageRecord("done", 5, 5, {"largest_accuracy": 0.5})
 

@@ -6,21 +6,21 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import CLASSES
-from test_cli import HOST_TABLE, assert_refused, contents
+from commands import HOST_TABLE, assert_refused, contents
+from finished_workdir import CLASSES
 
 from ofa_tf.blocks import Block
 from ofa_tf.errors import ExportError, TableError
 from ofa_tf.export import block_files
 from ofa_tf.export.block_files import BlockFiles
 from ofa_tf.jsonio import read_json, write_json
-from ofa_tf.latency.devices import Settings, fastest
+from ofa_tf.latency.backends import Settings, fastest
 from ofa_tf.latency.merge import merge_tables
 from ofa_tf.latency.shares import time_shares
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.progress import Progress
+from ofa_tf.project.workdir import Workdir
 from ofa_tf.spaces import TINY
-from ofa_tf.workdir import Workdir
 
 CONV = Block("conv", "conv", in_size=16, in_channels=3, out_channels=8, kernel=3, activation="relu6")
 
@@ -120,7 +120,7 @@ def test_the_fastest_settings_are_kept():
 
 
 def test_auto_measures_a_table_of_the_fastest(ofa, workdir, table_file, monkeypatch):
-    monkeypatch.setattr("ofa_tf.pipeline.measuring.n_cores", lambda: 1)
+    monkeypatch.setattr("ofa_tf.project.lut.n_cores", lambda: 1)
     kept = table_file.read_bytes()
     run = ofa("lut", "build", "--workdir", workdir, "--runtime", "auto", "--resolution", 24, "--validate", 3)
     assert run.code == 0, run.err

@@ -9,16 +9,16 @@ import zipfile
 from dataclasses import replace
 
 import pytest
-from conftest import CLASSES
+from finished_workdir import CLASSES
 from model_files import edited, tint_file
 
 from ofa_tf.errors import DamagedError, FormatError
-from ofa_tf.export.child import ChildInterpreter
-from ofa_tf.export.describe import describe_file
-from ofa_tf.export.facts import inspect_file
-from ofa_tf.export.flatbuffer import FlatBuffer
-from ofa_tf.export.metadata import Metadata, add_metadata, label_lines, read_metadata
 from ofa_tf.progress import Progress
+from ofa_tf.tflite.describe import describe_file
+from ofa_tf.tflite.flatbuffer import FlatBuffer
+from ofa_tf.tflite.inspect import inspect_file
+from ofa_tf.tflite.metadata import Metadata, add_metadata, label_lines, read_metadata
+from ofa_tf.tflite.sandbox import ChildInterpreter
 
 WHAT = Metadata(
     name="tints",

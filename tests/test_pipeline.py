@@ -8,45 +8,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES, N_TRAIN, N_VAL
+from commands import HOST_TABLE, assert_refused
+from finished_workdir import CLASSES, N_TRAIN, N_VAL, space_of, write_arch
+from model_files import interpreter_of
 from PIL import Image
-from test_cli import HOST_TABLE, assert_refused
 
 from ofa_tf.accuracy.store import FittedPredictor
+from ofa_tf.atomic import remove_folder, sweep
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.errors import ExportError, FormatError
-from ofa_tf.export.model_file import ModelFile
-from ofa_tf.jsonio import read_json, remove_folder, sweep, write_json
+from ofa_tf.export.verified import FileOptions
+from ofa_tf.jsonio import read_json
 from ofa_tf.latency.table import LatencyTable
-from ofa_tf.pipeline.exporting import ExportOptions, export
-from ofa_tf.pipeline.filing import FileOptions
-from ofa_tf.pipeline.fitting import make_evaluator
-from ofa_tf.project import open_existing
+from ofa_tf.project.export import ExportOptions, export
+from ofa_tf.project.opened import open_existing
+from ofa_tf.project.predictor_fit import make_evaluator
+from ofa_tf.tflite.run import ModelFile
 from ofa_tf.training import checkpoint
 from ofa_tf.training.ledger import StageRecord
 from ofa_tf.training.recipe import STAGES
-from ofa_tf.workdir import Workdir
 
 OPERATORS = {"CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MEAN", "FULLY_CONNECTED"}
-
-
-def space_of(workdir):
-    return Workdir(workdir).config().space
-
-
-def write_arch(path, arch) -> Path:
-    write_json(path, arch.to_document())
-    return Path(path)
-
-
-def interpreter_of(content: bytes):
-    """The file in the interpreter, without the delegate, whose rounding is its own."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    interpreter = Interpreter(model_content=content, experimental_op_resolver_type=plain)
-    interpreter.allocate_tensors()
-    return interpreter
 
 
 def count_macs_of_file(content: bytes) -> int:
@@ -98,7 +80,7 @@ def no_training(monkeypatch):
             checkpoint.save(self.workdir.checkpoints(stage), 1, {})
             self.ledger.record(stage, StageRecord("done", 1, 1, {"smallest_accuracy": 0.5, "largest_accuracy": 0.6}))
 
-    monkeypatch.setattr("ofa_tf.stages.Trainer", Trainer)
+    monkeypatch.setattr("ofa_tf.project.train.Trainer", Trainer)
     return trained
 
 
@@ -137,7 +119,7 @@ def test_a_restart_that_is_killed_leaves_no_weights_to_go_on_from(workdir, no_tr
         rename(path, f"{path}.gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ofa_tf.stages.remove_folder", die)
+        patch.setattr("ofa_tf.project.train.remove_folder", die)
         run = ofa("train", "--workdir", workdir, "--stage", "all", "--restart")
     assert run.code == 130
     assert "the same command, without --restart if it has begun to train, goes on where it was" in run.last
@@ -266,8 +248,8 @@ def test_a_search_makes_what_is_missing_and_says_so(ofa, workdir, finished, monk
     shutil.rmtree(workdir / "accuracy")
     table = LatencyTable.load(*finished.glob(HOST_TABLE))
     fitted = FittedPredictor.load(finished / "accuracy", space_of(workdir))
-    monkeypatch.setattr("ofa_tf.pipeline.measuring.build_table", lambda *_, **__: table)
-    monkeypatch.setattr("ofa_tf.pipeline.fitting.fit", lambda _: fitted)
+    monkeypatch.setattr("ofa_tf.project.lut.build_table", lambda *_, **__: table)
+    monkeypatch.setattr("ofa_tf.project.predictor_fit.fit", lambda _: fitted)
     run = ofa("search", "--workdir", workdir, "--latency", 1000)
     assert run.code == 0
     assert "There is no int8 table of this machine yet: measuring one." in run.err
@@ -288,7 +270,7 @@ def exported(finished, tmp_path_factory) -> Path:
     arch = project.config.space.arch(32, [2, 1], [5, 3, 3, 3], [4, 3, 4, 3])
     write_arch(folder / "arch.json", arch)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ofa_tf.pipeline.exporting.EXPORT_SECONDS", 0.1)
+        patch.setattr("ofa_tf.project.export.EXPORT_SECONDS", 0.1)
         export(project, arch, options=ExportOptions(FileOptions(gate=False), "alone"))
         for name, precision in (("int8", "int8"), ("fp16", "fp16"), ("fp32", "fp32"), ("twin", "int8")):
             evaluator.calibrate(project.config.space.smallest())  # its statistics must not get into the file
@@ -376,7 +358,7 @@ def test_a_searched_export_says_what_was_asked_for(finished):
 
 def test_a_file_with_floats_left_is_no_integer_export(ofa, workdir, exported, monkeypatch):
     monkeypatch.setattr(
-        "ofa_tf.pipeline.filing.to_tflite", lambda *_, **__: (exported / "fp32" / "model.tflite").read_bytes()
+        "ofa_tf.export.verified.to_tflite", lambda *_, **__: (exported / "fp32" / "model.tflite").read_bytes()
     )
     arch = write_arch("arch.json", space_of(workdir).largest())
     run = ofa("export", "--workdir", workdir, "--arch", arch, "--name", "bad")
@@ -397,8 +379,8 @@ def test_a_file_that_is_none_is_refused(content):
 def test_the_demo_ends_with_three_files_and_one_object(ofa, workdir, finished, monkeypatch):
     """On a workdir that is trained: the story goes on from there."""
     table = LatencyTable.load(*finished.glob(HOST_TABLE))
-    monkeypatch.setattr("ofa_tf.pipeline.measuring.build_table", lambda *_, **__: table)
-    monkeypatch.setattr("ofa_tf.demo.ARCHS", 12)
+    monkeypatch.setattr("ofa_tf.project.lut.build_table", lambda *_, **__: table)
+    monkeypatch.setattr("ofa_tf.project.demo.ARCHS", 12)
     run = ofa("demo", "--workdir", workdir, "--json")
     assert (run.code, len(run.out.splitlines())) == (0, 1), run.err
     answer = json.loads(run.out)
@@ -434,7 +416,7 @@ def test_the_demo_begins_with_the_tiny_space_and_the_bundled_digits(ofa, tmp_pat
         raise ExportError("far enough")
 
     seen = []
-    monkeypatch.setattr("ofa_tf.demo.train", stop)
+    monkeypatch.setattr("ofa_tf.project.demo.train", stop)
     monkeypatch.chdir(tmp_path)
     assert ofa("demo").code == 2
     assert seen == [("tiny", "digits", "demo", "all")]

@@ -5,15 +5,15 @@ import json
 
 import numpy as np
 import pytest
-from test_cli import assert_refused
+from commands import assert_refused
 
 from ofa_tf.accuracy.collect import read_journal
 from ofa_tf.accuracy.store import FittedPredictor
-from ofa_tf.export.model_file import ModelFile
+from ofa_tf.export.verified import FileOptions
 from ofa_tf.jsonio import read_json, write_json
-from ofa_tf.pipeline.exporting import ExportOptions, export
-from ofa_tf.pipeline.filing import FileOptions
-from ofa_tf.project import open_existing
+from ofa_tf.project.export import ExportOptions, export
+from ofa_tf.project.opened import open_existing
+from ofa_tf.tflite.run import ModelFile
 
 SEARCH = ["search", "--workdir", "work", "--latency", 1000]
 FIT = ["predictor", "fit", "--workdir", "work", "--archs", 12]

@@ -9,7 +9,7 @@ import pytest
 from small_project import BATCH, N_TRAIN, RECIPE
 
 from ofa_tf.errors import FormatError
-from ofa_tf.project import open_project
+from ofa_tf.project.opened import open_project
 from ofa_tf.spaces import MOBILENET_V3, TINY
 from ofa_tf.training.recipe import RECIPES, STAGES, Phase, Recipe, span_of, spans
 from ofa_tf.training.sampling import plan_step, probe_archs

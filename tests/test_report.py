@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ofa_tf.report.plot import Points, plot_front, plot_shares
+from ofa_tf.report.plot import Series, plot_front, plot_shares
 
-FRONT = Points([3.0, 1.0, 2.0], np.array([0.9, 0.7, 0.8]))
-EVALUATED = Points(np.array([1.5, 2.5]), [0.6, 0.7])
-CHOSEN = Points([1.1, 2.9], [0.69, 0.91])
+FRONT = Series([3.0, 1.0, 2.0], np.array([0.9, 0.7, 0.8]))
+EVALUATED = Series(np.array([1.5, 2.5]), [0.6, 0.7])
+CHOSEN = Series([1.1, 2.9], [0.69, 0.91])
 
 
 def test_the_front_is_a_picture_with_something_on_it(tmp_path):
@@ -32,7 +32,7 @@ def test_what_is_drawn_changes_the_picture_and_nothing_else_does(tmp_path):
 
     first = draw("first.png")
     np.testing.assert_array_equal(first, draw("again.png"))
-    assert (first != draw("moved.png", Points([1.4, 2.9], [0.69, 0.91]))).any()
+    assert (first != draw("moved.png", Series([1.4, 2.9], [0.69, 0.91]))).any()
     assert (first != draw("renamed.png", labels=("1.3 ms", "3 ms"))).any()
 
 
@@ -43,7 +43,7 @@ def test_every_chosen_file_needs_its_label(tmp_path):
 
 
 def test_odd_names_are_drawn_as_they_are(tmp_path):
-    plot_front(tmp_path / "é [x].png", "phone $x^{2 (int8)", FRONT, Points([], []), Points([], []), [])
+    plot_front(tmp_path / "é [x].png", "phone $x^{2 (int8)", FRONT, Series([], []), Series([], []), [])
     assert (tmp_path / "é [x].png").stat().st_size > 5000
     plot_shares(tmp_path / "shares.svg", "phone $x^{2$ (int8)", {"smallest": {"stem": 1.0, "head": 2.0}})
     assert "phone $x^{2$ (int8)" in (tmp_path / "shares.svg").read_text()

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ofa_tf.accuracy.predictor import Predictor
-from ofa_tf.blocks import ArchCosts, arch_costs
+from ofa_tf.costs import ArchCosts, arch_costs
 from ofa_tf.errors import InfeasibleError, OfaError
 from ofa_tf.search import Budget, pareto, search
-from ofa_tf.search.local import Points, Records, Seen, improve, tabu
+from ofa_tf.search.local import BestScores, Points, Seen, improve, tabu
 from ofa_tf.search.problem import Problem
 from ofa_tf.spaces import MOBILENET_V3, PROXYLESS, TINY
 
@@ -303,7 +303,7 @@ def test_a_tabu_search_leaves_local_optima_and_gives_true_scores_and_loads():
 
 def test_records_are_the_best_known_within_each_limit():
     codes = TINY.sample(np.random.default_rng(0), 3)
-    records = Records(np.array([20.0, 10.0, 10.0]))
+    records = BestScores(np.array([20.0, 10.0, 10.0]))
     assert records.at(np.array([5.0, 15.0])).tolist() == [-np.inf, -np.inf]
     records.add(Points(codes, np.array([0.5, 0.7, 0.9]), np.array([10.0, 15.0, 21.0])))
     records.add(Points(codes[:1], np.array([0.4]), np.array([2.0])))

@@ -7,25 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import HOST_TABLE
+from finished_workdir import space_of
 
 from ofa_tf.accuracy.store import FittedPredictor
-from ofa_tf.blocks import arch_costs
+from ofa_tf.costs import arch_costs
 from ofa_tf.jsonio import read_json, write_json
 from ofa_tf.latency.device import Timing
 from ofa_tf.latency.table import LatencyTable
-from ofa_tf.pipeline.answering import find_all
-from ofa_tf.pipeline.searching import Limits, find_with
-from ofa_tf.project import open_existing
+from ofa_tf.project.finder import Budgets, find_with
+from ofa_tf.project.opened import open_existing
+from ofa_tf.project.search import find_all
 from ofa_tf.search.file_size import size_costs
-from ofa_tf.workdir import Workdir
 
-HOST_TABLE = "lut/host__*__int8.json"
 N_CLASSES = 3
 SEARCH = ["search", "--workdir", "work"]
-
-
-def space_of(folder):
-    return Workdir(folder).config().space
 
 
 def choices_of(run):
@@ -265,23 +261,23 @@ def test_candidates_are_chosen_by_what_they_do_and_never_by_the_validation_image
         def measure(self, workloads, seed=0, progress=None):
             return measured["timings"]
 
-    monkeypatch.setattr("ofa_tf.pipeline.verifying.make_evaluator", lambda _: Evaluator())
-    monkeypatch.setattr("ofa_tf.pipeline.verifying._file", lambda *_: b"")
+    monkeypatch.setattr("ofa_tf.project.verification.make_evaluator", lambda _: Evaluator())
+    monkeypatch.setattr("ofa_tf.project.verification._file", lambda *_: b"")
     table = LatencyTable.load(*workdir.glob(HOST_TABLE))
-    monkeypatch.setattr("ofa_tf.pipeline.searching.get_table", lambda *_: table)
-    monkeypatch.setattr("ofa_tf.pipeline.verifying.device_of", lambda *_: Host())
+    monkeypatch.setattr("ofa_tf.project.finder.get_table", lambda *_: table)
+    monkeypatch.setattr("ofa_tf.project.verification.device_of", lambda *_: Host())
     for ms, position, said in (([5, 6, 7], 0, 0), ([11, 6, 7], 1, 0), ([13, 12, 11], 2, 1)):
         # The 10th percentile and the median alone are this number.
         measured["timings"] = [Timing(run_ms * np.array([0.5] + [1.0] * 6 + [3.0] * 4)) for run_ms in ms]
         seen[:], told[:] = [], []
-        (answer,), _ = find_all(project, [Limits({"host": 10.0})], verify=3)
+        (answer,), _ = find_all(project, [Budgets({"host": 10.0})], verify=3)
         assert answer.verified[0].measured_ms == ms[position]
         assert answer.choice is answer.verified[0].choice
         assert len(told) == said
         assert all(images is project.data.tune for images in seen)
     assert "None of the 3 candidates is within 10 ms as measured: the nearest is 1 ms over it" in told[0]
     measured["timings"], told[:] = [Timing(np.array([5.0] * 3 + [8.0] * 7))] * 3, []
-    find_all(project, [Limits({"host": 10.0})], verify=3)
+    find_all(project, [Budgets({"host": 10.0})], verify=3)
     (note,) = told
     assert "The device was busy" in note
     assert "half of the runs took 8 ms or more" in note

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_cli import assert_refused, contents
-from test_interruption import forget
+from commands import assert_refused, contents, forget
 
 from ofa_tf.jsonio import read_json, write_json
 from ofa_tf.training.step import TrainingStep
@@ -52,7 +51,7 @@ def final_arrays(workdir: Path, stage: str = "width") -> dict[str, np.ndarray]:
 
 
 def test_overrides_are_used_and_recorded(ofa, untrained, monkeypatch):
-    monkeypatch.setattr("ofa_tf.training.watch.SECONDS_BETWEEN_SCALARS", 0)
+    monkeypatch.setattr("ofa_tf.training.tensorboard.SECONDS_BETWEEN_SCALARS", 0)
     config = (untrained / "config.json").read_bytes()
     n_train = 15 * 16 / stage_epochs(untrained, "full")
     run = ofa(*WIDTH, "--epochs", 0.5, "--batch", 8, "--lr", 0.02, "--json")
@@ -133,7 +132,7 @@ def test_a_loss_that_is_not_a_number_names_arch_and_batch_and_can_be_mended(ofa,
 
 
 def test_scalars_are_written_for_tensorboard(ofa, untrained, monkeypatch):
-    monkeypatch.setattr("ofa_tf.training.watch.SECONDS_BETWEEN_SCALARS", 0)
+    monkeypatch.setattr("ofa_tf.training.tensorboard.SECONDS_BETWEEN_SCALARS", 0)
     config = read_json(untrained / "config.json")
     config["recipe"]["evaluations"] = 2
     write_json(untrained / "config.json", config)
@@ -271,7 +270,7 @@ def test_ctrl_c_in_the_last_evaluation_loses_no_step(ofa, untrained, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("ofa_tf.accuracy.evaluate.SubnetEvaluator.accuracy", interrupt)
+        patch.setattr("ofa_tf.training.evaluation.SubnetEvaluator.accuracy", interrupt)
         assert ofa(*WIDTH).code == 130
     record = stage_of(untrained)
     assert (record["state"], record["step"], record["steps"]) == ("running", 2, 2)

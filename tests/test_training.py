@@ -15,13 +15,13 @@ import tensorflow as tf
 from small_project import CONFIG, N_TRAIN, RECIPE, Hook, make_data
 
 from ofa_tf.errors import TrainingError, WorkdirError
+from ofa_tf.project.workdir import Workdir
 from ofa_tf.spaces import TINY
 from ofa_tf.supernet import Supernet
 from ofa_tf.training import checkpoint
 from ofa_tf.training.recipe import STAGES, span_of, spans
 from ofa_tf.training.sampling import plan_step, probe_archs
 from ofa_tf.training.trainer import Trainer, load_stage, weights_of
-from ofa_tf.workdir import Workdir
 
 N_STEPS = {"full": 3, "kernel": 2, "depth": 6, "width": 3}
 

@@ -9,8 +9,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
-from conftest import Run
-from test_cli import assert_refused, contents
+from commands import Run, assert_refused, contents
 
 ROOT = Path(__file__).resolve().parents[1]
 # As docs/new_device.md has them, and what these need themselves.
@@ -20,7 +19,7 @@ MAIN = """
 from functools import partial
 from ofa_tf import project
 from ofa_tf.cli.main import main
-from ofa_tf.pipeline import measuring
+from ofa_tf.project import lut as measuring
 project.HostDevice = partial(project.HostDevice, seconds=0.1, least_rounds=2)
 measuring.CALIBRATION_SUBNETS = 8
 main()

@@ -13,28 +13,28 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from ofa_tf.cli.main import main
 from PIL import Image
-from test_torch_parity import assert_answers
+from published_answers import assert_answers
 from torch_writer import checkpoint
 
 from ofa_tf.blocks import walk
 from ofa_tf.errors import DataError, FormatError, WorkdirError
 from ofa_tf.export.convert import to_tflite
+from ofa_tf.export.verified import FileOptions
 from ofa_tf.jsonio import write_json
-from ofa_tf.pipeline.exporting import ExportOptions, Target, export
-from ofa_tf.pipeline.filing import FileOptions
-from ofa_tf.pipeline.fitting import fit, load_supernet, make_evaluator
-from ofa_tf.pipeline.searching import find
-from ofa_tf.project import open_existing, open_project
-from ofa_tf.stages import train
-from ofa_tf.subnet import build_subnet, extract
-from ofa_tf.training.recipe import STAGES
-from ofa_tf.workdir import Workdir
-from ofa_tf.zoo import catalog, imagenet, state_dict
-from ofa_tf.zoo.importing import (
+from ofa_tf.project.export import ExportOptions, Target, export
+from ofa_tf.project.finder import find
+from ofa_tf.project.opened import open_existing, open_project
+from ofa_tf.project.predictor_fit import fit, load_supernet, make_evaluator
+from ofa_tf.project.train import train
+from ofa_tf.project.workdir import Workdir
+from ofa_tf.project.zoo import (
     import_supernet,
     read_classes,
     supernet_space,
 )
+from ofa_tf.subnet import build_subnet, extract
+from ofa_tf.training.recipe import STAGES
+from ofa_tf.zoo import catalog, imagenet, state_dict
 from ofa_tf.zoo.net_config import read_net_config
 from ofa_tf.zoo.specialized import import_specialized
 from ofa_tf.zoo.subnet_weights import _rows, load_torch_subnet

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from ofa_tf.errors import WorkdirError
-from ofa_tf.pipeline.measuring import get_table
-from ofa_tf.pipeline.predicting import load_predictor
-from ofa_tf.pipeline.searching import find_with
-from ofa_tf.project import open_existing
+from ofa_tf.project.finder import find_with
+from ofa_tf.project.lut import get_table
+from ofa_tf.project.opened import open_existing
+from ofa_tf.project.predictor import load_predictor
+from ofa_tf.project.workdir import Config, Workdir
+from ofa_tf.project.zoo import IMAGENET_PIXELS, import_note10, import_predictor
 from ofa_tf.spaces import MOBILENET_V3
 from ofa_tf.training.recipe import RECIPES
-from ofa_tf.workdir import Config, Workdir
 from ofa_tf.zoo import catalog, imagenet
-from ofa_tf.zoo.importing import IMAGENET_PIXELS, import_note10, import_predictor
 
 pytestmark = pytest.mark.fixtures
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ofa_tf.atomic import write_bytes
 from ofa_tf.errors import FormatError
-from ofa_tf.jsonio import write_bytes
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.space import Arch, SearchSpace
 

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ofa_tf.atomic import replacing_folder, restore_folder, sweep
+from ofa_tf.data.cache import note_broken, refuse_many
 from ofa_tf.data.decode import check, encode, shrink
 from ofa_tf.data.encoded import EncodedImageSet, Parts, Records, in_order
-from ofa_tf.data.held import note_broken, refuse_many
 from ofa_tf.data.images import Images, ImageSet
 from ofa_tf.data.shards import FOOTER_BYTES, HEADER_BYTES, IMAGE, LABEL, check_label
 from ofa_tf.errors import DataError, FormatError
-from ofa_tf.jsonio import check_keys, read_json, replacing_folder, restore_folder, sweep, write_json
+from ofa_tf.jsonio import check_keys, read_json, write_json
 from ofa_tf.npzio import read_arrays_of, write_arrays
 from ofa_tf.progress import SILENT, Progress
 

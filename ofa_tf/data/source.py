@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from ofa_tf.data.arrays import KERAS, SOURCES, load_digits, load_keras
+from ofa_tf.data.cache import hold
+from ofa_tf.data.class_names import class_finder
 from ofa_tf.data.encoded import EncodedImageSet, Parts, Records
 from ofa_tf.data.folder import list_images
-from ofa_tf.data.held import hold
 from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES, Data, Images, ImageSet
-from ofa_tf.data.names import class_finder
 from ofa_tf.data.pack import DOCUMENT, SHARDS, Pack, check_out, open_pack, write_pack
 from ofa_tf.data.shards import PARTS, find_shards, open_shards, open_tfds
 from ofa_tf.errors import DataError

@@ -12,9 +12,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ofa_tf.atomic import write_bytes
 from ofa_tf.blocks import Block, walk
 from ofa_tf.errors import ExportError
-from ofa_tf.jsonio import read_json, write_bytes, write_json
+from ofa_tf.jsonio import read_json, write_json
 from ofa_tf.latency.host import n_cores
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.quiet import load_tensorflow, quiet

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tf._version import VERSION
+from ofa_tf.atomic import check_old, replacing_folder, restore_folder, write_bytes
 from ofa_tf.errors import ExportError
-from ofa_tf.jsonio import check_old, replacing_folder, restore_folder, write_bytes, write_json
+from ofa_tf.jsonio import write_json
 from ofa_tf.space import Arch
 
 MANIFEST = "manifest.json"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ofa_tf.data import Images, Preprocessing
-from ofa_tf.export.model_file import ModelFile
-from ofa_tf.export.operators import read_operators
 from ofa_tf.latency.host import n_cores
+from ofa_tf.tflite.operators import read_operators
+from ofa_tf.tflite.run import ModelFile
 
 LEAST_IMAGES = 300
 MOST_MACS = 1e11  # of all images together: about 10 s of one core
@@ -18,7 +18,7 @@ BAD_SNR_DB = 10.0  # a layer whose error has a tenth of the power of its output
 
 
 @dataclass(frozen=True)
-class Limits:
+class Tolerance:
     """What a file may lose.
 
     Args:
@@ -49,7 +49,7 @@ class Parity:
     agreement: float
     snr_db: float | None
 
-    def complaint(self, limits: Limits) -> str | None:
+    def complaint(self, limits: Tolerance) -> str | None:
         """What is beyond the limits, as the beginning of a sentence; None if nothing is."""
         if self.float_accuracy is not None and self.file_accuracy is not None:
             lost = (self.float_accuracy - self.file_accuracy) * 100

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ofa_tf.jsonio import write_bytes
+from ofa_tf.atomic import write_bytes
 from ofa_tf.latency.device import Device, Timing, Workload
 from ofa_tf.progress import SILENT, Progress
 

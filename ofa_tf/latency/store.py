@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import ofa_tf.lut
+from ofa_tf.edgetpu.latency_model import NAME as EDGE_TPU
 from ofa_tf.errors import DeviceError, WorkdirError
-from ofa_tf.latency.devices import ADB, HOST, is_measurable, is_phone
-from ofa_tf.latency.edgetpu import NAME as EDGE_TPU
+from ofa_tf.latency.backends import ADB, HOST, is_measurable, is_phone
 from ofa_tf.latency.host import HostDevice, is_this_machine
 from ofa_tf.latency.table import LatencyTable
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ofa_tf.blocks import ArchCosts, Block, arch_costs
+from ofa_tf.blocks import Block
+from ofa_tf.costs import ArchCosts, arch_costs
 from ofa_tf.errors import FormatError, TableError
-from ofa_tf.figures import percent
+from ofa_tf.formatting import percent
 from ofa_tf.jsonio import check_keys, read_json, write_json
 from ofa_tf.space import SearchSpace
 

@@ -8,7 +8,7 @@ import numpy as np
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.latency.store import name_from_here
 from ofa_tf.report.commands import echo, export_again, export_budget, export_given
-from ofa_tf.report.contents import Contents, Device, ExportView
+from ofa_tf.report.contents import Contents, DeviceView, ExportView
 from ofa_tf.report.curves import Curve
 from ofa_tf.space import Arch
 from ofa_tf.training.ledger import StageRecord
@@ -34,11 +34,11 @@ def chart_data(contents: Contents) -> dict[str, Any]:
 
 
 def _size(contents: Contents, arch: Arch) -> dict[str, Any]:
-    blocks = walk(contents.config.space, arch, len(contents.config.classes))
+    blocks = walk(contents.config.space, arch, contents.config.n_classes)
     return {"arch": str(arch), "macs": count_macs(blocks), "params": count_params(blocks)}
 
 
-def _device(contents: Contents, device: Device) -> dict[str, Any]:
+def _device(contents: Contents, device: DeviceView) -> dict[str, Any]:
     table = device.table
     exports = [export for export in contents.exports if _is_of(export, device)]
     return {
@@ -53,7 +53,7 @@ def _device(contents: Contents, device: Device) -> dict[str, Any]:
     }
 
 
-def _is_of(export: ExportView, device: Device) -> bool:
+def _is_of(export: ExportView, device: DeviceView) -> bool:
     """Whether an export was measured as a device's table was: on this machine or that, with the same settings."""
     manifest, table = export.manifest, device.table
     runtime = manifest.get("runtime")
@@ -76,7 +76,7 @@ def _export(contents: Contents, export: ExportView) -> dict[str, Any]:
     }
 
 
-def _front(contents: Contents, device: Device, exports: Sequence[ExportView]) -> list[dict[str, Any]]:
+def _front(contents: Contents, device: DeviceView, exports: Sequence[ExportView]) -> list[dict[str, Any]]:
     if device.front is None:
         return []
     exported = {export.arch: export for export in exports}
@@ -95,7 +95,7 @@ def _front(contents: Contents, device: Device, exports: Sequence[ExportView]) ->
     return points
 
 
-def _evaluated(contents: Contents, device: Device) -> list[float | None]:
+def _evaluated(contents: Contents, device: DeviceView) -> list[float | None]:
     """Latencies of the evaluated subnets; None at resolutions that the table does not cover."""
     if not contents.pairs or device.costs is None:
         return []

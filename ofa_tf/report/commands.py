@@ -5,7 +5,7 @@ import math
 import shlex
 
 from ofa_tf.jsonio import SCHEMA
-from ofa_tf.report.contents import Contents, Device, ExportView
+from ofa_tf.report.contents import Contents, DeviceView, ExportView
 from ofa_tf.space import Arch
 
 SHORTEST_MS = 1e-6
@@ -17,7 +17,7 @@ def ofa_tf(contents: Contents, *arguments: str) -> str:
     return shlex.join(["ofa-tf", *arguments, *place])
 
 
-def export_budget(contents: Contents, device: Device, latency_ms: float) -> str:
+def export_budget(contents: Contents, device: DeviceView, latency_ms: float) -> str:
     """Exports the best subnet of a device that is no slower than a point of its front; rounded up to four digits."""
     latency_ms = max(latency_ms, SHORTEST_MS)
     step_ms = 10.0 ** (math.floor(math.log10(latency_ms)) - 3)
@@ -34,7 +34,7 @@ def export_again(contents: Contents, export: ExportView) -> str:
     return ofa_tf(contents, "export", *target, *rest, *_images(contents))
 
 
-def export_given(contents: Contents, device: Device) -> str:
+def export_given(contents: Contents, device: DeviceView) -> str:
     """Exports the arch that is on standard input; the name of the export is still to be appended."""
     return ofa_tf(contents, "export", *_target(device), "--arch", "/dev/stdin", *_images(contents)) + " --name"
 
@@ -44,7 +44,7 @@ def echo(arch: Arch) -> str:
     return "echo " + shlex.quote(json.dumps({"schema": SCHEMA, **arch.to_document()}, separators=(",", ":")))
 
 
-def _target(device: Device) -> tuple[str, ...]:
+def _target(device: DeviceView) -> tuple[str, ...]:
     return "--device", device.table.device["name"], "--precision", device.table.precision
 
 

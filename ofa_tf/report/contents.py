@@ -9,18 +9,18 @@ import numpy as np
 
 from ofa_tf.accuracy.collect import JOURNAL, Pairs, read_journal
 from ofa_tf.accuracy.store import FittedPredictor
-from ofa_tf.blocks import ArchCosts
+from ofa_tf.costs import ArchCosts
+from ofa_tf.edgetpu.latency_model import fits_on_chip
 from ofa_tf.errors import FormatError
 from ofa_tf.jsonio import read_json
-from ofa_tf.latency.edgetpu import fits_on_chip
 from ofa_tf.latency.shares import parts_ms
 from ofa_tf.latency.store import list_tables
 from ofa_tf.latency.table import LatencyTable
+from ofa_tf.project.workdir import Config, Workdir
 from ofa_tf.report.curves import Curve, read_curves
 from ofa_tf.search import Front, pareto
 from ofa_tf.space import Arch, SearchSpace
 from ofa_tf.training.ledger import StageRecord
-from ofa_tf.workdir import Config, Workdir
 
 MOST_SUBNETS = 2000
 NUMBERS = ("predicted_ms", "measured_ms", "budget_ms", "predicted_ms_error", "size_bytes", "n_macs", "n_params",
@@ -28,7 +28,7 @@ NUMBERS = ("predicted_ms", "measured_ms", "budget_ms", "predicted_ms_error", "si
 
 
 @dataclass(frozen=True)
-class Device:
+class DeviceView:
     """A latency table, and what it says of the workdir's space.
 
     Args:
@@ -78,7 +78,7 @@ class Contents:
     pairs: Pairs
     n_pairs: int
     fitted: FittedPredictor | None
-    devices: Sequence[Device]
+    devices: Sequence[DeviceView]
     exports: Sequence[ExportView]
 
 
@@ -106,17 +106,17 @@ def read_contents(path: str | Path) -> Contents:
         devices=[
             _device(path, table, config, fitted)
             for path, table in list_tables(workdir.tables)
-            if path.parent == workdir.tables or table.resolutions(config.space, len(config.classes))
+            if path.parent == workdir.tables or table.resolutions(config.space, config.n_classes)
         ],
         exports=exports,
     )
 
 
-def _device(path: Path, table: LatencyTable, config: Config, fitted: FittedPredictor | None) -> Device:
-    space, n_classes = config.space, len(config.classes)
+def _device(path: Path, table: LatencyTable, config: Config, fitted: FittedPredictor | None) -> DeviceView:
+    space, n_classes = config.space, config.n_classes
     covered = table.resolutions(space, n_classes)
     if not covered:
-        return Device(path, table, None, {}, None)
+        return DeviceView(path, table, None, {}, None)
     costs, front = table.costs(space, n_classes), None
     if fitted is not None and set(covered) & set(fitted.predictor.resolutions):
         known = costs.limited_to(fitted.predictor.resolutions)
@@ -128,7 +128,7 @@ def _device(path: Path, table: LatencyTable, config: Config, fitted: FittedPredi
     breakdown = {
         f"{name} subnet, {covered[-1]} px": _shares(table, space, arch, n_classes) for name, arch in ends.items()
     }
-    return Device(path, table, costs, breakdown, front)
+    return DeviceView(path, table, costs, breakdown, front)
 
 
 def _shares(table: LatencyTable, space: SearchSpace, arch: Arch, n_classes: int) -> dict[str, float]:

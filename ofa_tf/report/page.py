@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tf._version import VERSION
-from ofa_tf.jsonio import check_place, write_bytes
+from ofa_tf.atomic import check_place, write_bytes
 from ofa_tf.report.charts import chart_data
 from ofa_tf.report.contents import Contents, read_contents
 from ofa_tf.report.html import Html, element, join
@@ -105,7 +105,7 @@ def _header(contents: Contents, name: str, now: datetime) -> Html:
     data = "no images" if config.data is None else Path(config.data).name
     facts = [
         ("space", join([f"{config.space.name}, ", _count(config.space.size()), " subnets"])),
-        ("data", f"{data}, {len(config.classes)} classes"),
+        ("data", f"{data}, {config.n_classes} classes"),
         ("recipe", config.recipe.name),
         ("made", f"{now:%Y-%m-%d %H:%M} by ofa-tf {VERSION}"),
     ]

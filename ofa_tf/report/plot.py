@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ofa_tf.atomic import write_bytes
 from ofa_tf.errors import FormatError
-from ofa_tf.jsonio import write_bytes
 
 KINDS = (".png", ".svg")
 
 
 @dataclass(frozen=True)
-class Points:
+class Series:
     """Subnets in the plane of latency and accuracy.
 
     Args:
@@ -38,7 +38,7 @@ def check_picture(path: str | Path) -> None:
 
 
 def plot_front(
-    path: Path, device: str, front: Points, evaluated: Points, chosen: Points, labels: Sequence[str]
+    path: Path, device: str, front: Series, evaluated: Series, chosen: Series, labels: Sequence[str]
 ) -> None:
     """Draws the predicted front, subnets that were evaluated, and the exported ones.
 
@@ -58,7 +58,7 @@ def plot_front(
             axes.annotate(_plain(label), (x, y * 100), xytext=(6, -14), textcoords="offset points", fontsize=9)
 
 
-def plot_fronts(path: str | Path, fronts: Mapping[str, Points]) -> None:
+def plot_fronts(path: str | Path, fronts: Mapping[str, Series]) -> None:
     """Draws fronts of several devices side by side.
 
     Args:
@@ -140,10 +140,10 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _line(axes, points: Points, **style) -> None:
+def _line(axes, points: Series, **style) -> None:
     order = np.argsort(points.latency_ms)
     axes.plot(np.array(points.latency_ms)[order], np.array(points.accuracy)[order] * 100, **style)
 
 
-def _scatter(axes, points: Points, **style) -> None:
+def _scatter(axes, points: Series, **style) -> None:
     axes.scatter(points.latency_ms, np.array(points.accuracy) * 100, **style)

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tf.figures import milliseconds, percent
+from ofa_tf.formatting import milliseconds, percent
 from ofa_tf.report.commands import export_budget, ofa_tf
-from ofa_tf.report.contents import Contents, Device, ExportView
+from ofa_tf.report.contents import Contents, DeviceView, ExportView
 from ofa_tf.report.html import Html, command_line, element, join, label, table
 from ofa_tf.training.ledger import StageRecord
 from ofa_tf.training.recipe import STAGES
@@ -31,7 +31,7 @@ def front(contents: Contents) -> Html:
     return _section("front", "Accuracy against latency", *parts)
 
 
-def _lead(device: Device) -> Html | None:
+def _lead(device: DeviceView) -> Html | None:
     if device.front is None:
         return None
     ends = [f"{percent(device.front.scores[end])} at {milliseconds(device.front.costs[end])}" for end in (0, -1)]
@@ -55,7 +55,7 @@ def _chart() -> Html:
     )
 
 
-def _front_table(contents: Contents, device: Device) -> Html:
+def _front_table(contents: Contents, device: DeviceView) -> Html:
     assert device.front is not None
     rows = []
     for code, score, cost in zip(device.front.codes, device.front.scores, device.front.costs, strict=True):
@@ -153,7 +153,7 @@ def latency(contents: Contents) -> Html:
     return _section("latency", "Latency", *(_device(contents, device) for device in contents.devices))
 
 
-def _device(contents: Contents, device: Device) -> Html:
+def _device(contents: Contents, device: DeviceView) -> Html:
     lut = device.table
     device_facts = ", ".join(str(value) for key, value in lut.device.items() if key != "name" and value is not None)
     runtime = ", ".join(f"{key} {value}" for key, value in lut.runtime.items())

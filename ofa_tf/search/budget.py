@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tf.blocks import ArchCosts
+from ofa_tf.costs import ArchCosts
 from ofa_tf.errors import InfeasibleError, OfaError
 from ofa_tf.space import SearchSpace
 

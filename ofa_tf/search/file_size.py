@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ofa_tf.blocks import ArchCosts, Block, arch_costs
+from ofa_tf.blocks import Block
+from ofa_tf.costs import ArchCosts, arch_costs
 from ofa_tf.space import SearchSpace
 
 

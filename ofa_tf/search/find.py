@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ofa_tf.blocks import ArchCosts
+from ofa_tf.costs import ArchCosts
 from ofa_tf.errors import OfaError
 from ofa_tf.search.budget import Budget, known_resolutions, starts
 from ofa_tf.search.evolution import evolve, first_population, survivors

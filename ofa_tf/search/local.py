@@ -82,7 +82,7 @@ class Seen:
         self._seen[self._places(hashes)] = True
 
 
-class Records:
+class BestScores:
     """The best score known within each of some limits.
 
     Args:
@@ -233,7 +233,7 @@ def tabu(
     _, slopes_at = problem.linearize(start.codes)
     slopes, explored = slopes_at(np.arange(n)) if slopes_at is not None else None, start[:0]
     chains = Chains(problem, start, limits, price, slopes is not None)
-    records, seen, scored = Records(limits), Seen(), [start]
+    records, seen, scored = BestScores(limits), Seen(), [start]
     records.add(start)
     seen.add(problem.hashes(start.codes))
     for step in range(steps):

@@ -81,7 +81,7 @@ def estimate(trainer: Trainer, stages: Sequence[str]) -> Estimate:
         share, micro = cluster.shares(trainer.recipe_of(stage))
         count = micro * cluster.n_local
         images = rng.normal(size=(count, resolution, resolution, 3)).astype(np.float32)
-        labels = rng.integers(len(config.classes), size=count).astype(np.int32)
+        labels = rng.integers(config.n_classes, size=count).astype(np.int32)
         dataset = tf.data.Dataset.from_tensors((images, labels))
         dataset = dataset.map(lambda x, y: (tf.ensure_shape(x, (None, None, None, 3)), tf.ensure_shape(y, (None,))))
         ((images, labels),) = cluster.distribute(dataset)

@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ofa_tf.accuracy.evaluate import SubnetEvaluator
 from ofa_tf.data import Data
 from ofa_tf.data.batches import batch_indices, training_batches
 from ofa_tf.errors import DamagedError, FormatError, TrainingError, WorkdirError
 from ofa_tf.progress import SILENT, Progress
+from ofa_tf.project.workdir import Config, Workdir
 from ofa_tf.supernet import Supernet
 from ofa_tf.training import checkpoint
 from ofa_tf.training.cluster import Cluster, make_cluster
+from ofa_tf.training.evaluation import SubnetEvaluator
 from ofa_tf.training.ledger import StageRecord
 from ofa_tf.training.recipe import STAGES, Recipe, Span, span_of, spans
 from ofa_tf.training.sampling import plan_step, probe_archs
 from ofa_tf.training.step import IMAGES, LABELS, TrainingStep
-from ofa_tf.training.watch import Watch
-from ofa_tf.workdir import Config, Workdir
+from ofa_tf.training.tensorboard import Watch
 
 SECONDS_BETWEEN_CHECKPOINTS = 60
 
@@ -77,7 +77,7 @@ class Trainer:
         config, mixed = self.config, self.config.recipe.mixed_precision and self.cluster.supports_bfloat16()
         return Supernet(
             config.space,
-            len(config.classes),
+            config.n_classes,
             seed=config.seed,
             formulation=self.cluster.formulation,
             dtype="mixed_bfloat16" if mixed else "float32",
@@ -86,7 +86,7 @@ class Trainer:
     @cached_property
     def evaluator(self) -> SubnetEvaluator:
         """Evaluates subnets of a copy of the supernet, so that measuring leaves no trace in the training."""
-        copy = Supernet(self.config.space, len(self.config.classes))
+        copy = Supernet(self.config.space, self.config.n_classes)
         return SubnetEvaluator(copy, self.config.preprocessing, self.data.train)
 
     @property

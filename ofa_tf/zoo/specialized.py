@@ -8,9 +8,10 @@ from typing import Any
 
 import keras
 
+from ofa_tf.atomic import replacing_folder, restore_folder, write_bytes
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.errors import FormatError
-from ofa_tf.jsonio import read_object, replacing_folder, restore_folder, write_bytes, write_json
+from ofa_tf.jsonio import read_object, write_json
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.quiet import quiet
 from ofa_tf.space import Arch, SearchSpace

@@ -53,7 +53,7 @@ def short(text: str) -> str:
     return repr(text) if len(text) <= 120 else f"{text[:120]!r}..."
 
 
-class Budget:
+class Allowance:
     """Bytes that may still be allocated."""
 
     def __init__(self, limit: int):
@@ -156,7 +156,7 @@ class Unpickler:
 
     def __init__(self, file_bytes: int):
         self.file_bytes = file_bytes
-        self.budget = Budget(FIXED_BYTES + 2 * file_bytes)
+        self.budget = Allowance(FIXED_BYTES + 2 * file_bytes)
         self.storages: dict[str, Storage] = {}
         self._stack: list[Any] = []
         self._marks: list[int] = []
@@ -296,7 +296,7 @@ def _allowed(name: str) -> _Global:
     return _Global(name)
 
 
-def weigh(value: Any, budget: Budget, known: dict[int, tuple[int, int]], depth: int = 0) -> tuple[int, int]:
+def weigh(value: Any, budget: Allowance, known: dict[int, tuple[int, int]], depth: int = 0) -> tuple[int, int]:
     """How many values a walk over `value` meets, and how deep; containers may be shared, so it can be exponential."""
     if type(value) in _PLAIN or (type(value) in (list, tuple, dict) and not value):
         return 1, 0

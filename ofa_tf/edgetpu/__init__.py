@@ -1,0 +1,1 @@
+"""The Coral Edge TPU: what it runs, its compiler, its latencies."""

@@ -1,0 +1,212 @@
+"""A model of Edge TPU latency, for those who have none at hand.
+
+A network takes a fixed overhead, its dense and its depthwise multiply-accumulates at two rates, the bytes of its
+activations at a third, and the time to stream over USB whatever parameters the on-chip memory cannot hold. The dense
+rate is what the chip is specified for, the other four numbers are fitted to published latencies of 17 networks on a USB
+accelerator (`benchmarks/edgetpu_model.py`); fitted too, the dense rate comes out within 2 % of the specification.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ofa_tf.blocks import Block
+from ofa_tf.costs import arch_costs
+from ofa_tf.errors import DeviceError
+from ofa_tf.latency.table import Calibration, LatencyTable, distinct_blocks
+from ofa_tf.space import SearchSpace
+
+NAME = "edgetpu"
+PARAMETER_MEMORY_BYTES = int(7.7 * 2**20)  # 8 MiB less what the compiler reserves for executables, as published
+RUNTIME = {"name": "latency-model", "version": "1", "threads": 1, "delegate": "edgetpu"}
+FEATURES = ("overhead_ms", "ms_per_dense_gmac", "ms_per_depthwise_gmac", "ms_per_activation_mb", "ms_per_streamed_mb")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator of a network.
+
+    Args:
+        kind: "conv", "depthwise", "dense", or "elementwise" for what has no parameters (addition, pooling).
+        in_size: height and width of the input.
+        out_size: height and width of the output.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        taps: kernel height times width.
+    """
+
+    kind: str
+    in_size: int
+    out_size: int
+    in_channels: int
+    out_channels: int
+    taps: int = 1
+
+    @property
+    def n_weights(self) -> int:
+        """Weights, without biases."""
+        if self.kind == "elementwise":
+            return 0
+        return self.taps * self.out_channels * (1 if self.kind == "depthwise" else self.in_channels)
+
+    @property
+    def n_macs(self) -> int:
+        """Multiply-accumulates."""
+        return self.out_size**2 * self.n_weights
+
+    @property
+    def param_bytes(self) -> int:
+        """Bytes of weights (8 bits) and biases (32 bits)."""
+        return self.n_weights + 4 * self.out_channels * (self.n_weights > 0)
+
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes that it reads and writes."""
+        return self.in_size**2 * self.in_channels + self.out_size**2 * self.out_channels
+
+
+@dataclass(frozen=True)
+class EdgeTpuModel:
+    """The parameters of the model.
+
+    Args:
+        overhead_ms: of a call.
+        ms_per_dense_gmac: of convolutions and dense layers.
+        ms_per_depthwise_gmac: of depthwise convolutions, which leave most of the array idle.
+        ms_per_activation_mb: read and written by every operator.
+        ms_per_streamed_mb: of parameters beyond the on-chip memory, over USB 3.
+    """
+
+    overhead_ms: float
+    ms_per_dense_gmac: float
+    ms_per_depthwise_gmac: float
+    ms_per_activation_mb: float
+    ms_per_streamed_mb: float
+
+    def compute_ms(self, layers: Iterable[Layer]) -> float:
+        """What layers add to a network's latency, streaming apart."""
+        _, dense, depthwise, activations, _ = features(layers)
+        return (
+            dense * self.ms_per_dense_gmac
+            + depthwise * self.ms_per_depthwise_gmac
+            + activations * self.ms_per_activation_mb
+        )
+
+    def latency_ms(self, layers: Iterable[Layer]) -> float:
+        """Latency of a whole network, with overhead and streaming."""
+        return sum(count * getattr(self, name) for name, count in zip(FEATURES, features(layers), strict=True))
+
+
+# 4 TOPS by the data sheet: 2 tera-MACs a second. The other figures are printed by `python benchmarks/edgetpu_model.py`,
+# which fits them to latencies that Coral publishes on its model and benchmark pages (USB accelerator at USB 3.0, one
+# image, int8).
+SPECIFIED_MS_PER_DENSE_GMAC = 0.5
+MODEL = EdgeTpuModel(
+    overhead_ms=0.7679,
+    ms_per_dense_gmac=SPECIFIED_MS_PER_DENSE_GMAC,
+    ms_per_depthwise_gmac=22.22,
+    ms_per_activation_mb=0.1066,
+    ms_per_streamed_mb=2.123,
+)
+# The 9 MobileNets and EfficientNets, each predicted by a fit to the other 16 networks. Over all 17 the mean is 13 %.
+VALIDATION = {"subnets": 9, "mape": 0.0831, "within_10pct": 0.6667, "spearman": 0.9833, "bias": -0.0192}
+
+
+def features(layers: Iterable[Layer]) -> tuple[float, float, float, float, float]:
+    """What the parameters are multiplied with, in the order of `FEATURES`: 1, giga-MACs (two), megabytes (two)."""
+    layers = list(layers)
+    streamed = max(0, sum(layer.param_bytes for layer in layers) - PARAMETER_MEMORY_BYTES)
+    return (
+        1.0,
+        sum(layer.n_macs for layer in layers if layer.kind != "depthwise") / 1e9,
+        sum(layer.n_macs for layer in layers if layer.kind == "depthwise") / 1e9,
+        sum(layer.activation_bytes for layer in layers) / 1e6,
+        streamed / 1e6,
+    )
+
+
+def block_layers(block: Block) -> list[Layer]:
+    """The operators of a block, batch norm and activation folded into them."""
+    size, out_size, channels, out = block.in_size, block.out_size, block.in_channels, block.out_channels
+    if block.kind == "conv":
+        return [Layer("conv", size, out_size, channels, out, block.kernel**2)]
+    if block.kind == "linear":
+        return [Layer("dense", 1, 1, channels, out)]
+    if block.kind == "pool":
+        return [Layer("elementwise", size, 1, channels, out)]
+    mid = block.mid_channels
+    layers = [Layer("conv", size, size, channels, mid)] if block.expanded else []
+    layers.append(Layer("depthwise", size, out_size, mid, mid, block.kernel**2))
+    layers.append(Layer("conv", out_size, out_size, mid, out))
+    if block.skip:
+        layers.append(Layer("elementwise", out_size, out_size, out, out))
+    return layers
+
+
+def param_bytes(block: Block) -> int:
+    """Bytes of a block's parameters in the on-chip memory."""
+    return sum(layer.param_bytes for layer in block_layers(block))
+
+
+def fits_on_chip(table: LatencyTable, space: SearchSpace, n_classes: int, codes: np.ndarray) -> np.ndarray:
+    """Whether the parameters of archs fit into the memory of a table's device: bool of shape (archs,).
+
+    Beyond it they are streamed on every call, and the table's latencies do not hold.
+    """
+    limit = table.device.get("parameter_memory_bytes")
+    if not isinstance(limit, int):
+        return np.ones(len(codes), bool)
+    return arch_costs(space, param_bytes, n_classes)(codes) <= limit
+
+
+def require_legal(space: SearchSpace, precision: str = "int8") -> None:
+    """Refuses what an Edge TPU cannot run, before any work is done for nothing.
+
+    Raises:
+        DeviceError: another precision than int8, a hard-swish, or squeeze-and-excite.
+    """
+    if precision != "int8":
+        raise DeviceError(f"An Edge TPU runs full-integer files alone: --precision must be int8, not {precision}.")
+    stages = space.stages
+    activations = {space.stem_activation, space.first_activation, space.head_activation}
+    found = []
+    if "hard_swish" in activations | {stage.activation for stage in stages}:
+        found.append("the activation hard_swish, an operator that an Edge TPU does not have")
+    if any(stage.se for stage in stages):
+        found.append("squeeze-and-excite, which the networks published for it leave out")
+    if found:
+        raise DeviceError(
+            f"The space `{space.name}` is not for an Edge TPU: it has {' and '.join(found)}. "
+            "Train one that is: `ofa-tf train --space edge`."
+        )
+
+
+def modelled_table(space: SearchSpace, n_classes: int) -> LatencyTable:
+    """The table of a space by this model, at all its resolutions.
+
+    It holds for networks whose parameters fit into the on-chip memory (`parameter_memory_bytes` of the device):
+    streaming does not add up over blocks, so no entry has any.
+
+    Raises:
+        DeviceError: the space has what an Edge TPU cannot run.
+    """
+    require_legal(space)
+    blocks = distinct_blocks(space, space.resolutions, n_classes)
+    return LatencyTable(
+        device={
+            "name": NAME,
+            "model": "Coral USB Accelerator, USB 3.0",
+            "parameter_memory_bytes": PARAMETER_MEMORY_BYTES,
+        },
+        runtime=RUNTIME,
+        precision="int8",
+        source="modelled",
+        entries={
+            key: {"mean_ms": float(f"{MODEL.compute_ms(block_layers(block)):.4g}"), "runs": 0}
+            for key, block in blocks.items()
+        },
+        statistic="mean_ms",
+        calibration=Calibration(scale=1.0, per_block_ms=0.0, constant_ms=MODEL.overhead_ms, subnets=0),
+        validation=VALIDATION,
+    )

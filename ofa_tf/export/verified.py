@@ -1,0 +1,264 @@
+"""From a subnet to a verified file: converted, run on validation images, kept only if it answers as the subnet does."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from ofa_tf._version import VERSION
+from ofa_tf.blocks import count_macs, walk
+from ofa_tf.data import Images
+from ofa_tf.data.batches import training_batches
+from ofa_tf.errors import ExportError
+from ofa_tf.export.convert import IO, PRECISIONS, to_tflite
+from ofa_tf.export.gate import Parity, Tolerance, compare, first_bad_layer, gate_images, layer_errors, run_file
+from ofa_tf.export.representative import representative_inputs, takes_raw_pixels
+from ofa_tf.jsonio import SCHEMA
+from ofa_tf.project.opened import Project
+from ofa_tf.project.workdir import Config
+from ofa_tf.space import Arch
+from ofa_tf.subnet import extract
+from ofa_tf.tflite.metadata import Metadata, add_metadata
+from ofa_tf.tflite.run import FileFacts, ModelFile, inspect_file
+from ofa_tf.training.evaluation import SubnetEvaluator
+
+LAYER_IMAGES = 16  # that layers are compared on
+QAT_EPOCHS = 3.0
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """What kind of file to make.
+
+    Args:
+        precision: "int8", "fp16", "fp32" or "dynamic" (int8 weights, float activations).
+        io: "int8" or "uint8": element type of input and output of an int8 file.
+        qat_epochs: passes over the training images of quantisation-aware training; 0 for none.
+        tolerance: what the file may lose.
+        gate: whether a file that loses more is refused.
+        about: what the user has to say about the file: author, license, description.
+
+    Raises:
+        ExportError: options that do not go together.
+    """
+
+    precision: str = "int8"
+    io: str = "int8"
+    qat_epochs: float = 0.0
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    gate: bool = True
+    about: Metadata = field(default_factory=Metadata)
+
+    def __post_init__(self):
+        if self.precision not in PRECISIONS:
+            raise ExportError(f"`precision` (={self.precision!r}) must be one of {list(PRECISIONS)}.")
+        if self.io not in IO:
+            raise ExportError(f"`io` (={self.io!r}) must be one of {list(IO)}.")
+        if self.precision != "int8" and self.io != "int8":
+            raise ExportError(f"--io {self.io} is for int8 files; those of --precision {self.precision} take floats.")
+        if self.precision != "int8" and self.qat_epochs:
+            raise ExportError(f"--qat is for int8 files, not for --precision {self.precision}.")
+
+
+@dataclass(frozen=True)
+class VerifiedFile:
+    """A file, and how it compares with the subnet that it was made from.
+
+    Args:
+        content: the bytes.
+        facts: operators and tensor types.
+        parity: accuracy and agreement on validation images.
+        complaint: what is beyond the limits, if the gate was open; else None.
+        representative: how many images the ranges of int8 were taken from, and the seed of the draw; None for floats.
+        raw_pixels: whether the input takes pixels from 0 to 255 as they are (uint8), or minus 128 (int8).
+        input_quantization: scale and zero point of the input, or None.
+        qat: what quantisation-aware training gained, or None.
+    """
+
+    content: bytes = field(repr=False)
+    facts: FileFacts
+    parity: Parity
+    complaint: str | None
+    representative: Mapping[str, int] | None
+    raw_pixels: bool
+    input_quantization: Mapping[str, float] | None
+    qat: Mapping[str, Any] | None
+
+
+def make_file(project: Project, evaluator: SubnetEvaluator, arch: Arch, options: FileOptions) -> VerifiedFile:
+    """Extracts a subnet, recalibrates it, converts it, and runs the file on validation images.
+
+    Args:
+        project: the workdir.
+        evaluator: of the trained supernet.
+        arch: the subnet.
+        options: the kind of file.
+
+    Raises:
+        ExportError: the conversion fails, a float tensor is left in an int8 file, or the file is not what the subnet is
+            and the gate is not open.
+    """
+    config = project.config
+    teacher = _teacher(evaluator, arch) if options.qat_epochs else None
+    subnet = _Subnet(project, evaluator, arch)
+    chosen = None
+    if options.precision == "int8":
+        images = project.data.train
+        chosen = representative_inputs(images, arch.resolution, config.preprocessing, config.seed, subnet.n_macs)
+    content = to_tflite(subnet.model, options.precision, chosen.inputs if chosen else (), options.io)
+    parity, qat = subnet.parity(content), None
+    if teacher is not None:
+        trained, simulated = _train(subnet, teacher, options)
+        trained_parity = subnet.parity(trained, simulated)
+        better = subnet.score(trained) > subnet.score(content)
+        qat = {
+            "epochs": options.qat_epochs,
+            "ptq_accuracy": parity.file_accuracy,
+            "qat_accuracy": trained_parity.file_accuracy,
+            "ptq_agreement": parity.agreement,
+            "qat_agreement": trained_parity.agreement,
+            "kept": "qat" if better else "ptq",
+        }
+        _tell(project, qat)
+        if better:
+            content, parity = trained, trained_parity
+    content = add_metadata(content, _metadata(options, config, arch), project.progress)
+    facts = inspect_file(content)
+    if options.precision == "int8" and facts.n_float_tensors:
+        raise ExportError(
+            f"{facts.n_float_tensors} tensors of the file are still floating-point: {facts.tensor_types}."
+        )
+    complaint = parity.complaint(options.tolerance)
+    if complaint and options.gate:
+        raise ExportError(_refusal(subnet, content, complaint, options))
+    quantization = ModelFile(content).input_quantization
+    return VerifiedFile(
+        content=content,
+        facts=facts,
+        parity=parity,
+        complaint=complaint,
+        representative={"images": len(chosen.inputs), "seed": chosen.seed} if chosen else None,
+        raw_pixels=takes_raw_pixels(quantization, options.io, config.preprocessing),
+        input_quantization=quantization,
+        qat=qat,
+    )
+
+
+def _metadata(options: FileOptions, config: Config, arch: Arch) -> Metadata:
+    """What the file says about itself: what the user has to say, and what we know."""
+    about, name = options.about, f"{config.space.name}, {arch.resolution} px"
+    n_macs = count_macs(walk(config.space, arch, config.n_classes))
+    made = (
+        f"A subnet of the space {name}, with {n_macs / 1e6:.1f} million MACs, {options.precision}; "
+        f"made by ofa-tf {VERSION}."
+    )
+    return dataclasses.replace(
+        about,
+        name=about.name or name,
+        description=about.description or made,
+        labels=config.classes,
+        mean=config.preprocessing.mean,
+        std=config.preprocessing.std,
+        arch={"schema": SCHEMA, **arch.to_document()},
+    )
+
+
+class _Subnet:
+    """A subnet, its statistics recalibrated, and what files are held against.
+
+    Args:
+        project: the workdir.
+        evaluator: of the trained supernet.
+        arch: the subnet.
+    """
+
+    def __init__(self, project: Project, evaluator: SubnetEvaluator, arch: Arch):
+        self.project, self.evaluator, self.arch = project, evaluator, arch
+        self.n_macs = count_macs(walk(project.config.space, arch, project.config.n_classes))
+        self.images = gate_images(project.data.val, self.n_macs)
+        evaluator.calibrate(arch)
+        self.logits = evaluator.logits(arch, self.images)
+        self.model = extract(evaluator.supernet, arch)
+
+    def parity(self, content: bytes, trained_logits: np.ndarray | None = None) -> Parity:
+        """A file on validation images; one that was trained for int8 must agree with the network as it was trained."""
+        file_logits = run_file(content, self.images, self.project.config.preprocessing)
+        parity = compare(self.logits, file_logits, _labels(self.images))
+        if trained_logits is None:
+            return parity
+        trained = compare(trained_logits, file_logits, None)
+        return dataclasses.replace(parity, agreement=trained.agreement, snr_db=trained.snr_db)
+
+    def score(self, content: bytes) -> tuple[float, float]:
+        """What one file is better than another by: accuracy, where it is known, then agreement with the subnet.
+
+        On held-out training images: nothing is chosen by the validation images.
+        """
+        held = gate_images(self.project.data.tune, self.n_macs)
+        logits = run_file(content, held, self.project.config.preprocessing)
+        parity = compare(self.evaluator.logits(self.arch, held), logits, _labels(held))
+        return parity.file_accuracy or 0.0, parity.agreement
+
+
+def _labels(images: Images) -> np.ndarray | None:
+    return images.labels if images.labelled else None
+
+
+def _teacher(evaluator: SubnetEvaluator, arch: Arch) -> keras.Model:
+    """The largest network, its statistics those at the arch's resolution."""
+    largest = evaluator.supernet.space.largest(arch.resolution)
+    evaluator.calibrate(largest)
+    return extract(evaluator.supernet, largest)
+
+
+def _train(subnet: _Subnet, teacher: keras.Model, options: FileOptions) -> tuple[bytes, np.ndarray]:
+    """The file of the subnet after quantisation-aware training, and the trained network's logits for the gate."""
+    from ofa_tf.export import qat  # imports tf_keras, which takes seconds
+
+    project, arch = subnet.project, subnet.arch
+    config, images, resolution = project.config, project.data.train, arch.resolution
+    some = config.preprocessing(images.head(LAYER_IMAGES).resized(resolution).images).numpy()
+    twin = qat.build_twin(subnet.model, config.space, arch, config.n_classes)
+    qat.check_twin(subnet.model, twin, some)
+    ends = config.preprocessing(np.array([[0] * 3, [255] * 3])).numpy()
+    student = qat.quantise_twin(twin, float(ends.min()), float(ends.max()))
+    tuning = qat.FineTuning(epochs=options.qat_epochs)
+    steps, seed = tuning.steps(len(images)), (config.seed, 9)
+    batches = training_batches(
+        images, config.preprocessing, config.recipe.augment, tuning.batch, seed, range(steps), lambda _: resolution
+    )
+    with project.progress.task("quantisation-aware training", steps * tuning.batch, "images") as advance:
+        qat.fine_tune(student, teacher, batches, steps, tuning, images.labelled, advance)
+    logits = [
+        student(config.preprocessing(pixels), training=False).numpy()
+        for pixels, _ in subnet.images.batches(tuning.batch, resolution)
+    ]
+    return to_tflite(student, "int8", io=options.io, trained_ranges=True), np.concatenate(logits)
+
+
+def _tell(project: Project, qat: Mapping[str, Any]) -> None:
+    measure = "accuracy" if qat["ptq_accuracy"] is not None else "agreement"
+    before, after = qat[f"ptq_{measure}"], qat[f"qat_{measure}"]
+    kept = "kept" if qat["kept"] == "qat" else "no better on held-out training images, so the file without it is kept"
+    project.progress.note(
+        f"Quantisation-aware training: {measure} {after:.1%} against {before:.1%} without it "
+        f"({(after - before) * 100:+.1f} points); it is {kept}."
+    )
+
+
+def _refusal(subnet: _Subnet, content: bytes, complaint: str, options: FileOptions) -> str:
+    """The complaint, the layer where the error starts, and what to do."""
+    preprocessing, resolution = subnet.project.config.preprocessing, subnet.arch.resolution
+    some = subnet.project.data.train.head(LAYER_IMAGES).resized(resolution)
+    inputs = [preprocessing(pixels).numpy() for pixels, _ in some.batches(1, resolution)]
+    # The weights of a file that was trained for int8 are not the subnet's: its layers cannot be compared.
+    errors = [] if options.qat_epochs else layer_errors(to_tflite(subnet.model, "fp32"), content, inputs)
+    bad = first_bad_layer(errors)
+    where = ""
+    if bad is not None and bad.snr_db is not None:
+        where = f"; the error starts at the layer `{bad.name}` ({bad.snr_db:.0f} dB signal to noise)"
+    advice = "train it for int8 with --qat, or " if options.precision == "int8" and not options.qat_epochs else ""
+    return f"{complaint}{where}: {advice}export it all the same with --no-gate."

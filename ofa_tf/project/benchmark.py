@@ -1,0 +1,122 @@
+"""How fast a file is, ours or not, and what memory it takes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ofa_tf.edgetpu import compiler as edgetpu_compiler
+from ofa_tf.edgetpu import lint as edgetpu
+from ofa_tf.edgetpu.device import LIBRARY, EdgeTpuDevice, load_delegates
+from ofa_tf.edgetpu.latency_model import NAME as EDGETPU
+from ofa_tf.errors import DeviceError
+from ofa_tf.latency.backends import DEFAULT, HOST, Settings, open_device
+from ofa_tf.latency.device import Timing, Workload
+from ofa_tf.latency.host import HostDevice
+from ofa_tf.progress import SILENT, Progress
+from ofa_tf.quiet import quiet
+from ofa_tf.tflite.describe import describe_file
+from ofa_tf.tflite.run import check_runnable
+from ofa_tf.tflite.sandbox import ChildInterpreter
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What running a file over and over gave.
+
+    Args:
+        path: of the file.
+        sha256: of its bytes.
+        size_bytes: of the file.
+        n_macs: multiply-accumulates of one run, in convolutions and fully connected layers.
+        device: facts about what it ran on.
+        runtime: what ran it, with its settings.
+        timing: the runs.
+        load_ms: from the bytes to an interpreter that is ready; None where the device does not tell.
+        peak_bytes: memory that the file, the interpreter and a first run took; None where the device does not tell.
+    """
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    n_macs: int
+    device: Mapping[str, Any]
+    runtime: Mapping[str, Any]
+    timing: Timing = field(repr=False)
+    load_ms: float | None
+    peak_bytes: int | None
+
+    def histogram(self, bins: int = 40) -> tuple[np.ndarray, np.ndarray]:
+        """Runs by duration, up to twice the median: the few that are slower would leave no room for the others.
+
+        Returns:
+            How many runs each bin has, shape (bins,), and the edges of the bins in milliseconds, shape (bins + 1,).
+        """
+        runs_ms = self.timing.runs_ms
+        return np.histogram(runs_ms, bins, (float(runs_ms.min()), 2 * self.timing.percentile_ms(50)))
+
+
+def benchmark_file(
+    path: str | Path,
+    device: str = HOST,
+    settings: Settings = DEFAULT,
+    seconds: float = 5.0,
+    progress: Progress = SILENT,
+) -> Benchmark:
+    """Times a file on a device. On the host it is first run in a child process: it may come from anywhere.
+
+    Args:
+        path: the file.
+        device: where to run it; for `edgetpu` the file is compiled first.
+        settings: how the device runs it.
+        seconds: how long to measure on the host; other devices make a fixed number of runs.
+        progress: told about the work, and about what of the file an Edge TPU leaves to the CPU.
+
+    Raises:
+        ExportError: the interpreter refuses the file, or crashes on it, or the compiler does.
+        FormatError: the file is not TFLite, or damaged.
+        DeviceError: no such device, or it is not there.
+    """
+    runner = None if device == EDGETPU else open_device(device, settings, HostDevice(seconds=seconds))
+    description = describe_file(path)
+    check_runnable(description.facts, str(path))
+    if runner is None:
+        runner = _edgetpu_with(description.content, settings, progress)
+    load_ms = peak_bytes = None
+    if isinstance(runner, HostDevice):
+        with ChildInterpreter(description.content, str(path), runner.threads, runner.delegate) as child:
+            load_ms, peak_bytes = child.load_ms, child.peak_bytes
+    with quiet():
+        (timing,) = runner.measure([Workload(description.content)], progress=progress)
+    if timing.caution:
+        progress.note(timing.caution)
+    return Benchmark(
+        path=Path(path),
+        sha256=description.sha256,
+        size_bytes=description.facts.size_bytes,
+        n_macs=description.facts.n_macs,
+        device=runner.facts(),
+        runtime=runner.runtime(),
+        timing=timing,
+        load_ms=load_ms,
+        peak_bytes=peak_bytes,
+    )
+
+
+def _edgetpu_with(content: bytes, settings: Settings, progress: Progress) -> EdgeTpuDevice:
+    """The Edge TPU that is plugged in, with a file compiled for it."""
+    if settings != DEFAULT:
+        raise DeviceError("An Edge TPU has no settings: leave out threads, delegate, cores and benchmark_model.")
+    delegates = load_delegates()
+    if not delegates:
+        raise DeviceError(f"No Edge TPU answers: plug one in and install its runtime, {LIBRARY}.")
+    if edgetpu_compiler.find_compiler() is None:
+        raise DeviceError(edgetpu_compiler.ABSENT)
+    found = edgetpu.check(content, allow_cpu=True)
+    for note in found.notes:
+        progress.note(note)
+    compiled = found.compiled
+    assert compiled is not None, "there is a compiler"
+    return EdgeTpuDevice(lambda _: compiled, delegates)

@@ -1,0 +1,90 @@
+"""The whole story in one function: one training, three files for three budgets."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ofa_tf.accuracy.collect import JOURNAL, read_journal
+from ofa_tf.export.verified import FileOptions
+from ofa_tf.progress import SILENT, Progress
+from ofa_tf.project.export import Export, ExportOptions, Target, export
+from ofa_tf.project.finder import find_with
+from ofa_tf.project.lut import measure_table
+from ofa_tf.project.opened import open_project
+from ofa_tf.project.predictor_fit import fit, make_evaluator
+from ofa_tf.project.train import train
+from ofa_tf.report.page import write_report
+from ofa_tf.report.plot import Series, plot_front
+from ofa_tf.search import pareto
+
+# Where between the fastest subnet and the slowest the three budgets lie, on a logarithmic scale.
+BUDGETS = (0.25, 0.55, 0.9)
+ARCHS = 60
+PLOT = "front.png"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo made.
+
+    Args:
+        exports: one per budget, the smallest budget first.
+        seconds: from start to end.
+        traces: of the training step, all stages together; 0 if they were trained before.
+        plot: the picture.
+        report: the page of the workdir.
+    """
+
+    exports: Sequence[Export]
+    seconds: float
+    traces: int
+    plot: Path
+    report: Path
+
+
+def run_demo(path: str | Path, data: str | None = None, progress: Progress = SILENT) -> Demo:
+    """Trains the `tiny` space, fits the predictor, measures this machine, searches and exports for three budgets.
+
+    In a workdir where some of this is done it goes on from there; table and exports are made anew.
+
+    Args:
+        path: the workdir.
+        data: data spec, default `digits`.
+        progress: told about the work.
+    """
+    start = time.monotonic()
+    project = open_project(path, data=data, progress=progress)
+    space, n_classes = project.config.space, project.config.n_classes
+    training = train(project, "all")
+    evaluator = make_evaluator(project)
+    predictor = fit(project, ARCHS, evaluator).predictor
+    _, table = measure_table(project)
+
+    costs = table.costs(space, n_classes)
+    fastest = costs(costs.cheapest()[None])[0]
+    slowest = costs(space.encode([space.largest()]))[0]
+    budgets = [float(f"{fastest * (slowest / fastest) ** share:.2g}") for share in BUDGETS]
+    options = ExportOptions(FileOptions(gate=False), force=True)  # what a file loses is part of the story
+    exports = []
+    with progress.task("exporting", len(budgets), "files") as advance:
+        for budget_ms in budgets:
+            choice = find_with(project, table, predictor, budget_ms)
+            exports.append(export(project, choice.arch, Target("host", budget_ms), options, choice, evaluator.supernet))
+            advance(1)
+
+    pairs = read_journal(project.workdir.accuracy / JOURNAL, space)
+    front = pareto(space, predictor, costs, seed=project.config.seed)
+    plot = project.workdir.path / PLOT
+    plot_front(
+        plot,
+        table.label,
+        Series(costs(front.codes), np.clip(front.scores, 0, 1)),
+        Series(costs(space.encode([arch for arch, _ in pairs])), [accuracy for _, accuracy in pairs]),
+        Series([e.manifest.measured_ms or 0.0 for e in exports], [e.manifest.file_accuracy or 0.0 for e in exports]),
+        [f"{e.manifest.budget_ms:g} ms" for e in exports],
+    )
+    page = write_report(path).path
+    return Demo(exports, time.monotonic() - start, sum(training.traces.values()), plot, page)

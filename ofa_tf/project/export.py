@@ -1,0 +1,324 @@
+"""From a subnet to the folder that a user takes home; one, or one for each of several devices."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ofa_tf.blocks import count_macs, count_params, walk
+from ofa_tf.edgetpu.latency_model import NAME as EDGE_TPU
+from ofa_tf.edgetpu.latency_model import require_legal
+from ofa_tf.edgetpu.lint import EdgeTpuCheck, check
+from ofa_tf.errors import DeviceError, ExportError
+from ofa_tf.export.folder import Manifest, check_folder, sha256_of, write_export
+from ofa_tf.export.verified import FileOptions, VerifiedFile, make_file
+from ofa_tf.jsonio import read_json
+from ofa_tf.latency.backends import HOST, is_measurable
+from ofa_tf.latency.device import Device, Workload
+from ofa_tf.latency.measure import PERCENTILES, STATISTIC
+from ofa_tf.latency.table import LatencyTable
+from ofa_tf.project.finder import Choice, find
+from ofa_tf.project.lut import device_of, find_device_table
+from ofa_tf.project.opened import Project
+from ofa_tf.project.predictor_fit import make_evaluator
+from ofa_tf.space import Arch
+from ofa_tf.supernet import Supernet
+
+EXPORT_SECONDS = 3.0  # that an exported file is measured for
+TABLE_PRECISION = {"dynamic": "fp32"}  # there are no tables of dynamic-range files; their activations are floats, too
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export, and where to.
+
+    Args:
+        file: the kind of file.
+        name: of the folder; None for one made of device, budget and precision.
+        out: folder that the export's folder is put into; None for the workdir's `exports/`.
+        force: whether an export of that name may be replaced.
+        allow_cpu: whether a file for an Edge TPU may have operators that run on the CPU.
+    """
+
+    file: FileOptions = field(default_factory=FileOptions)
+    name: str | None = None
+    out: Path | None = None
+    force: bool = False
+    allow_cpu: bool = False
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a file is for.
+
+    Args:
+        device: `host`, or the name of a table.
+        budget_ms: the most milliseconds that it may take there; None for a subnet that is given.
+    """
+
+    device: str = HOST
+    budget_ms: float | None = None
+
+
+DEFAULTS, THIS_MACHINE = ExportOptions(), Target()
+
+
+@dataclass(frozen=True)
+class Export:
+    """An exported subnet: where it is, and the truth about it."""
+
+    folder: Path
+    manifest: Manifest
+
+
+def export_budgets(
+    project: Project,
+    targets: Sequence[Target],
+    options: ExportOptions = DEFAULTS,
+) -> list[Export]:
+    """Searches the best subnet for each latency budget and exports them all.
+
+    All that can be refused is refused before the first of them is converted: folders, devices, budgets.
+
+    Args:
+        project: the workdir.
+        targets: devices with their budgets.
+        options: the kind of files, and where they go.
+
+    Raises:
+        OfaError: as for `find` and `export`. The exports before the one that failed are there, and are noted.
+    """
+    project.require_data()
+    _check_targets(project, targets, options)
+    choices = []
+    for target in targets:
+        assert target.budget_ms is not None, "a search needs a budget"
+        choices.append(find(project, target.device, target.budget_ms, _table_precision(project, options)))
+    return _export_all(project, [choice.arch for choice in choices], targets, choices, options)
+
+
+def export_arch_file(
+    project: Project,
+    path: str | Path,
+    targets: Sequence[Target] = (THIS_MACHINE,),
+    options: ExportOptions = DEFAULTS,
+) -> list[Export]:
+    """Exports the arch of a JSON file for each of the devices; arguments as for `export_budgets`.
+
+    Raises:
+        FormatError: not an arch.
+        SpaceError: an arch of another space.
+        OfaError: as for `export`.
+    """
+    _check_targets(project, targets, options)
+    for target in targets:
+        find_device_table(project, target.device, _table_precision(project, options, quiet=True))
+    arch = project.config.space.arch_from_document(read_json(path), str(path))
+    return _export_all(project, [arch] * len(targets), targets, [None] * len(targets), options)
+
+
+def export(
+    project: Project,
+    arch: Arch,
+    target: Target = THIS_MACHINE,
+    options: ExportOptions = DEFAULTS,
+    choice: Choice | None = None,
+    supernet: Supernet | None = None,
+) -> Export:
+    """Exports one subnet: makes the file, verifies it, measures it where the device is at hand, writes the folder.
+
+    Args:
+        project: the workdir.
+        arch: the subnet.
+        target: what it is for; the host is measured.
+        options: the kind of file, and where it goes.
+        choice: the search's answer, if it was searched for.
+        supernet: the trained one, if it is loaded already.
+
+    Raises:
+        ExportError: the folder exists or cannot be written, the conversion fails, a float tensor is left in an int8
+            file, or the file is not what the subnet is.
+    """
+    _check_targets(project, [target], options)
+    return _export_all(project, [arch], [target], [choice], options, supernet)[0]
+
+
+def _export_all(
+    project: Project,
+    archs: Sequence[Arch],
+    targets: Sequence[Target],
+    choices: Sequence[Choice | None],
+    options: ExportOptions,
+    supernet: Supernet | None = None,
+) -> list[Export]:
+    """Exports subnets for their targets; they share the supernet and its images, equal ones the file."""
+    evaluator = make_evaluator(project, supernet, traced=False)
+    files: dict[Arch, VerifiedFile] = {}
+    exports = []
+    for arch, target, choice in zip(archs, targets, choices, strict=True):
+        if arch not in files:
+            files[arch] = make_file(project, evaluator, arch, options.file)
+        folder, file = _folder(project, target, options), files[arch]
+        edgetpu = check(file.content, options.allow_cpu) if target.device == EDGE_TPU else None
+        for note in edgetpu.notes if edgetpu else ():
+            project.progress.note(note)
+        more = {"model_edgetpu.tflite": edgetpu.compiled} if edgetpu and edgetpu.compiled else {}
+        manifest = _manifest(project, arch, target, choice, options.file, file, edgetpu)
+        with project.workdir.lock():
+            write_export(folder, file.content, project.config.classes, arch, manifest, options.force, more)
+        exports.append(Export(folder, manifest))
+        if len(targets) > 1:
+            project.progress.note(f"Exported {folder}.")
+    return exports
+
+
+def _manifest(
+    project: Project,
+    arch: Arch,
+    target: Target,
+    choice: Choice | None,
+    options: FileOptions,
+    file: VerifiedFile,
+    edgetpu: EdgeTpuCheck | None,
+) -> Manifest:
+    config, blocks = project.config, walk(project.config.space, arch, project.config.n_classes)
+    table = _table(project, target, options.precision)
+    device, timing = _device(project, target, table), None
+    if device is not None:
+        (timing,) = device.measure([Workload(file.content)], seed=config.seed)
+        if timing.caution:
+            project.progress.note(timing.caution)
+    statistic = table.statistic if table is not None and table.statistic in PERCENTILES else STATISTIC
+    limits = options.tolerance
+    return Manifest(
+        sha256=sha256_of(file.content),
+        size_bytes=len(file.content),
+        precision=options.precision,
+        io=options.io if options.precision == "int8" else "float32",
+        arch=arch.to_document(),
+        device=device.facts() if device else table.device if table else {"name": target.device},
+        runtime=device.runtime() if device else table.runtime if table else {},
+        budget_ms=choice.budget_ms if choice else None,
+        **_prediction(project, arch, table, choice, options.precision),
+        measured_ms=timing.percentile_ms(PERCENTILES[statistic]) if timing else None,
+        measured_median_ms=timing.percentile_ms(50) if timing else None,
+        latency_statistic=statistic if timing else None,
+        n_macs=count_macs(blocks),
+        n_params=count_params(blocks),
+        float_accuracy=file.parity.float_accuracy,
+        file_accuracy=file.parity.file_accuracy,
+        agreement=file.parity.agreement,
+        snr_db=file.parity.snr_db,
+        validation_images=file.parity.images,
+        gate={
+            "enforced": options.gate,
+            "points_lost": limits.points_lost,
+            "agreement": limits.agreement,
+            "complaint": file.complaint,
+        },
+        qat=file.qat,
+        representative=file.representative,
+        predicted_accuracy=choice.predicted_accuracy if choice else None,
+        predictor_origin=choice.predictor_origin if choice else None,
+        preprocessing={key: list(value) for key, value in config.preprocessing.__dict__.items()},
+        raw_pixels=file.raw_pixels,
+        input_quantization=file.input_quantization,
+        ops=file.facts.ops,
+        tensor_types=file.facts.tensor_types,
+        imported_from=project.workdir.ledger().source,
+        edgetpu=edgetpu.document if edgetpu else None,
+    )
+
+
+def _table(project: Project, target: Target, precision: str) -> LatencyTable | None:
+    """The table of the device; None if it has none.
+
+    Raises:
+        DeviceError: it may be one of several phones.
+    """
+    try:
+        return find_device_table(project, target.device, TABLE_PRECISION.get(precision, precision))
+    except DeviceError:
+        if is_measurable(target.device):
+            raise
+        return None  # no table of that name
+
+
+def _device(project: Project, target: Target, table: LatencyTable | None) -> Device | None:
+    """The device, set up as its table was measured; None if it is not at hand."""
+    if not is_measurable(target.device):
+        return None
+    host = dataclasses.replace(project.host, seconds=EXPORT_SECONDS)
+    if table is None:
+        return host if target.device == HOST else None
+    try:
+        found = device_of(table, host)
+    except DeviceError as error:
+        project.progress.note(f"The file is not measured on {target.device}: {error}")
+        return None
+    if found.runtime() != table.runtime:
+        project.progress.note(f"The file is not measured on {target.device}: the table is of another runtime.")
+        return None
+    return found
+
+
+def _prediction(
+    project: Project, arch: Arch, table: LatencyTable | None, choice: Choice | None, precision: str
+) -> Mapping[str, Any]:
+    """What the table says about the latency: of the search, or looked up; nothing where no table covers the arch."""
+    found = {"predicted_ms": None, "predicted_ms_error": None, "table_source": None, "table_precision": None}
+    table_precision = TABLE_PRECISION.get(precision, precision)
+    if choice is not None:
+        return {name: getattr(choice, name) for name in list(found)[:3]} | {"table_precision": table_precision}
+    space, n_classes = project.config.space, project.config.n_classes
+    if table is None or table.missing(space, arch.resolution, n_classes):
+        return found
+    return {
+        "predicted_ms": _table_ms(project, table, arch),
+        "predicted_ms_error": None if table.validation is None else table.validation["mape"],
+        "table_source": table.source,
+        "table_precision": table_precision,
+    }
+
+
+def _table_ms(project: Project, table: LatencyTable, arch: Arch) -> float:
+    space = project.config.space
+    return float(table.costs(space, project.config.n_classes)(space.encode([arch]))[0])
+
+
+def _table_precision(project: Project, options: ExportOptions, quiet: bool = False) -> str:
+    precision = options.file.precision
+    used = TABLE_PRECISION.get(precision, precision)
+    if used != precision and not quiet:
+        project.progress.note(f"There are no tables of {precision} files: latencies are predicted by the {used} table.")
+    return used
+
+
+def _folder(project: Project, target: Target, options: ExportOptions) -> Path:
+    name = options.name
+    if name is None:
+        parts = [target.device, f"{target.budget_ms:g}ms" if target.budget_ms else "", options.file.precision]
+        name = "-".join(part for part in parts if part)
+    if not name or name != Path(name).name or name.startswith("."):
+        raise ExportError(f"--name {name!r} must be a plain folder name: no slash, and no dot at the beginning.")
+    return (options.out or project.workdir.exports) / name
+
+
+def _check_targets(project: Project, targets: Sequence[Target], options: ExportOptions) -> None:
+    """Refuses what the device does not run and folders that cannot be written, before minutes of work.
+
+    Raises:
+        DeviceError: the space or the precision is not for an Edge TPU.
+        ExportError: says which folder and why.
+    """
+    if not options.allow_cpu and any(target.device == EDGE_TPU for target in targets):
+        require_legal(project.config.space, options.file.precision)
+    folders = [_folder(project, target, options) for target in targets]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise ExportError(
+                f"{len(folders)} exports cannot all be {folder}: "
+                + ("leave --name out." if options.name else "each pair of device and budget may be named once.")
+            )
+        check_folder(folder, options.force)

@@ -1,0 +1,252 @@
+"""The latency tables of a workdir: measured, validated, looked up."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ofa_tf.blocks import count_macs, walk
+from ofa_tf.edgetpu.latency_model import NAME as EDGE_TPU
+from ofa_tf.edgetpu.table import build_edgetpu_table, find_edgetpu_table, get_edgetpu_table
+from ofa_tf.errors import DeviceError, FormatError, TableError, WorkdirError
+from ofa_tf.export.block_files import BlockFiles
+from ofa_tf.latency.backends import DEFAULT, HOST, Settings, fastest, is_measurable, open_device
+from ofa_tf.latency.device import Device
+from ofa_tf.latency.host import HostDevice, n_cores
+from ofa_tf.latency.measure import CALIBRATION_SUBNETS, PASSES, build_table, sample_subnets, validate_table
+from ofa_tf.latency.shares import time_shares
+from ofa_tf.latency.store import add_table, find_table, renamed, seen_from_here, table_name
+from ofa_tf.latency.table import LatencyTable
+from ofa_tf.progress import Progress
+from ofa_tf.project.opened import Project
+from ofa_tf.project.workdir import Workdir
+from ofa_tf.spaces import SPACES
+
+TRIED_SUBNETS = 5  # that settings of a runtime are compared on
+
+
+def measure_table(
+    project: Project,
+    device: str = HOST,
+    precision: str = "int8",
+    resolutions: Sequence[int] | None = None,
+    settings: Settings = DEFAULT,
+    auto: bool = False,
+    validation_subnets: int = 0,
+) -> tuple[Path, LatencyTable]:
+    """Measures the latency table of a device for the workdir's space and keeps it; an Edge TPU not at hand is modelled.
+
+    What a table of the same device and settings has of other resolutions stays in it.
+
+    Args:
+        project: the workdir.
+        device: `host`, `adb:SERIAL` or `edgetpu`.
+        precision: "int8", "fp16" or "fp32".
+        resolutions: those to measure, None for all of the space.
+        settings: how the device runs files.
+        auto: whether to try the settings left open on whole subnets first, and keep the fastest.
+        validation_subnets: held-out subnets to measure along, for the table's error.
+
+    Raises:
+        DeviceError: the device is not at hand, or was lost; the passes measured before are kept for the next call.
+    """
+    space, workdir, progress = project.config.space, project.workdir, project.progress
+    unknown = sorted(set(resolutions or ()) - set(space.resolutions))
+    if unknown:
+        raise DeviceError(f"`resolution` (={unknown[0]}) must be one of the space's {list(space.resolutions)}.")
+    if device == EDGE_TPU:
+        return build_edgetpu_table(project, precision, resolutions)
+    found = open_device(device, settings, project.host)
+    converter = _converter(project, precision)
+    with workdir.lock():
+        if auto:
+            codes = sample_subnets(
+                space, resolutions or space.resolutions, TRIED_SUBNETS, np.random.default_rng([project.config.seed, 9])
+            )
+            files = converter.convert(space.decode(codes), progress)
+            threads = [n for n in (1, 2, 4, 8) if device != HOST or n <= n_cores()]
+            chosen = fastest(lambda s: open_device(device, s, project.host), settings, files, threads, progress)
+            found = open_device(device, chosen, project.host)
+        path = workdir.tables / table_name(found.facts(), found.runtime(), precision)
+        journal = path.with_suffix(".journal")
+        path.parent.mkdir(exist_ok=True)
+        known = _known_table(path, workdir.tables, progress) if path.exists() else None
+        if isinstance(found, HostDevice):  # its seconds are for the whole table
+            found = dataclasses.replace(
+                found, seconds=found.seconds / PASSES, least_rounds=-(-found.least_rounds // PASSES)
+            )
+        table = build_table(
+            space,
+            project.config.n_classes,
+            precision,
+            found,
+            converter,
+            resolutions,
+            CALIBRATION_SUBNETS,
+            validation_subnets=validation_subnets,
+            known=known,
+            journal=journal,
+            seed=project.config.seed,
+            progress=progress,
+        )
+        table.save(path)
+        journal.unlink(missing_ok=True)
+    return path, table
+
+
+def _known_table(path: Path, folder: Path, progress: Progress) -> LatencyTable | None:
+    """The table in a file about to be measured; one of another machine, or other cores, is kept under its own name."""
+    table = LatencyTable.load(path)
+    seen = seen_from_here(table)
+    if table_name(seen.device, seen.runtime, seen.precision) == path.name:
+        return table
+    kept = add_table(folder, seen, replace=True)
+    why = "is of another machine: it is kept as" if seen != table else "is of other cores: it is kept as"
+    progress.note(f"{path} {why} {kept}, of the device `{seen.device['name']}`.")
+    return None
+
+
+def validate(
+    project: Project, device: str = HOST, precision: str = "int8", subnets: int = 40, settings: Settings = DEFAULT
+) -> tuple[Path, LatencyTable]:
+    """Measures how wrong a table is on whole subnets that it has not seen, and writes that into it.
+
+    Raises:
+        DeviceError: the device is not at hand, or has another runtime than the table.
+        WorkdirError: it has no table yet.
+    """
+    config = project.config
+    if not is_measurable(device):
+        open_device(device)  # says what can be measured
+    table = find_device_table(project, device, precision)
+    if table is None:
+        raise WorkdirError(
+            f"There is no {precision} table of {'this machine' if device == HOST else device} in {project.workdir}: "
+            f"run `ofa-tf lut build{'' if device == HOST else f' --device {device}'}`."
+        )
+    found = device_of(table, project.host, settings)
+    if found.runtime() != table.runtime:
+        raise DeviceError(f"The table of {table.label} is of another runtime than the device has: {found.runtime()}.")
+    with project.workdir.lock():
+        table = validate_table(
+            table,
+            config.space,
+            config.n_classes,
+            found,
+            _converter(project, precision),
+            subnets,
+            config.seed,
+            project.progress,
+        )
+        return add_table(project.workdir.tables, table, replace=True), table
+
+
+def get_table(project: Project, device: str, precision: str) -> LatencyTable:
+    """The table of a device; that of a device at hand is measured if it is missing, that of an Edge TPU modelled.
+
+    Raises:
+        DeviceError: no such device.
+        FormatError: the file of a table is damaged.
+    """
+    if device == EDGE_TPU:
+        return get_edgetpu_table(project, precision)
+    table = find_device_table(project, device, precision)
+    if table is not None:
+        return table
+    shown = "this machine" if device == HOST else device
+    project.progress.note(f"There is no {precision} table of {shown} yet: measuring one.")
+    return measure_table(project, device, precision)[1]
+
+
+def device_of(table: LatencyTable, host: HostDevice, settings: Settings = DEFAULT) -> Device:
+    """The device that a measured table is of, with the settings that it was measured with.
+
+    Args:
+        table: the table.
+        host: the host, whose way of measuring is kept.
+        settings: what a table does not tell.
+
+    Raises:
+        DeviceError: it is not at hand.
+    """
+    own = {"threads": table.runtime["threads"], "delegate": table.runtime["delegate"]}
+    if (name := table.device["name"]) == HOST:
+        own["cores"] = tuple(table.device.get("cores", ()))
+    return open_device(name, dataclasses.replace(settings, **own), host)
+
+
+def find_device_table(project: Project, device: str, precision: str) -> LatencyTable | None:
+    """The table of a device that a search goes by; None if it has to be measured first.
+
+    Where a device has several it is the fastest; of an Edge TPU, the measured one.
+
+    Raises:
+        DeviceError: no such device.
+        FormatError: the file of a table is damaged.
+    """
+    space, n_classes = project.config.space, project.config.n_classes
+    if device == EDGE_TPU and precision == "int8" and (own := find_edgetpu_table(project)):
+        return own
+
+    def ms_per_mac(table: LatencyTable) -> float:
+        """Of the largest subnet that the table knows, so that tables of other resolutions compare."""
+        try:
+            arch = space.largest(table.resolutions(space, n_classes)[-1])
+        except (IndexError, TableError):
+            return np.inf
+        return table.costs(space, n_classes)(space.encode([arch]))[0] / count_macs(walk(space, arch, n_classes))
+
+    try:
+        return find_table(project.workdir.tables, device, precision, ms_per_mac)
+    except FormatError as error:
+        raise FormatError(f"{error} Remove it, or measure it again: `ofa-tf lut build`.") from None
+
+
+def _converter(project: Project, precision: str) -> BlockFiles:
+    return BlockFiles(project.config.space, project.config.n_classes, precision, project.workdir.converted)
+
+
+def import_table(
+    source: str | Path, workdir: Workdir, force: bool = False, name: str | None = None
+) -> tuple[Path, LatencyTable]:
+    """Copies a table of another workdir or machine into this one.
+
+    Args:
+        source: its file.
+        workdir: for whose space it must have something.
+        force: whether a table of the same device, runtime and precision may be replaced.
+        name: of the device from now on; None for the one that the table says, or, of the `host` of another machine, one
+            after its processor.
+
+    Raises:
+        FormatError: not a table.
+        DeviceError: a name that no table can be given.
+        TableError: it covers no resolution of the workdir's space.
+        WorkdirError: the workdir has such a table.
+    """
+    config, table = workdir.config(), LatencyTable.load(source)
+    table = seen_from_here(table) if name is None else renamed(table, name)
+    table.require_resolutions(config.space, config.n_classes)
+    with workdir.lock():
+        return add_table(workdir.tables, table, force), table
+
+
+def table_shares(table: LatencyTable, workdir: Workdir) -> dict[str, dict[str, float]] | None:
+    """Where the time goes in networks of the workdir's space; of the first registered one that fits if there is none.
+
+    Returns:
+        As `time_shares`; None where the table covers no resolution of a space.
+    """
+    if workdir.exists:
+        config = workdir.config()
+        candidates = [(config.space, config.n_classes)]
+    else:
+        classifiers = [re.search(r"^linear .*out=1x1x(\d+) .*bias=1$", key) for key in table.entries]
+        sizes = {int(found[1]) for found in classifiers if found}
+        candidates = [(space, size) for space in SPACES.values() for size in sorted(sizes)]
+    for space, n_classes in candidates:
+        if table.resolutions(space, n_classes):
+            return time_shares(table, space, n_classes)
+    return None

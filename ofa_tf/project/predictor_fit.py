@@ -1,0 +1,108 @@
+"""The trained supernet of a workdir, and the accuracy predictor fitted to its subnets."""
+
+import keras
+
+from ofa_tf.accuracy.collect import JOURNAL, Pairs, balanced_archs, collect_pairs
+from ofa_tf.accuracy.fit import fit_predictor
+from ofa_tf.accuracy.store import FittedPredictor
+from ofa_tf.blocks import count_macs, walk
+from ofa_tf.export.convert import to_tflite
+from ofa_tf.export.gate import run_file
+from ofa_tf.export.representative import representative_inputs
+from ofa_tf.project.opened import Project
+from ofa_tf.project.predictor import require_labels, require_trained
+from ofa_tf.space import Arch
+from ofa_tf.subnet import extract
+from ofa_tf.supernet import Supernet
+from ofa_tf.training.evaluation import SubnetEvaluator
+from ofa_tf.training.recipe import STAGES
+from ofa_tf.training.trainer import load_stage
+
+INT8_JOURNAL = "int8_pairs.jsonl"
+INT8_ARCHS = 24
+
+
+def load_supernet(project: Project) -> Supernet:
+    """The trained supernet.
+
+    Raises:
+        WorkdirError: a stage is missing.
+    """
+    config = project.config
+    require_trained(project)
+    supernet = Supernet(config.space, config.n_classes, seed=config.seed)
+    load_stage(project.workdir, STAGES[-1], supernet)
+    return supernet
+
+
+def make_evaluator(project: Project, supernet: Supernet | None = None, traced: bool = True) -> SubnetEvaluator:
+    """An evaluator of the trained supernet's subnets; `supernet` if there is one already, `traced` as it takes it."""
+    images = project.data.train
+    net = supernet or load_supernet(project)
+    return SubnetEvaluator(net, project.config.preprocessing, images, frozen=True, traced=traced)
+
+
+def fit(
+    project: Project,
+    n_archs: int = 100,
+    evaluator: SubnetEvaluator | None = None,
+    target: str = "float",
+    n_int8: int = INT8_ARCHS,
+) -> FittedPredictor:
+    """Evaluates subnets on held-out training images and fits the accuracy predictor to them.
+
+    Args:
+        project: the workdir.
+        n_archs: subnets in all; those evaluated in earlier calls count.
+        evaluator: of the trained supernet, if there is one already.
+        target: "float", or "int8" to predict the accuracies of int8 files.
+        n_int8: of these subnets, how many are converted to int8 files for that; likewise.
+
+    Raises:
+        DataError: there are no images, or they have no labels.
+        FormatError: a journal of earlier results is damaged.
+        SpaceError: it is of another space.
+    """
+    workdir, config = project.workdir, project.config
+    require_labels(project)
+    evaluator, images = evaluator or make_evaluator(project), project.data.tune
+    with workdir.lock():
+        pairs = collect_pairs(
+            config.space,
+            balanced_archs(config.space, config.seed),
+            lambda arch: evaluator.accuracy(arch, images),
+            n_archs,
+            workdir.accuracy / JOURNAL,
+            project.progress,
+        )
+        quantised = _int8_pairs(project, evaluator, pairs, n_int8) if target == "int8" else None
+        fitted = FittedPredictor(
+            *fit_predictor(config.space, pairs, config.seed, len(images), quantised), target=target
+        )
+        fitted.save(workdir.accuracy)
+    return fitted
+
+
+def _int8_pairs(project: Project, evaluator: SubnetEvaluator, pairs: Pairs, n: int) -> Pairs:
+    """Accuracies of the int8 files of the first `n` of these archs, on the images that the float ones are of."""
+
+    def accuracy(arch: Arch) -> float:
+        evaluator.calibrate(arch)
+        return _int8_accuracy(project, extract(evaluator.supernet, arch), arch)
+
+    archs = [arch for arch, _ in pairs]
+    journal = project.workdir.accuracy / INT8_JOURNAL
+    quantised = collect_pairs(
+        project.config.space, archs, accuracy, min(n, len(archs)), journal, project.progress, "evaluating int8 files"
+    )
+    known = set(archs)
+    return [pair for pair in quantised if pair[0] in known]
+
+
+def _int8_accuracy(project: Project, model: keras.Model, arch: Arch) -> float:
+    """Converts a subnet as the export does and runs the file on the held-out images, on all cores."""
+    config, images = project.config, project.data.tune
+    n_macs = count_macs(walk(config.space, arch, config.n_classes))
+    chosen = representative_inputs(project.data.train, arch.resolution, config.preprocessing, config.seed, n_macs)
+    logits = run_file(to_tflite(model, "int8", chosen.inputs), images, config.preprocessing)
+    return float((logits.argmax(1) == images.labels).mean())

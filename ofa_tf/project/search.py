@@ -1,0 +1,120 @@
+"""What `ofa-tf search` answers: the best subnet within each set of limits, its candidates evaluated and measured."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ofa_tf.atomic import check_place
+from ofa_tf.errors import FormatError, SpaceError, WorkdirError
+from ofa_tf.jsonio import read_json, write_json
+from ofa_tf.project.finder import Budgets, Choice, Finder
+from ofa_tf.project.opened import Project
+from ofa_tf.project.predictor import require_labels
+from ofa_tf.quiet import load_tensorflow
+
+ARCH = "arch.json"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A candidate, and what it really does.
+
+    Args:
+        choice: the candidate with its predictions.
+        accuracy: top-1 on held-out training images, batch norm recalibrated, before quantisation (0 to 1).
+        images: how many of them.
+        measured_ms: of its file on this machine, by the table's statistic; None where the host was not asked for.
+    """
+
+    choice: Choice
+    accuracy: float
+    images: int
+    measured_ms: float | None
+
+    def to_document(self) -> dict[str, Any]:
+        """The candidate as JSON values."""
+        facts = {key: value for key, value in self.__dict__.items() if key != "choice"}
+        return {**self.choice.to_document(), **facts}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best subnet within limits.
+
+    Args:
+        limits: what it had to meet.
+        choice: the subnet.
+        resolutions: those that were searched, in pixels.
+        verified: the candidates that it was chosen from, best first; empty if none was evaluated.
+    """
+
+    budgets: Budgets
+    choice: Choice
+    resolutions: tuple[int, ...]
+    verified: tuple[Verified, ...] = ()
+
+    def to_document(self) -> dict[str, Any]:
+        """The answer as JSON values."""
+        document = {**self.choice.to_document(), "resolutions": list(self.resolutions)}
+        return {**document, "verified": [candidate.to_document() for candidate in self.verified]}
+
+
+def find_all(
+    project: Project,
+    wanted: Sequence[Budgets],
+    precision: str = "int8",
+    verify: int = 0,
+    out: str | Path | None = None,
+) -> tuple[list[Answer], Path]:
+    """Searches the best subnet within each set of limits, and writes the arch of the last.
+
+    Args:
+        project: the workdir.
+        wanted: the limits of each search; all of the same devices.
+        precision: of the files that the tables are of, whose size is predicted and, with `verify`, whose latency
+            is measured.
+        verify: how many candidates of each search are evaluated and, if the host is among the devices, measured,
+            before the most accurate within the host's limit is chosen; 0 to go by the predictions.
+        out: where to write the arch; None for `arch.json` in the workdir, which replaces an arch and nothing else.
+
+    Returns:
+        The answers, and where the arch was written.
+
+    Raises:
+        InfeasibleError: no subnet is within the limits of a search; the message has the nearest.
+        OfaError: no such device, nothing trained yet, or a file in the way.
+    """
+    path = _own_arch_file(project) if out is None else Path(out)
+    check_place(path)
+    if verify:
+        require_labels(project)
+    finder = Finder.of(project, wanted[0].latency_ms, precision)
+    shortlists = [finder.candidates(limits, max(verify, 1)) for limits in wanted]
+    answers = [
+        Answer(limits, choices[0], finder.resolutions) for limits, choices in zip(wanted, shortlists, strict=True)
+    ]
+    if verify:
+        load_tensorflow()
+        from ofa_tf.project.verification import verified
+
+        answers = verified(finder, answers, shortlists)
+    write_json(path, answers[-1].choice.arch.to_document())
+    return answers, path
+
+
+def _own_arch_file(project: Project) -> Path:
+    """Where an arch goes unasked.
+
+    Raises:
+        WorkdirError: something else is there.
+    """
+    path, space = project.workdir.path / ARCH, project.config.space
+    if path.exists():
+        try:
+            space.arch_from_document(read_json(path), str(path))
+        except (FormatError, SpaceError):
+            raise WorkdirError(
+                f"{path} is not an arch of `{space.name}` and stays as it is: name another file with --out."
+            ) from None
+    return path

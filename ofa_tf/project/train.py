@@ -1,0 +1,216 @@
+"""Training the stages of a workdir: which ones, from where, with what the user overrides; and what it would take."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ofa_tf.atomic import remove_folder
+from ofa_tf.errors import DamagedError, WorkdirError
+from ofa_tf.npzio import read_arrays
+from ofa_tf.progress import SILENT, Progress
+from ofa_tf.project.opened import Project, open_project
+from ofa_tf.training import checkpoint
+from ofa_tf.training.cluster import Cluster, make_cluster
+from ofa_tf.training.estimate import Estimate, estimate
+from ofa_tf.training.ledger import Ledger, StageRecord
+from ofa_tf.training.recipe import STAGES
+from ofa_tf.training.trainer import Trainer
+
+OPTIONS = {"epochs": "--epochs", "batch": "--batch", "base_lr": "--lr"}
+
+
+@dataclass(frozen=True)
+class Training:
+    """What `train` did.
+
+    Args:
+        stages: the record of each stage asked for, earlier ones included.
+        traces: how often each function of the training step was traced in this process.
+    """
+
+    stages: Mapping[str, StageRecord]
+    traces: Mapping[str, int]
+
+
+def train(
+    project: Project,
+    stage: str,
+    restart: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+    cluster: Cluster | None = None,
+) -> Training:
+    """Trains a stage, and the earlier ones that are missing.
+
+    Args:
+        project: the workdir.
+        stage: "full", "kernel", "depth", "width", or "all".
+        restart: whether to train this stage anew although it is done or begun; others are not touched.
+        overrides: `epochs`, `batch` or `base_lr` of this stage (of every stage for "all"), instead of the recipe's;
+            they are remembered until the stage is done.
+        cluster: the devices to train on; by default one.
+
+    Raises:
+        OfaError: the data, the workdir or the training itself has a fault that the message names; nothing has been
+            changed if it shows before the first step.
+    """
+    wanted, named = _stages(stage)
+    workdir, cluster = project.workdir, cluster or make_cluster("none")
+    _refuse_imported(project)
+    with workdir.lock() if cluster.chief else nullcontext(), cluster.noticing_lost_workers():
+        missing = cluster.chief_first(lambda: _prepare(project, wanted, named, restart, overrides or {}, cluster))
+        traces: Mapping[str, int] = {}
+        if missing:
+            earlier = [name for name in missing if name != wanted[-1]]
+            if earlier and stage != "all":
+                project.progress.note(f"Stage `{stage}` needs {', '.join(earlier)} first: training them now.")
+            trainer = Trainer(workdir, project.config, project.data, project.progress, cluster)
+            for name in missing:
+                trainer.train(name)
+            traces = trainer.traces
+    stages = workdir.ledger().stages
+    return Training({name: stages[name] for name in wanted}, traces)
+
+
+def estimate_training(
+    path: str | Path,
+    stage: str,
+    restart: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+    cluster: Cluster | None = None,
+    progress: Progress = SILENT,
+    **choices: Any,
+) -> Estimate:
+    """Estimates time and memory of what `train` would do, and changes nothing.
+
+    Where nothing is left to train the stages are estimated as if they were trained anew.
+
+    Args:
+        path: the workdir; it need not exist.
+        stage: as for `train`.
+        restart: as for `train`.
+        overrides: as for `train`.
+        cluster: as for `train`.
+        progress: told about the work.
+        choices: `space`, `data`, `recipe` and `seed`, as for `open_project`.
+    """
+    wanted, named = _stages(stage)
+    cluster = cluster or make_cluster("none")
+    project = open_project(path, **choices, progress=progress, create=False)
+    _refuse_imported(project)
+    trainer = Trainer(project.workdir, project.config, project.data, progress, cluster)
+    for name in named if restart else ():
+        trainer.ledger.stages.pop(name, None)
+    begun = _check_overrides(project, trainer.ledger, named, overrides or {}, cluster)
+    trainer.ledger.stages.update({name: _begun(overrides or {}) for name in begun})
+    missing = [name for name in wanted if not trainer.ledger.done(name)]
+    if not missing:
+        trainer.ledger.stages.clear()
+    return estimate(trainer, missing or wanted)
+
+
+def _stages(stage: str) -> tuple[Sequence[str], Sequence[str]]:
+    """The stages that must be done in the end, and those that the user named."""
+    wanted = STAGES if stage == "all" else STAGES[: STAGES.index(stage) + 1]
+    return wanted, wanted if stage == "all" else (stage,)
+
+
+def _refuse_imported(project: Project) -> None:
+    if project.workdir.ledger().imported:
+        raise WorkdirError(
+            f"{project.workdir} holds an imported network, which is trained already: use it with `ofa-tf search` and "
+            "`ofa-tf export`, or train another one in another --workdir."
+        )
+
+
+def _begun(overrides: Mapping[str, Any]) -> StageRecord:
+    return StageRecord("running", 0, 0, overrides=overrides)
+
+
+def _prepare(
+    project: Project,
+    wanted: Sequence[str],
+    named: Sequence[str],
+    restart: bool,
+    overrides: Mapping[str, Any],
+    cluster: Cluster,
+) -> list[str]:
+    """Clears what is trained anew and notes what the user overrides; returns the stages to train."""
+    workdir, ledger = project.workdir, project.workdir.ledger()
+    fresh = Ledger(ledger.path)
+    for name in named if restart else ():
+        fresh.stages.pop(name, None)
+    begun = _check_overrides(project, fresh, named, overrides, cluster)
+    if not cluster.chief:
+        return [name for name in wanted if not ledger.done(name)]
+    if any(not fresh.done(name) for name in wanted):
+        _ = project.data  # refuses images that are gone before anything is removed
+    for name in named if restart else ():  # before they are forgotten: nothing may go on from weights of before
+        remove_folder(workdir.checkpoints(name))
+        remove_folder(workdir.logs / name)
+    if restart:
+        ledger.forget(tuple(named))
+    for name in begun if overrides else ():
+        ledger.record(name, _begun(overrides))
+    _reopen_damaged(project, ledger, wanted)
+    missing = [name for name in wanted if not ledger.done(name)]
+    if STAGES[-1] in missing and workdir.accuracy.exists():  # of its weights, whatever becomes of earlier stages
+        project.progress.note("The accuracies and the predictor of the weights so far are removed.")
+        shutil.rmtree(workdir.accuracy)
+    return missing
+
+
+def _check_overrides(
+    project: Project, ledger: Ledger, named: Sequence[str], overrides: Mapping[str, Any], cluster: Cluster
+) -> list[str]:
+    """The named stages that have not been begun; refuses overrides that cannot be, or come too late for the others."""
+    begun = [name for name in named if name not in ledger.stages]
+    for name in begun:
+        cluster.shares(project.config.recipe.overridden(name, **overrides))
+    late = [name for name in named if name in ledger.stages and dict(ledger.stages[name].overrides) != dict(overrides)]
+    running = [name for name in late if not ledger.done(name)]
+    if overrides and (running or (late and all(map(ledger.done, named)))):
+        name = (running or late)[-1]
+        used = " ".join(f"{OPTIONS[key]} {value:g}" for key, value in ledger.stages[name].overrides.items())
+        state = "is done" if ledger.done(name) else f"was begun with {used or 'the values of its recipe'}"
+        raise WorkdirError(
+            f"Stage `{name}` of {project.workdir} {state}: leave --epochs, --batch and --lr out, or train it anew with "
+            f"--stage {name} --restart."
+        )
+    return begun
+
+
+def _reopen_damaged(project: Project, ledger: Ledger, wanted: Sequence[str]) -> None:
+    """Lets stages whose last checkpoint is damaged, and is needed, go on from the one before, or start again."""
+
+    def is_whole(name: str, step: int) -> bool:
+        try:
+            read_arrays(checkpoint.checkpoint_path(project.workdir.checkpoints(name), step))
+        except DamagedError:
+            return False
+        return True
+
+    def goes_on(name: str) -> bool:
+        return any(is_whole(name, step) for step in checkpoint.steps(project.workdir.checkpoints(name)))
+
+    def reopen(name: str) -> bool:
+        """Whether the stage lacks its end; then it is no longer done."""
+        record = ledger.stages[name]
+        if not ledger.done(name) or is_whole(name, record.steps):
+            return False
+        path = checkpoint.checkpoint_path(project.workdir.checkpoints(name), record.steps)
+        how = "goes on from the checkpoint before" if goes_on(name) else "has no other checkpoint and starts again"
+        project.progress.note(f"{path} is damaged or lost: stage `{name}` {how}.")
+        ledger.record(name, replace(record, state="running", step=0, metrics={}))
+        return True
+
+    missing = [name for name in wanted if not ledger.done(name)]
+    last = STAGES.index(missing[0]) - 1 if missing else STAGES.index(wanted[-1])
+    if missing and goes_on(missing[0]):
+        last = -1
+    while last >= 0 and reopen(STAGES[last]) and not goes_on(STAGES[last]):
+        last -= 1
+    if STAGES[0] in ledger.stages and any(not ledger.done(name) for name in wanted[1:]):
+        reopen(STAGES[0])

@@ -1,0 +1,155 @@
+"""The folder that holds one project of a user."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ofa_tf.atomic import sweep
+from ofa_tf.data import Preprocessing
+from ofa_tf.errors import FormatError, WorkdirError
+from ofa_tf.jsonio import check_keys, from_document, read_json, write_json
+from ofa_tf.latency.store import FOLDER as TABLES
+from ofa_tf.space import SearchSpace
+from ofa_tf.training.ledger import Ledger
+from ofa_tf.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a workdir was made with; it does not change afterwards.
+
+    Args:
+        space: the search space.
+        data: the data spec; None in a workdir with an imported network, until the user names images.
+        classes: names of the classes, in the order of the labels.
+        preprocessing: what is done to pixels.
+        recipe: the hyper-parameters of the stages.
+        seed: seed of everything random.
+    """
+
+    space: SearchSpace
+    data: str | None
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    recipe: Recipe
+    seed: int
+
+    @property
+    def n_classes(self) -> int:
+        """Outputs of the classifier."""
+        return len(self.classes)
+
+    def to_document(self) -> dict[str, Any]:
+        """The config as JSON values."""
+        return {
+            "space": self.space.to_document(),
+            "data": self.data,
+            "classes": list(self.classes),
+            "preprocessing": {key: list(value) for key, value in self.preprocessing.__dict__.items()},
+            "recipe": self.recipe.to_document(),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def load(cls, path: Path) -> "Config":
+        """Reads `config.json`.
+
+        Raises:
+            FormatError: not a config, or one of a newer schema.
+        """
+        document = read_json(path)
+        check_keys(document, set(cls.__dataclass_fields__), set(), str(path))
+        classes, seed = document["classes"], document["seed"]
+        if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
+            raise FormatError(f"{path}: `classes` must be a list of at least two names.")
+        data_good = document["data"] is None or isinstance(document["data"], str)
+        if not data_good or not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise FormatError(f"{path}: `data` must be a string or null, and `seed` an integer of at least 0.")
+        return cls(
+            space=SearchSpace.from_document(document["space"], f"{path}, `space`,"),
+            data=document["data"],
+            classes=tuple(classes),
+            preprocessing=from_document(Preprocessing, document["preprocessing"], f"{path}, `preprocessing`,"),
+            recipe=Recipe.from_document(document["recipe"], f"{path}, `recipe`,"),
+            seed=seed,
+        )
+
+
+class Workdir:
+    """A workdir and the places in it.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | Path):
+        if not str(path):
+            raise WorkdirError("--workdir is empty: name a folder, or leave it out for the current one.")
+        self.path = Path(path)
+        if self.path.exists() and not self.path.is_dir():
+            raise WorkdirError(f"The workdir {self.path} is not a folder.")
+        self.config_path = self.path / "config.json"
+        self.cache = self.path / "cache"
+        self.converted = self.cache / "block-files"
+        self.tables = self.path / TABLES
+        self.accuracy = self.path / "accuracy"
+        self.exports = self.path / "exports"
+        self.logs = self.path / "logs"
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def exists(self) -> bool:
+        """Whether it has been set up."""
+        return self.config_path.exists()
+
+    def config(self) -> Config:
+        """What it was made with.
+
+        Raises:
+            WorkdirError: it has not been set up.
+        """
+        if not self.exists:
+            raise WorkdirError(f"{self.path} is not a workdir yet: `ofa-tf train` makes one.")
+        return Config.load(self.config_path)
+
+    def create(self, config: Config) -> None:
+        """Sets the workdir up."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.config_path, config.to_document())
+
+    def ledger(self) -> Ledger:
+        """Its ledger."""
+        return Ledger(self.path / "ledger.json")
+
+    def checkpoints(self, stage: str) -> Path:
+        """Folder of a stage's checkpoints."""
+        return self.path / "checkpoints" / stage
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other processes from changing the workdir meanwhile; a process that dies lets go.
+
+        What such a process left half-written is removed.
+
+        Raises:
+            WorkdirError: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise WorkdirError(
+                    f"Another ofa-tf is at work in {self.path}: wait for it, or use another workdir."
+                ) from None
+            checkpoints = (self.path / "checkpoints").glob("*")
+            for folder in (self.path, self.cache, self.converted, self.tables, self.accuracy, *checkpoints):
+                sweep(folder)
+            for folder in (self.exports, self.path / "checkpoints", self.logs):
+                sweep(folder, folders=True)
+            yield

@@ -1,0 +1,298 @@
+"""Imports of published supernets, latency tables and the accuracy predictor into a workdir."""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ofa_tf.accuracy.store import WEIGHTS, FittedPredictor
+from ofa_tf.blocks import divisible, walk
+from ofa_tf.data import Preprocessing
+from ofa_tf.errors import FormatError, TableError, WorkdirError
+from ofa_tf.latency.store import add_table, renamed
+from ofa_tf.latency.table import LatencyTable
+from ofa_tf.progress import SILENT, Progress
+from ofa_tf.project.workdir import Config, Workdir
+from ofa_tf.space import SearchSpace
+from ofa_tf.supernet import Supernet
+from ofa_tf.training import checkpoint
+from ofa_tf.training.ledger import StageRecord
+from ofa_tf.training.recipe import RECIPES, STAGES
+from ofa_tf.training.trainer import weights_of
+from ofa_tf.zoo import catalog, imagenet
+from ofa_tf.zoo.net_config import NETWORKS, WIDTH_MULTS
+from ofa_tf.zoo.note10 import MAX_BYTES as MAX_TABLE_BYTES
+from ofa_tf.zoo.note10 import merge_note10, read_note10
+from ofa_tf.zoo.published_predictor import read_published_predictor
+from ofa_tf.zoo.sources import get_file, is_address
+from ofa_tf.zoo.torch_file import state_dict
+from ofa_tf.zoo.weights import load_torch_weights
+
+MAX_CHECKPOINT_BYTES, MAX_PREDICTOR_BYTES = 500_000_000, 50_000_000
+IMAGENET_PIXELS = Preprocessing(catalog.IMAGENET_MEAN, catalog.IMAGENET_STD)
+
+
+# --- supernets --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ImportedSupernet:
+    """A workdir with an imported supernet, ready for `search` and `export`.
+
+    Args:
+        workdir: its folder.
+        space: its space.
+        n_classes: outputs of the classifier.
+        n_params: trainable parameters of all subnets together.
+        source: `address` and `sha256` of the checkpoint.
+    """
+
+    workdir: Path
+    space: SearchSpace
+    n_classes: int
+    n_params: int
+    source: Mapping[str, str]
+
+
+def import_supernet(
+    source: str,
+    workdir: str | Path,
+    classes: Sequence[str] | None = None,
+    resolutions: Sequence[int] | None = None,
+    progress: Progress = SILENT,
+) -> ImportedSupernet:
+    """Makes a workdir of a published supernet: all stages done, and its weights those of the last one.
+
+    Which space and which width multiplier it has is read off the shapes of the tensors. The epsilon of its batch norms
+    is in no checkpoint: it is that of the published networks of the same space.
+
+    Args:
+        source: a name of the catalog, a file, or an address.
+        workdir: the folder; it must not be a workdir yet.
+        classes: names of the classes, in the order of the outputs; None for those of ImageNet.
+        resolutions: the image sizes to choose from, in pixels; None for those that it was trained at, as published.
+        progress: told about the work.
+
+    Raises:
+        WorkdirError: the folder is a workdir.
+        FormatError: no such file, or not a checkpoint of a supernet of our spaces; names the tensor.
+        DownloadError: the checkpoint could not be fetched.
+    """
+    target = Workdir(workdir)
+    if target.exists:
+        raise WorkdirError(f"{target} is a workdir already: import into another folder.")
+    published = catalog.find_supernet(source)
+    if published is None and not Path(source).is_file() and not is_address(source):
+        names = ", ".join(supernet.name for supernet in catalog.SUPERNETS)
+        raise FormatError(f"There is no supernet {source!r}: give a file, an address, or one of {names}.")
+    file = get_file(source if published is None else published.address, MAX_CHECKPOINT_BYTES, progress)
+    state = state_dict(file.path)
+    try:
+        space, n_classes = supernet_space(state)
+        if resolutions is not None:
+            space = dataclasses.replace(space, resolutions=tuple(sorted(set(resolutions))))
+        classes = _class_names(classes, n_classes)
+        supernet = Supernet(space, n_classes)
+        load_torch_weights(supernet, state)
+    except FormatError as error:
+        raise FormatError(f"{source}: {error}") from None
+    config = Config(space, None, tuple(classes), IMAGENET_PIXELS, RECIPES["imagenet"], seed=0)
+    _write_workdir(target, config, supernet, file.to_document())
+    n_params = sum(int(np.prod(variable.shape)) for variable in supernet.trainable_variables)
+    return ImportedSupernet(target.path, space, n_classes, n_params, file.to_document())
+
+
+def supernet_space(state: Mapping[str, np.ndarray]) -> tuple[SearchSpace, int]:
+    """The space of a published supernet, and its number of classes, from the shapes of some of its tensors.
+
+    Raises:
+        FormatError: it is none of the known ones.
+    """
+
+    def width(start: str, part: str = ".conv.") -> int:
+        names = [name for name in state if name.startswith(start) and part in name and name.endswith(".weight")]
+        return state[names[0]].shape[0] if names and state[names[0]].ndim else 0
+
+    n_blocks = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
+    n_classes = width("classifier.", ".linear.")
+    found = [width("first_conv."), width("final_expand_layer."), width("feature_mix_layer.")]
+    projections = [width(f"blocks.{index}.", ".point_linear.conv.") for index in range(n_blocks)]
+    for base in NETWORKS.values():
+        feature = [base.head_width, base.feature_width] if base.feature_width else [0, base.head_width]
+        if n_blocks != base.n_blocks + 1 or n_classes < 2:
+            continue
+        for mult in WIDTH_MULTS:
+            space = dataclasses.replace(
+                base, width_mult=mult, padding="symmetric", bn_epsilon=catalog.BN_EPSILON[base.name]
+            )
+            if found != [divisible(wide * mult) if wide else 0 for wide in (base.stem_width, *feature)]:
+                continue
+            blocks = [block for block in walk(space, space.largest(), n_classes) if block.kind == "mbconv"]
+            if [block.out_channels for block in blocks] == projections:
+                return _published_resolutions(space), n_classes
+    raise FormatError(
+        f"it is no supernet of {' or '.join(f'`{base.name}`' for base in NETWORKS.values())}: it has {n_blocks} "
+        f"blocks, first and last convolutions of the widths {found}, and {n_classes} classes."
+    )
+
+
+def _published_resolutions(space: SearchSpace) -> SearchSpace:
+    for supernet in catalog.SUPERNETS:
+        if (supernet.space, supernet.width_mult) == (space.name, space.width_mult):
+            lowest, highest = supernet.resolutions
+            return dataclasses.replace(space, resolutions=tuple(range(lowest, highest + 1, 4)))
+    return space
+
+
+def _class_names(classes: Sequence[str] | None, n_classes: int) -> Sequence[str]:
+    if classes is None and n_classes == imagenet.N_CLASSES:
+        return imagenet.class_names()
+    if classes is None:
+        raise FormatError(f"it has {n_classes} classes, not those of ImageNet: name them with --classes.")
+    if len(classes) != n_classes:
+        raise FormatError(f"it has {n_classes} classes, and {len(classes)} names are given.")
+    return classes
+
+
+def read_classes(path: str | os.PathLike) -> tuple[str, ...]:
+    """Names of classes from a file with one name a line.
+
+    Raises:
+        FormatError: no such file, not UTF-8, an empty line, or a name that is there twice.
+    """
+    try:
+        names = Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise FormatError(f"{path} is not a text file in UTF-8.") from None
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read: {error.strerror}.") from None
+    before: set[str] = set()
+    for number, name in enumerate(names, start=1):
+        if not name.strip() or name in before:
+            raise FormatError(f"{path}, line {number}: {name!r} must be a name, and another one than those before.")
+        before.add(name)
+    return tuple(names)
+
+
+def _write_workdir(target: Workdir, config: Config, supernet: Supernet, source: Mapping[str, str]) -> None:
+    """Weights, ledger, and last the config, which makes a workdir of the folder."""
+    existed, folder, ledger = target.path.exists(), target.checkpoints(STAGES[-1]), target.ledger()
+    with target.lock():
+        if target.exists or ledger.path.exists() or folder.parent.exists():
+            raise WorkdirError(f"{target} holds parts of a workdir: import into another folder.")
+        try:
+            checkpoint.save(folder, 0, weights_of(supernet))
+            for stage in STAGES:
+                ledger.record(stage, StageRecord("done", 0, 0, source=source))
+            target.create(config)
+        except BaseException:
+            ledger.path.unlink(missing_ok=True)
+            shutil.rmtree(target.path if not existed else folder.parent, ignore_errors=True)
+            raise
+
+
+# --- tables and predictor ---------------------------------------------------------------------------------------------
+
+
+def import_note10(
+    source: str | None = None,
+    workdir: str | Path = ".",
+    out: str | Path | None = None,
+    force: bool = False,
+    progress: Progress = SILENT,
+    name: str | None = None,
+) -> tuple[Path, LatencyTable]:
+    """Imports the latency tables of the Samsung Note10, one per resolution, merged into one.
+
+    Blocks that several of them have were measured for each, and the merged table has the mean. So its sums are not
+    quite those of the single tables: over the reference's predictions at 160, 192 and 224 px at most 0.13 % apart.
+
+    Args:
+        source: a folder, or the address of one, of files `<resolution>_lookup_table.yaml`, or such a file; None for the
+            published addresses.
+        workdir: the workdir that the table is for.
+        out: a folder for the table instead of the workdir.
+        force: whether a table of the same name may be replaced.
+        progress: told about the work.
+        name: of the device, if the files are of another one.
+
+    Returns:
+        Where the table is, and the table; its source is "imported".
+
+    Raises:
+        WorkdirError: there is no workdir, or it has the table.
+        TableError: the table covers no resolution of the workdir's space.
+        DeviceError: a name that no table can be given.
+        FormatError: no such file, or not such a table.
+        DownloadError: a file could not be fetched.
+    """
+    target = Workdir(workdir)
+    config = target.config() if out is None else None
+    files = _table_files(source)
+    paths = []
+    with progress.task("reading latency tables", len(files), "files") as advance:
+        for file in files:
+            paths.append(get_file(file, MAX_TABLE_BYTES).path)
+            advance(1)
+    table = merge_note10([read_note10(path) for path in paths])
+    if name is not None:
+        table = renamed(table, name)
+    if config is not None and not table.resolutions(config.space, config.n_classes):
+        network = f"`{catalog.NOTE10.space}` of width {catalog.NOTE10.width_mult} with {imagenet.N_CLASSES} classes"
+        raise TableError(f"The tables cover no resolution of {target}: they are of {network}.")
+    if out is not None:
+        return add_table(Path(out), table, force), table
+    with target.lock():
+        return add_table(target.tables, table, force), table
+
+
+def _table_files(source: str | None) -> list[str]:
+    published = catalog.NOTE10
+    if source is None or (is_address(source) and not source.endswith((".yaml", ".yml"))):
+        base = (published.address if source is None else source).rstrip("/")
+        return [f"{base}/{published.file_name(resolution)}" for resolution in published.resolutions]
+    if Path(source).is_dir():
+        files = sorted(os.fspath(path) for path in Path(source).glob("*_lookup_table.yaml"))
+        if not files:
+            raise FormatError(f"{source} has no files named like {published.file_name(published.resolutions[0])}.")
+        return files
+    return [source]
+
+
+def import_predictor(
+    source: str | None = None, workdir: str | Path = ".", force: bool = False, progress: Progress = SILENT
+) -> FittedPredictor:
+    """Imports the published accuracy predictor into the workdir of the network that it is of.
+
+    Args:
+        source: a file or an address; None for the published one.
+        workdir: the workdir.
+        force: whether a predictor that the workdir has may be replaced.
+        progress: told about the work.
+
+    Raises:
+        WorkdirError: there is no workdir, it has a predictor, or another network.
+        FormatError: no such file, or not the weights of such a predictor.
+        DownloadError: it could not be fetched.
+    """
+    target, published = Workdir(workdir), catalog.PREDICTOR
+    config = target.config()
+    found = (config.space.name, config.space.width_mult, config.n_classes)
+    if found != (published.space, published.width_mult, imagenet.N_CLASSES):
+        raise WorkdirError(
+            f"{target} has `{found[0]}` of width {found[1]:g} with {found[2]} classes; the predictor is of subnets of "
+            f"`{published.space}` of width {published.width_mult} with {imagenet.N_CLASSES}."
+        )
+    if (target.accuracy / WEIGHTS).exists() and not force:
+        raise WorkdirError(f"{target} has a predictor already: replace it with --force.")
+    file = get_file(published.address if source is None else source, MAX_PREDICTOR_BYTES, progress)
+    predictor = read_published_predictor(file.path, config.space)
+    errors = {"rmse_points": published.rmse_points, "pairs": float(published.pairs)}
+    fitted = FittedPredictor(predictor, errors, "imported", file.to_document())
+    with target.lock():
+        fitted.save(target.accuracy)
+    return fitted

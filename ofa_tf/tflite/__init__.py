@@ -1,0 +1,1 @@
+"""Any `.tflite` file, ours or not: what it is, what it says about itself, running it."""

@@ -1,0 +1,61 @@
+"""Everything a `.tflite` file tells about itself: `ofa-tf show`."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ofa_tf.errors import ExportError
+from ofa_tf.tflite.inspect import FileFacts, inspect_file
+from ofa_tf.tflite.metadata import Metadata, read_metadata
+
+LARGEST_FILE = (1 << 31) - 1  # bytes that the offsets of a FlatBuffer can reach
+
+
+@dataclass(frozen=True)
+class Description:
+    """A `.tflite` file, looked into and not run.
+
+    Args:
+        path: of the file.
+        content: its bytes.
+        sha256: of them.
+        facts: what it consists of.
+        metadata: what it says about itself; None if it has no metadata.
+    """
+
+    path: Path
+    content: bytes = field(repr=False)
+    sha256: str
+    facts: FileFacts
+    metadata: Metadata | None
+
+
+def describe_file(path: str | Path) -> Description:
+    """Looks into any `.tflite` file.
+
+    Raises:
+        ExportError: there is no such file, it cannot be read, or it is too large to be one.
+        DamagedError: it is no `.tflite` file, or a damaged one.
+    """
+    content = _read(path)
+    return Description(
+        path=Path(path),
+        content=content,
+        sha256=hashlib.sha256(content).hexdigest(),
+        facts=inspect_file(content, str(path)),
+        metadata=read_metadata(content, str(path)),
+    )
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        if not Path(path).exists():
+            raise ExportError(f"There is no file {path}.")
+        if not Path(path).is_file():
+            raise ExportError(f"{path} is not a file; a .tflite file is needed.")
+        size = Path(path).stat().st_size
+        if not 0 < size <= LARGEST_FILE:
+            raise ExportError(f"{path} has {size} bytes; a .tflite file has from 1 to {LARGEST_FILE}.")
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ExportError(f"{path} cannot be read: {error.strerror}.") from None

@@ -1,0 +1,105 @@
+"""The operators of a `.tflite` file as plain records: what they compute on, and the options that rules ask for."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ofa_tf.tflite.flatbuffer import Table
+from ofa_tf.tflite.inspect import operator_indices, operator_name, read_root, type_name
+
+MOST_INTEGERS = 32
+# What a rule needs to know of an operator's options: name, number of the field in the schema, kind, default.
+_POOL = (("fused_activation", 5, "b", 0),)
+OPTIONS: Mapping[str, tuple[tuple[str, int, str, int], ...]] = {
+    "AVERAGE_POOL_2D": _POOL,
+    "MAX_POOL_2D": _POOL,
+    "CONCATENATION": (("fused_activation", 1, "b", 0),),
+    "CONV_2D": (("dilation_width", 4, "i", 1), ("dilation_height", 5, "i", 1)),
+    "DEPTHWISE_CONV_2D": (("dilation_width", 5, "i", 1), ("dilation_height", 6, "i", 1)),
+    "FULLY_CONNECTED": (("weights_format", 1, "b", 0),),
+    "PACK": (("axis", 1, "i", 0),),
+}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor.
+
+    Args:
+        name: as the converter wrote it.
+        type: element type, such as "INT8".
+        shape: -1 where a size is not known.
+        data: its bytes, if it is constant.
+        index: its place among the tensors of the file.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    data: np.ndarray | None = field(default=None, repr=False)
+    index: int = -1
+
+    @property
+    def constant(self) -> bool:
+        """Whether its values are in the file."""
+        return self.data is not None
+
+    def integers(self) -> list[int]:
+        """The values of a short constant of int32, such as axes; none of anything else."""
+        if self.data is None or self.type != "INT32" or len(self.data) > 4 * MOST_INTEGERS or len(self.data) % 4:
+            return []
+        return self.data.view("<i4").tolist()
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator with its tensors (None for an input left out) and the options that `OPTIONS` names."""
+
+    name: str
+    version: int
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor | None, ...]
+    options: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def tensors(self) -> Iterable[Tensor]:
+        """All its tensors."""
+        return (tensor for tensor in (*self.inputs, *self.outputs) if tensor is not None)
+
+
+def read_operators(content: bytes) -> list[Operator]:
+    """The operators of the main graph, in the order in which they run.
+
+    Raises:
+        FormatError: not a `.tflite` file.
+        DamagedError: one cut short, or one whose parts refer to what is not there.
+    """
+    model = read_root(content)
+    codes = [(operator_name(code), code.scalar(2, "i", 1)) for code in model.tables(1)]
+    buffers, graphs = model.tables(4), model.tables(2)
+    if not graphs:
+        raise model.buffer.damaged("it has no subgraph")
+    tensors = [_tensor(tensor, index, buffers) for index, tensor in enumerate(graphs[0].tables(0))]
+    return [_operator(operator, codes, tensors) for operator in graphs[0].tables(3)]
+
+
+def _tensor(tensor: Table, index: int, buffers: Sequence[Table]) -> Tensor:
+    shape, signature = tensor.numbers(0, "i"), tensor.numbers(7, "i")
+    known = signature if len(signature) == len(shape) else shape  # the signature has -1 where a size may change
+    shape = tuple(size if size >= 0 and fixed >= 0 else -1 for size, fixed in zip(shape, known, strict=True))
+    data, buffer = None, tensor.scalar(2, "I")
+    if 0 < buffer < len(buffers):
+        data = np.frombuffer(buffers[buffer].data(0), np.uint8)  # a view: many tensors may share one buffer
+    return Tensor(tensor.text(3), type_name(tensor), shape, data if data is not None and len(data) else None, index)
+
+
+def _operator(operator: Table, codes: Sequence[tuple[str, int]], tensors: Sequence[Tensor]) -> Operator:
+    opcode, *indices = operator_indices(operator, len(codes), len(tensors))
+    name, version = codes[opcode]
+    inputs, outputs = (tuple(None if index < 0 else tensors[index] for index in some) for some in indices)
+    options, asked = operator.table(4), OPTIONS.get(name, ())
+    found = (
+        {} if options is None else {key: options.scalar(number, kind, default) for key, number, kind, default in asked}
+    )
+    return Operator(name, version, inputs, outputs, found)

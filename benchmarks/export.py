@@ -114,7 +114,7 @@ def accuracies(workdir: Path, subnets: int, trained: int, epochs: float | None) 
     ptq, qat, agreements, floats = [], [], [], 0
     for index, arch in enumerate([space.smallest(), space.largest(), *drawn][:subnets]):
         qat_epochs = (epochs or QAT_EPOCHS) if index < trained else 0.0
-        file = make_file(project, evaluator, arch, FileOptions(qat_epochs=qat_epochs, gate=False))
+        file = make_file(project.config, project.data, evaluator, arch, FileOptions(qat_epochs=qat_epochs, gate=False))
         floats += file.facts.n_float_tensors
         accuracy = file.parity.float_accuracy or 0.0
         told = file.qat or {"ptq_accuracy": file.parity.file_accuracy, "ptq_agreement": file.parity.agreement}

@@ -43,9 +43,9 @@ CHILD = "--import-child"
 
 def parity(folder: Path) -> dict[str, float]:
     """Outputs of the reference's archs, from the supernet and from extracted subnets."""
-    from ofa_tf.project.zoo import supernet_space
     from ofa_tf.subnet import extract
     from ofa_tf.supernet import Supernet
+    from ofa_tf.zoo.supernets import supernet_space
     from ofa_tf.zoo.weights import load_torch_weights
 
     worst, n_archs = 0.0, 0

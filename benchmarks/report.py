@@ -30,8 +30,8 @@ from ofa_tf.accuracy.predictor import Predictor, features
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.data import Preprocessing
 from ofa_tf.latency.table import LatencyTable, distinct_blocks
+from ofa_tf.project.report import write_report
 from ofa_tf.project.workdir import Config, Workdir
-from ofa_tf.report.page import write_report
 from ofa_tf.spaces import MOBILENET_V3
 from ofa_tf.training.recipe import RECIPES
 

@@ -11,7 +11,7 @@ from ofa_tf.cli.common import json_option, library, print_json, workdir_option
 def command(workdir, out, as_json):
     """Write one HTML page of all that a workdir holds."""
     with library():
-        from ofa_tf.report.page import write_report
+        from ofa_tf.project.report import write_report
 
         report = write_report(workdir, out)
     if as_json:

@@ -69,7 +69,8 @@ def import_group():
 def supernet_command(source, workdir, classes, resolutions, as_json):
     """Make a workdir of a published supernet, ready for `search` and `export`."""
     with library() as progress:
-        from ofa_tf.project.zoo import import_supernet, read_classes
+        from ofa_tf.project.zoo import import_supernet
+        from ofa_tf.zoo.supernets import read_classes
 
         names = None if classes is None else read_classes(classes)
         imported = import_supernet(source, workdir, names, resolutions or None, progress)

@@ -19,5 +19,5 @@ def test_doctor_looks_for_all_that_is_needed(ofa, monkeypatch):
             raise PackageNotFoundError
         return "1.0"
 
-    monkeypatch.setattr("ofa_tf.project.doctor.version", version)
+    monkeypatch.setattr("ofa_tf.packages.version", version)
     assert "missing: pip install pyyaml" in ofa("doctor").out

@@ -37,7 +37,7 @@ from ofa_tf.project.finder import Choice, find_fronts, find_with
 from ofa_tf.project.lut import get_table, measure_table
 from ofa_tf.project.opened import Project, open_existing
 from ofa_tf.project.predictor import load_predictor
-from ofa_tf.report.contents import read_contents
+from ofa_tf.project.report import read_contents
 from ofa_tf.search.budget import starts
 from ofa_tf.spaces import EDGE, MOBILENET_V3, PROXYLESS, TINY
 

@@ -276,7 +276,7 @@ def test_a_fleet_shares_its_files(ofa, workdir, monkeypatch):
     other_table(workdir, "phone.json", device={"name": "phone"})
     made, make_file = [], filing.make_file
     monkeypatch.setattr(
-        "ofa_tf.project.export.make_file", lambda *arguments: made.append(arguments[2]) or make_file(*arguments)
+        "ofa_tf.project.export.make_file", lambda *arguments: made.append(arguments[3]) or make_file(*arguments)
     )
     measure = HostDevice.measure
 

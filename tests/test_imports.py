@@ -20,6 +20,7 @@ ORDER = (
     "statistics",
     "progress",
     "quiet",
+    "packages",
     "lut",
     "space",
     "spaces",

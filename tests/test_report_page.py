@@ -54,7 +54,7 @@ def short_search(monkeypatch):
     """A front that is searched for a moment only."""
     from ofa_tf.search import pareto
 
-    monkeypatch.setattr("ofa_tf.report.contents.pareto", partial(pareto, population=64, generations=4, steps=2))
+    monkeypatch.setattr("ofa_tf.project.report.pareto", partial(pareto, population=64, generations=4, steps=2))
 
 
 # --- what it shows ----------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def test_a_manifest_of_a_thousand_levels_is_shown_as_far_as_it_goes(workdir, ofa
 
 
 def test_the_shares_of_a_subnet_add_up_to_its_predicted_latency(finished):
-    from ofa_tf.report.contents import read_contents
+    from ofa_tf.project.report import read_contents
 
     contents = read_contents(finished)
     (device,) = contents.devices
@@ -146,8 +146,8 @@ def test_the_shares_of_a_subnet_add_up_to_its_predicted_latency(finished):
 
 @pytest.mark.parametrize("latency_ms", [0.0, 1e-9, 0.1449, 0.14491, 0.99999, 1.0, 12.3456, 98765.4])
 def test_the_budget_of_a_point_is_never_below_it(finished, latency_ms):
+    from ofa_tf.project.report import read_contents
     from ofa_tf.report.commands import export_budget
-    from ofa_tf.report.contents import read_contents
 
     contents = read_contents(finished)
     words = shlex.split(export_budget(contents, contents.devices[0], latency_ms))

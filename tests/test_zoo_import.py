@@ -27,17 +27,14 @@ from ofa_tf.project.opened import open_existing, open_project
 from ofa_tf.project.predictor_fit import fit, load_supernet, make_evaluator
 from ofa_tf.project.train import train
 from ofa_tf.project.workdir import Workdir
-from ofa_tf.project.zoo import (
-    import_supernet,
-    read_classes,
-    supernet_space,
-)
+from ofa_tf.project.zoo import import_supernet
 from ofa_tf.subnet import build_subnet, extract
 from ofa_tf.training.recipe import STAGES
 from ofa_tf.zoo import catalog, imagenet, state_dict
 from ofa_tf.zoo.net_config import read_net_config
 from ofa_tf.zoo.specialized import import_specialized
 from ofa_tf.zoo.subnet_weights import _rows, load_torch_subnet
+from ofa_tf.zoo.supernets import read_classes, supernet_space
 
 pytestmark = pytest.mark.fixtures
 CLASSES = tuple(f"class {letter}" for letter in "abcdefghij")

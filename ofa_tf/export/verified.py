@@ -10,20 +10,20 @@ import numpy as np
 
 from ofa_tf._version import VERSION
 from ofa_tf.blocks import count_macs, walk
-from ofa_tf.data import Images
+from ofa_tf.data import Data, Images
 from ofa_tf.data.batches import training_batches
 from ofa_tf.errors import ExportError
 from ofa_tf.export.convert import IO, PRECISIONS, to_tflite
 from ofa_tf.export.gate import Parity, Tolerance, compare, first_bad_layer, gate_images, layer_errors, run_file
 from ofa_tf.export.representative import representative_inputs, takes_raw_pixels
 from ofa_tf.jsonio import SCHEMA
-from ofa_tf.project.opened import Project
-from ofa_tf.project.workdir import Config
+from ofa_tf.progress import SILENT, Progress
 from ofa_tf.space import Arch
 from ofa_tf.subnet import extract
 from ofa_tf.tflite.metadata import Metadata, add_metadata
 from ofa_tf.tflite.run import FileFacts, ModelFile, inspect_file
 from ofa_tf.training.evaluation import SubnetEvaluator
+from ofa_tf.training.setup import Setup
 
 LAYER_IMAGES = 16  # that layers are compared on
 QAT_EPOCHS = 3.0
@@ -88,30 +88,32 @@ class VerifiedFile:
     qat: Mapping[str, Any] | None
 
 
-def make_file(project: Project, evaluator: SubnetEvaluator, arch: Arch, options: FileOptions) -> VerifiedFile:
+def make_file(
+    config: Setup, data: Data, evaluator: SubnetEvaluator, arch: Arch, options: FileOptions, progress: Progress = SILENT
+) -> VerifiedFile:
     """Extracts a subnet, recalibrates it, converts it, and runs the file on validation images.
 
     Args:
-        project: the workdir.
+        config: the network and its inputs.
+        data: its images.
         evaluator: of the trained supernet.
         arch: the subnet.
         options: the kind of file.
+        progress: told about the work.
 
     Raises:
         ExportError: the conversion fails, a float tensor is left in an int8 file, or the file is not what the subnet is
             and the gate is not open.
     """
-    config = project.config
     teacher = _teacher(evaluator, arch) if options.qat_epochs else None
-    subnet = _Subnet(project, evaluator, arch)
+    subnet = _Subnet(config, data, evaluator, arch)
     chosen = None
     if options.precision == "int8":
-        images = project.data.train
-        chosen = representative_inputs(images, arch.resolution, config.preprocessing, config.seed, subnet.n_macs)
+        chosen = representative_inputs(data.train, arch.resolution, config.preprocessing, config.seed, subnet.n_macs)
     content = to_tflite(subnet.model, options.precision, chosen.inputs if chosen else (), options.io)
     parity, qat = subnet.parity(content), None
     if teacher is not None:
-        trained, simulated = _train(subnet, teacher, options)
+        trained, simulated = _train(subnet, teacher, options, progress)
         trained_parity = subnet.parity(trained, simulated)
         better = subnet.score(trained) > subnet.score(content)
         qat = {
@@ -122,10 +124,10 @@ def make_file(project: Project, evaluator: SubnetEvaluator, arch: Arch, options:
             "qat_agreement": trained_parity.agreement,
             "kept": "qat" if better else "ptq",
         }
-        _tell(project, qat)
+        _tell(progress, qat)
         if better:
             content, parity = trained, trained_parity
-    content = add_metadata(content, _metadata(options, config, arch), project.progress)
+    content = add_metadata(content, _metadata(options, config, arch), progress)
     facts = inspect_file(content)
     if options.precision == "int8" and facts.n_float_tensors:
         raise ExportError(
@@ -147,7 +149,7 @@ def make_file(project: Project, evaluator: SubnetEvaluator, arch: Arch, options:
     )
 
 
-def _metadata(options: FileOptions, config: Config, arch: Arch) -> Metadata:
+def _metadata(options: FileOptions, config: Setup, arch: Arch) -> Metadata:
     """What the file says about itself: what the user has to say, and what we know."""
     about, name = options.about, f"{config.space.name}, {arch.resolution} px"
     n_macs = count_macs(walk(config.space, arch, config.n_classes))
@@ -170,22 +172,23 @@ class _Subnet:
     """A subnet, its statistics recalibrated, and what files are held against.
 
     Args:
-        project: the workdir.
+        config: the network and its inputs.
+        data: its images.
         evaluator: of the trained supernet.
         arch: the subnet.
     """
 
-    def __init__(self, project: Project, evaluator: SubnetEvaluator, arch: Arch):
-        self.project, self.evaluator, self.arch = project, evaluator, arch
-        self.n_macs = count_macs(walk(project.config.space, arch, project.config.n_classes))
-        self.images = gate_images(project.data.val, self.n_macs)
+    def __init__(self, config: Setup, data: Data, evaluator: SubnetEvaluator, arch: Arch):
+        self.config, self.data, self.evaluator, self.arch = config, data, evaluator, arch
+        self.n_macs = count_macs(walk(config.space, arch, config.n_classes))
+        self.images = gate_images(data.val, self.n_macs)
         evaluator.calibrate(arch)
         self.logits = evaluator.logits(arch, self.images)
         self.model = extract(evaluator.supernet, arch)
 
     def parity(self, content: bytes, trained_logits: np.ndarray | None = None) -> Parity:
         """A file on validation images; one that was trained for int8 must agree with the network as it was trained."""
-        file_logits = run_file(content, self.images, self.project.config.preprocessing)
+        file_logits = run_file(content, self.images, self.config.preprocessing)
         parity = compare(self.logits, file_logits, _labels(self.images))
         if trained_logits is None:
             return parity
@@ -197,8 +200,8 @@ class _Subnet:
 
         On held-out training images: nothing is chosen by the validation images.
         """
-        held = gate_images(self.project.data.tune, self.n_macs)
-        logits = run_file(content, held, self.project.config.preprocessing)
+        held = gate_images(self.data.tune, self.n_macs)
+        logits = run_file(content, held, self.config.preprocessing)
         parity = compare(self.evaluator.logits(self.arch, held), logits, _labels(held))
         return parity.file_accuracy or 0.0, parity.agreement
 
@@ -214,12 +217,12 @@ def _teacher(evaluator: SubnetEvaluator, arch: Arch) -> keras.Model:
     return extract(evaluator.supernet, largest)
 
 
-def _train(subnet: _Subnet, teacher: keras.Model, options: FileOptions) -> tuple[bytes, np.ndarray]:
+def _train(subnet: _Subnet, teacher: keras.Model, options: FileOptions, progress: Progress) -> tuple[bytes, np.ndarray]:
     """The file of the subnet after quantisation-aware training, and the trained network's logits for the gate."""
     from ofa_tf.export import qat  # imports tf_keras, which takes seconds
 
-    project, arch = subnet.project, subnet.arch
-    config, images, resolution = project.config, project.data.train, arch.resolution
+    config, arch, images = subnet.config, subnet.arch, subnet.data.train
+    resolution = arch.resolution
     some = config.preprocessing(images.head(LAYER_IMAGES).resized(resolution).images).numpy()
     twin = qat.build_twin(subnet.model, config.space, arch, config.n_classes)
     qat.check_twin(subnet.model, twin, some)
@@ -230,7 +233,7 @@ def _train(subnet: _Subnet, teacher: keras.Model, options: FileOptions) -> tuple
     batches = training_batches(
         images, config.preprocessing, config.recipe.augment, tuning.batch, seed, range(steps), lambda _: resolution
     )
-    with project.progress.task("quantisation-aware training", steps * tuning.batch, "images") as advance:
+    with progress.task("quantisation-aware training", steps * tuning.batch, "images") as advance:
         qat.fine_tune(student, teacher, batches, steps, tuning, images.labelled, advance)
     logits = [
         student(config.preprocessing(pixels), training=False).numpy()
@@ -239,11 +242,11 @@ def _train(subnet: _Subnet, teacher: keras.Model, options: FileOptions) -> tuple
     return to_tflite(student, "int8", io=options.io, trained_ranges=True), np.concatenate(logits)
 
 
-def _tell(project: Project, qat: Mapping[str, Any]) -> None:
+def _tell(progress: Progress, qat: Mapping[str, Any]) -> None:
     measure = "accuracy" if qat["ptq_accuracy"] is not None else "agreement"
     before, after = qat[f"ptq_{measure}"], qat[f"qat_{measure}"]
     kept = "kept" if qat["kept"] == "qat" else "no better on held-out training images, so the file without it is kept"
-    project.progress.note(
+    progress.note(
         f"Quantisation-aware training: {measure} {after:.1%} against {before:.1%} without it "
         f"({(after - before) * 100:+.1f} points); it is {kept}."
     )
@@ -251,8 +254,8 @@ def _tell(project: Project, qat: Mapping[str, Any]) -> None:
 
 def _refusal(subnet: _Subnet, content: bytes, complaint: str, options: FileOptions) -> str:
     """The complaint, the layer where the error starts, and what to do."""
-    preprocessing, resolution = subnet.project.config.preprocessing, subnet.arch.resolution
-    some = subnet.project.data.train.head(LAYER_IMAGES).resized(resolution)
+    preprocessing, resolution = subnet.config.preprocessing, subnet.arch.resolution
+    some = subnet.data.train.head(LAYER_IMAGES).resized(resolution)
     inputs = [preprocessing(pixels).numpy() for pixels, _ in some.batches(1, resolution)]
     # The weights of a file that was trained for int8 are not the subnet's: its layers cannot be compared.
     errors = [] if options.qat_epochs else layer_errors(to_tflite(subnet.model, "fp32"), content, inputs)

@@ -15,8 +15,8 @@ from ofa_tf.project.finder import find_with
 from ofa_tf.project.lut import measure_table
 from ofa_tf.project.opened import open_project
 from ofa_tf.project.predictor_fit import fit, make_evaluator
+from ofa_tf.project.report import write_report
 from ofa_tf.project.train import train
-from ofa_tf.report.page import write_report
 from ofa_tf.report.plot import Series, plot_front
 from ofa_tf.search import pareto
 

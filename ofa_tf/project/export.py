@@ -158,7 +158,7 @@ def _export_all(
     exports = []
     for arch, target, choice in zip(archs, targets, choices, strict=True):
         if arch not in files:
-            files[arch] = make_file(project, evaluator, arch, options.file)
+            files[arch] = make_file(project.config, project.data, evaluator, arch, options.file, project.progress)
         folder, file = _folder(project, target, options), files[arch]
         edgetpu = check(file.content, options.allow_cpu) if target.device == EDGE_TPU else None
         for note in edgetpu.notes if edgetpu else ():

@@ -13,8 +13,8 @@ from ofa_tf.errors import FormatError, WorkdirError
 from ofa_tf.jsonio import check_keys, from_document, read_json, write_json
 from ofa_tf.latency.store import FOLDER as TABLES
 from ofa_tf.space import SearchSpace
-from ofa_tf.training.ledger import Ledger
 from ofa_tf.training.recipe import Recipe
+from ofa_tf.training.stage_files import StageFiles
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Config:
         )
 
 
-class Workdir:
-    """A workdir and the places in it.
+class Workdir(StageFiles):
+    """A workdir and the places in it: those of its training, and the others.
 
     Args:
         path: the folder.
@@ -88,7 +88,7 @@ class Workdir:
     def __init__(self, path: str | Path):
         if not str(path):
             raise WorkdirError("--workdir is empty: name a folder, or leave it out for the current one.")
-        self.path = Path(path)
+        super().__init__(path)
         if self.path.exists() and not self.path.is_dir():
             raise WorkdirError(f"The workdir {self.path} is not a folder.")
         self.config_path = self.path / "config.json"
@@ -97,10 +97,6 @@ class Workdir:
         self.tables = self.path / TABLES
         self.accuracy = self.path / "accuracy"
         self.exports = self.path / "exports"
-        self.logs = self.path / "logs"
-
-    def __str__(self) -> str:
-        return str(self.path)
 
     @property
     def exists(self) -> bool:
@@ -121,14 +117,6 @@ class Workdir:
         """Sets the workdir up."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.config_path, config.to_document())
-
-    def ledger(self) -> Ledger:
-        """Its ledger."""
-        return Ledger(self.path / "ledger.json")
-
-    def checkpoints(self, stage: str) -> Path:
-        """Folder of a stage's checkpoints."""
-        return self.path / "checkpoints" / stage
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ SHORTEST_MS = 1e-6
 
 def ofa_tf(contents: Contents, *arguments: str) -> str:
     """An `ofa-tf` command for the report's workdir, quoted for the shell."""
-    place = () if str(contents.workdir) == "." else ("--workdir", str(contents.workdir))
+    place = () if str(contents.path) == "." else ("--workdir", str(contents.path))
     return shlex.join(["ofa-tf", *arguments, *place])
 
 
@@ -27,7 +27,7 @@ def export_budget(contents: Contents, device: DeviceView, latency_ms: float) -> 
 
 def export_again(contents: Contents, export: ExportView) -> str:
     """Exports the subnet of an export once more, in its place."""
-    arch = contents.workdir.exports / export.name / "arch.json"
+    arch = contents.path / "exports" / export.name / "arch.json"
     device, precision = export.manifest["device"]["name"], str(export.manifest.get("precision"))
     target = ("--device", device, "--precision", precision)
     rest = ("--arch", str(arch), "--name", export.name, "--force")
@@ -49,4 +49,4 @@ def _target(device: DeviceView) -> tuple[str, ...]:
 
 
 def _images(contents: Contents) -> tuple[str, ...]:
-    return () if contents.config.data is not None else ("--data", "my-images")
+    return () if contents.data is not None else ("--data", "my-images")

@@ -4,70 +4,20 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ofa_tf._version import VERSION
-from ofa_tf.atomic import check_place, write_bytes
 from ofa_tf.report.charts import chart_data
-from ofa_tf.report.contents import Contents, read_contents
+from ofa_tf.report.contents import Contents
 from ofa_tf.report.html import Html, element, join
 from ofa_tf.report.sections import accuracy, exports, front, latency, training
 
 ASSETS = files("ofa_tf.report") / "assets"
-FILE = "report.html"
 NAVIGATION = (("front", "Front"), ("training", "Training"), ("accuracy", "Accuracy"), ("latency", "Latency"),
               ("exports", "Exports"))  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Report:
-    """A page that was written.
-
-    Args:
-        path: the file.
-        size_bytes: its size.
-        stages: stages that are done.
-        subnets: subnets that were evaluated.
-        devices: latency tables with a front.
-        exports: exported files.
-    """
-
-    path: Path
-    size_bytes: int
-    stages: int
-    subnets: int
-    devices: int
-    exports: int
-
-
-def write_report(workdir: str | Path, out: str | Path | None = None) -> Report:
-    """Writes the page of a workdir; nothing else in it is changed.
-
-    Args:
-        workdir: the folder of the project. What it lacks is said on the page, with the command that makes it.
-        out: the file; `report.html` in the workdir by default.
-
-    Raises:
-        WorkdirError: there is no workdir, or no folder to write to.
-        FormatError: a file of the workdir is damaged; names it.
-    """
-    contents = read_contents(workdir)
-    path = contents.workdir.path / FILE if out is None else Path(out)
-    check_place(path)
-    page = render(contents, datetime.now().astimezone()).encode()
-    write_bytes(path, page)
-    return Report(
-        path=path,
-        size_bytes=len(page),
-        stages=sum(record.state == "done" for record in contents.stages.values()),
-        subnets=contents.n_pairs,
-        devices=sum(device.front is not None for device in contents.devices),
-        exports=len(contents.exports),
-    )
 
 
 def render(contents: Contents, now: datetime) -> str:
@@ -77,7 +27,7 @@ def render(contents: Contents, now: datetime) -> str:
         contents: what it shows.
         now: the time that it names.
     """
-    name = contents.workdir.path.resolve().name
+    name = contents.path.resolve().name
     library = _asset("chart.umd.min.js").rsplit("//# sourceMappingURL", 1)[0]
     scripts = [library, _asset("page.js")]
     sections = [front(contents), training(contents), accuracy(contents), latency(contents), exports(contents)]
@@ -102,7 +52,7 @@ def render(contents: Contents, now: datetime) -> str:
 
 def _header(contents: Contents, name: str, now: datetime) -> Html:
     config = contents.config
-    data = "no images" if config.data is None else Path(config.data).name
+    data = "no images" if contents.data is None else Path(contents.data).name
     facts = [
         ("space", join([f"{config.space.name}, ", _count(config.space.size()), " subnets"])),
         ("data", f"{data}, {config.n_classes} classes"),

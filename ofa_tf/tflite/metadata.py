@@ -17,8 +17,8 @@ from math import isfinite
 from typing import Any
 
 from ofa_tf.errors import DamagedError, ExportError, MissingDependencyError
+from ofa_tf.packages import check_tflite_support
 from ofa_tf.progress import SILENT, Progress
-from ofa_tf.project.doctor import tflite_support
 from ofa_tf.tflite.flatbuffer import FlatBuffer, Table, printable
 from ofa_tf.tflite.inspect import read_root
 
@@ -184,7 +184,7 @@ def _load_library() -> tuple[Any, Any]:
         from tensorflow_lite_support.metadata import metadata_schema_py_generated as schema
         from tensorflow_lite_support.metadata.python import metadata as library
     except (ImportError, OSError) as error:
-        check = tflite_support()
+        check = check_tflite_support()
         why = f"tflite-support cannot be loaded ({error})" if check.good else f"tflite-support is {check.detail}"
         raise MissingDependencyError(f"{why}.") from None
     return schema, library

@@ -13,7 +13,6 @@ from ofa_tf.data import Data
 from ofa_tf.data.batches import batch_indices, training_batches
 from ofa_tf.errors import DamagedError, FormatError, TrainingError, WorkdirError
 from ofa_tf.progress import SILENT, Progress
-from ofa_tf.project.workdir import Config, Workdir
 from ofa_tf.supernet import Supernet
 from ofa_tf.training import checkpoint
 from ofa_tf.training.cluster import Cluster, make_cluster
@@ -21,6 +20,8 @@ from ofa_tf.training.evaluation import SubnetEvaluator
 from ofa_tf.training.ledger import StageRecord
 from ofa_tf.training.recipe import STAGES, Recipe, Span, span_of, spans
 from ofa_tf.training.sampling import plan_step, probe_archs
+from ofa_tf.training.setup import Setup
+from ofa_tf.training.stage_files import StageFiles
 from ofa_tf.training.step import IMAGES, LABELS, TrainingStep
 from ofa_tf.training.tensorboard import Watch
 
@@ -28,11 +29,11 @@ SECONDS_BETWEEN_CHECKPOINTS = 60
 
 
 class Trainer:
-    """Trains the stages of a workdir; its compiled functions serve all of them.
+    """Trains the stages of a supernet; its compiled functions serve all of them.
 
     Args:
-        workdir: where checkpoints and the ledger are.
-        config: what the workdir was made with.
+        workdir: where checkpoints, logs and the ledger are.
+        config: the network, and how it is trained.
         data: its images.
         progress: told about the work.
         cluster: the devices to train on; by default one.
@@ -43,8 +44,8 @@ class Trainer:
 
     def __init__(
         self,
-        workdir: Workdir,
-        config: Config,
+        workdir: StageFiles,
+        config: Setup,
         data: Data,
         progress: Progress = SILENT,
         cluster: Cluster | None = None,
@@ -274,7 +275,7 @@ def weights_of(supernet: Supernet) -> dict[str, Any]:
     return weights
 
 
-def load_stage(workdir: Workdir, stage: str, supernet: Supernet) -> None:
+def load_stage(workdir: StageFiles, stage: str, supernet: Supernet) -> None:
     """Loads the weights of the end of a stage.
 
     Raises:

@@ -1,0 +1,150 @@
+"""A workdir as one HTML page: `ofa-tf report`. Everything is read, nothing in it is changed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from ofa_tf.accuracy.collect import JOURNAL, read_journal
+from ofa_tf.accuracy.store import FittedPredictor
+from ofa_tf.atomic import check_place, write_bytes
+from ofa_tf.edgetpu.latency_model import fits_on_chip
+from ofa_tf.errors import FormatError
+from ofa_tf.jsonio import read_json
+from ofa_tf.latency.shares import parts_ms
+from ofa_tf.latency.store import list_tables
+from ofa_tf.latency.table import LatencyTable
+from ofa_tf.project.workdir import Config, Workdir
+from ofa_tf.report.contents import Contents, DeviceView, ExportView
+from ofa_tf.report.curves import read_curves
+from ofa_tf.report.page import render
+from ofa_tf.search import Front, pareto
+from ofa_tf.space import Arch, SearchSpace
+
+FILE = "report.html"
+MOST_SUBNETS = 2000
+NUMBERS = ("predicted_ms", "measured_ms", "budget_ms", "predicted_ms_error", "size_bytes", "n_macs", "n_params",
+           "float_accuracy", "file_accuracy", "agreement", "validation_images", "predicted_accuracy")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page that was written.
+
+    Args:
+        path: the file.
+        size_bytes: its size.
+        stages: stages that are done.
+        subnets: subnets that were evaluated.
+        devices: latency tables with a front.
+        exports: exported files.
+    """
+
+    path: Path
+    size_bytes: int
+    stages: int
+    subnets: int
+    devices: int
+    exports: int
+
+
+def write_report(workdir: str | Path, out: str | Path | None = None) -> Report:
+    """Writes the page of a workdir; nothing else in it is changed.
+
+    Args:
+        workdir: the folder of the project. What it lacks is said on the page, with the command that makes it.
+        out: the file; `report.html` in the workdir by default.
+
+    Raises:
+        WorkdirError: there is no workdir, or no folder to write to.
+        FormatError: a file of the workdir is damaged; names it.
+    """
+    contents = read_contents(workdir)
+    path = contents.path / FILE if out is None else Path(out)
+    check_place(path)
+    page = render(contents, datetime.now().astimezone()).encode()
+    write_bytes(path, page)
+    return Report(
+        path=path,
+        size_bytes=len(page),
+        stages=sum(record.state == "done" for record in contents.stages.values()),
+        subnets=contents.n_pairs,
+        devices=sum(device.front is not None for device in contents.devices),
+        exports=len(contents.exports),
+    )
+
+
+def read_contents(path: str | Path) -> Contents:
+    """Reads a workdir and searches the front of each of its devices.
+
+    Raises:
+        WorkdirError: there is no workdir.
+        FormatError: a file in it is damaged; names it.
+    """
+    workdir = Workdir(path)
+    config, stages = workdir.config(), workdir.ledger().stages
+    fitted = FittedPredictor.load(workdir.accuracy, config.space)
+    pairs = read_journal(workdir.accuracy / JOURNAL, config.space)
+    exports = _exports(workdir.exports, config.space)
+    spread = np.unique(np.linspace(0, len(pairs) - 1, min(len(pairs), MOST_SUBNETS)).round().astype(int))
+    return Contents(
+        path=workdir.path,
+        data=config.data,
+        config=config,
+        stages=stages,
+        curves={stage: read_curves(workdir.logs / stage) for stage in stages},
+        pairs=[pairs[index] for index in spread],
+        n_pairs=len(pairs),
+        fitted=fitted,
+        devices=[
+            _device(path, table, config, fitted)
+            for path, table in list_tables(workdir.tables)
+            if path.parent == workdir.tables or table.resolutions(config.space, config.n_classes)
+        ],
+        exports=exports,
+    )
+
+
+def _device(path: Path, table: LatencyTable, config: Config, fitted: FittedPredictor | None) -> DeviceView:
+    space, n_classes = config.space, config.n_classes
+    covered = table.resolutions(space, n_classes)
+    if not covered:
+        return DeviceView(path, table, None, {}, None)
+    costs, front = table.costs(space, n_classes), None
+    if fitted is not None and set(covered) & set(fitted.predictor.resolutions):
+        known = costs.limited_to(fitted.predictor.resolutions)
+        found = pareto(space, fitted.predictor, known, seed=config.seed)
+        within = fits_on_chip(table, space, n_classes, found.codes)
+        if within.any():
+            front = Front(found.codes[within], np.clip(found.scores[within], 0, 1), found.costs[within])
+    ends = {"smallest": space.smallest(covered[-1]), "largest": space.largest(covered[-1])}
+    breakdown = {
+        f"{name} subnet, {covered[-1]} px": _shares(table, space, arch, n_classes) for name, arch in ends.items()
+    }
+    return DeviceView(path, table, costs, breakdown, front)
+
+
+def _shares(table: LatencyTable, space: SearchSpace, arch: Arch, n_classes: int) -> dict[str, float]:
+    """Where the time of a subnet goes, the first block with the stem."""
+    parts = parts_ms(table, space, arch, n_classes)
+    parts["stem"] += parts.pop("first")
+    return {part: latency_ms for part, latency_ms in parts.items() if latency_ms}
+
+
+def _exports(folder: Path, space: SearchSpace) -> list[ExportView]:
+    return [_export(path, space) for path in sorted(folder.glob("[!.]*/manifest.json"))]
+
+
+def _export(path: Path, space: SearchSpace) -> ExportView:
+    manifest = read_json(path)
+    for name in NUMBERS:
+        value = manifest.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
+            raise FormatError(f"{path}: `{name}` (={value!r}) must be a number of at least 0, or null.")
+    if not isinstance(manifest.get("device"), Mapping) or not isinstance(manifest["device"].get("name"), str):
+        raise FormatError(f"{path}: `device` must be an object with a `name`.")
+    if "arch" not in manifest:
+        raise FormatError(f"{path} lacks the key 'arch'.")
+    return ExportView(path.parent.name, space.arch_from_document(manifest["arch"], f"{path}, `arch`,"), manifest)

@@ -31,7 +31,6 @@ from pathlib import Path
 
 import numpy as np
 from _common import report
-from ofa_tf.cli.progress import TerminalProgress
 
 from ofa_tf.accuracy.collect import balanced_archs, collect_pairs
 from ofa_tf.accuracy.predictor import Predictor
@@ -42,6 +41,7 @@ from ofa_tf.project.predictor_fit import fit, make_evaluator
 from ofa_tf.search import Budget, search
 from ofa_tf.space import Arch
 from ofa_tf.statistics import spearman
+from ofa_tf.terminal import TerminalProgress
 from ofa_tf.training.evaluation import SubnetEvaluator
 
 SEED = 77

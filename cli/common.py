@@ -107,9 +107,8 @@ def library(tensorflow: bool = True) -> Iterator[Any]:
     Args:
         tensorflow: whether to load it now; without, what computes with it does so when it comes to that.
     """
-    from ofa_tf.cli.progress import TerminalProgress
-
     from ofa_tf.quiet import load_tensorflow
+    from ofa_tf.terminal import TerminalProgress
 
     with TerminalProgress() as progress:
         if tensorflow:

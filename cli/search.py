@@ -147,7 +147,7 @@ def _print_verified(answer) -> None:
 
 def _budgets(answer) -> str:
     """All that was limited, such as `20 ms, 5 M MACs`."""
-    limits = answer.limits
+    limits = answer.budgets
     several = len(limits.latency_ms) > 1
     latencies = [
         f"{device} {milliseconds(limit)}" if several else milliseconds(limit)

@@ -20,6 +20,7 @@ ORDER = (
     "statistics",
     "progress",
     "quiet",
+    "terminal",
     "packages",
     "lut",
     "space",

@@ -17,7 +17,6 @@ from typing import ClassVar
 import pytest
 from commands import EXPORT, HOST_TABLE, SEARCH, assert_refused, contents, forget
 from finished_workdir import CLASSES
-from ofa_tf.cli.progress import TerminalProgress
 
 from ofa_tf.atomic import sweep
 from ofa_tf.export.folder import Manifest, write_export
@@ -25,6 +24,7 @@ from ofa_tf.jsonio import read_json
 from ofa_tf.project.workdir import Workdir
 from ofa_tf.quiet import quiet
 from ofa_tf.space import Arch
+from ofa_tf.terminal import TerminalProgress
 from ofa_tf.training import checkpoint
 from ofa_tf.training.ledger import StageRecord
 

@@ -12,6 +12,7 @@ from ofa_tf.data.class_names import class_finder
 from ofa_tf.data.encoded import EncodedImageSet, Parts, Records
 from ofa_tf.data.folder import list_images
 from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES, Data, Images, ImageSet
+from ofa_tf.data.in_memory import read_npz
 from ofa_tf.data.pack import DOCUMENT, SHARDS, Pack, check_out, open_pack, write_pack
 from ofa_tf.data.shards import PARTS, find_shards, open_shards, open_tfds
 from ofa_tf.errors import DataError
@@ -19,6 +20,7 @@ from ofa_tf.progress import SILENT, Progress
 
 TFDS = "tfds:"
 FOLDER = "a folder with train/<class>/*.jpg or TFRecord shards"
+NPZ = ".npz"
 TUNE_SHARE, TUNE_MOST = 0.1, 10_000
 SMALLEST_SPLIT = 2
 MOST_IMAGES = 10_000  # that a network which is trained already is given
@@ -28,9 +30,9 @@ def load_data(spec: str, size: int, seed: int = 0, cache: Path | None = None, pr
     """Loads and splits a data set.
 
     Args:
-        spec: one of `SOURCES`, `tfds:NAME`, or a folder: with `train/<class>/` and, optionally, `val/<class>/`, or with
-            TFRecord shards. Without images for validation a tenth of the training images takes their place; of
-            `digits`, a fifth.
+        spec: one of `SOURCES`, `tfds:NAME`, an `.npz` file of arrays, or a folder: with `train/<class>/` and,
+            optionally, `val/<class>/`, or with TFRecord shards. Without images for validation a tenth of the training
+            images takes their place; of `digits`, a fifth.
         size: height and width to hold images in memory at, in pixels: the largest resolution of the space.
         seed: of the split. A tenth of the training images (10,000 at most) is held out for the predictor.
         cache: folder for decoded pixels and positions in shards, or None.
@@ -42,6 +44,23 @@ def load_data(spec: str, size: int, seed: int = 0, cache: Path | None = None, pr
     """
     classes, parts = open_source(spec, cache, progress)
     return _split(spec, classes, _hold(spec, parts, size, cache, progress), seed)
+
+
+def split_images(spec: str, classes: Sequence[str], parts: Mapping[str, ImageSet], size: int, seed: int = 0) -> Data:
+    """Splits images in memory as `load_data` splits those of a data set.
+
+    Args:
+        spec: what they are called.
+        classes: names, in the order of the labels.
+        parts: images by part: `train` and, optionally, `val`.
+        size: larger images are reduced to this height and width, in pixels.
+        seed: of the split.
+
+    Raises:
+        DataError: too few images.
+    """
+    held = {part: images.resized(min(size, images.images.shape[1])) for part, images in parts.items()}
+    return _split(spec, tuple(classes), held, seed)
 
 
 def load_validation(
@@ -181,6 +200,9 @@ def open_source(spec: str, cache: Path | None, progress: Progress) -> tuple[tupl
     if spec in KERAS:
         classes, train, test = load_keras(spec)
         return classes, {"train": train, "val": test}
+    if spec.endswith(NPZ):
+        classes, arrays = read_npz(Path(spec))
+        return classes, {**arrays}
     absent = f"There is no data set {spec!r}: give one of {list(SOURCES)}, {TFDS}NAME, or {FOLDER}."
     parts = (
         open_tfds(spec.removeprefix(TFDS), cache, progress)

@@ -1,8 +1,8 @@
-"""A project of a user: a workdir, what it was made with, and its images."""
+"""An opened workdir: what it was made with, and its images, loaded when they are first needed."""
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,10 +22,12 @@ from ofa_tf.training.recipe import RECIPES, Recipe
 from ofa_tf.zoo import imagenet
 
 DEFAULTS: dict[str, Any] = {"space": "tiny", "data": "digits", "recipe": "demo", "seed": 0}
+NPZ = ".npz"
+ARRAYS = "arrays:"  # begins the data spec of a workdir that keeps its images itself
 
 
-@dataclass(frozen=True)
-class Project:
+@dataclass(frozen=True, repr=False)
+class OpenedWorkdir:
     """A workdir with its config; images are loaded when they are first needed, and kept in its cache with `keep`."""
 
     workdir: Workdir
@@ -67,60 +69,66 @@ class Project:
 
 def open_project(
     path: str | Path,
-    space: str | None = None,
-    data: str | None = None,
-    recipe: str | None = None,
+    space: Any = None,
+    data: Any = None,
+    recipe: Any = None,
     seed: int | None = None,
     progress: Progress = SILENT,
     create: bool = True,
-) -> Project:
+    classes: Sequence[str] | None = None,
+) -> OpenedWorkdir:
     """Opens a workdir, or makes one.
 
     Args:
         path: the folder.
-        space: name of a space or a JSON file; default `tiny`. For a workdir that exists: None, or what it has.
-        data: data spec, default `digits`; likewise.
-        recipe: name of a recipe or a JSON file, default `demo`; likewise.
+        space: a `SearchSpace`, the name of one, or a JSON file; default `tiny`. For a workdir that exists: None, or
+            what it has.
+        data: data spec, default `digits`; or arrays or a dataset, as for `data.in_memory.take_in`, which the workdir
+            keeps a copy of; likewise.
+        recipe: a `Recipe`, the name of one, or a JSON file, default `demo`; likewise.
         seed: seed of everything random, default 0; likewise.
         progress: told about the work.
         create: whether to write the config of a new workdir; without, nothing is written.
+        classes: names of the classes, for arrays and datasets.
 
     Raises:
         WorkdirError: the workdir was made with something else.
-        OfaError: a name that is not known, or a file that is not valid.
+        OfaError: a name that is not known, or a file or an array that is not valid.
     """
     workdir = Workdir(path)
-    given = {"space": space, "data": data, "recipe": recipe, "seed": seed}
+    given = {"space": space, "recipe": recipe, "seed": seed}
     if workdir.exists:
         config = workdir.config()
         for name, value in given.items():
-            if value is not None:
-                _refuse_other(workdir, config, name, value)
-        return Project(workdir, config, progress, keep=create)
+            _refuse_other(workdir, config, name, value)
+        _refuse_other(workdir, config, "data", _spec(data, config, classes)[0])
+        return OpenedWorkdir(workdir, config, progress, keep=create)
     chosen: dict[str, Any] = {name: DEFAULTS[name] if value is None else value for name, value in given.items()}
-    spec = data_spec(chosen["data"])
     config = Config(
-        space=get_space(chosen["space"]),
-        data=spec,
+        space=_space(chosen["space"]),
+        data=None,
         classes=(),
         preprocessing=Preprocessing(),
         recipe=_recipe(chosen["recipe"]),
         seed=chosen["seed"],
     )
-    project = Project(workdir, config, progress)
-    images = _load(spec, config, workdir, progress, create)
-    project = dataclasses.replace(project, config=dataclasses.replace(config, classes=images.classes))
-    project.__dict__["data"] = images
+    spec, arrays = _spec(DEFAULTS["data"] if data is None else data, config, classes)
+    config = dataclasses.replace(config, data=spec)
+    images = arrays.split(spec, config) if arrays else _load(spec, config, workdir, progress, create)
+    opened = OpenedWorkdir(workdir, dataclasses.replace(config, classes=images.classes), progress)
+    opened.__dict__["data"] = images
     if not create:
-        return project
+        return opened
     with workdir.lock():
         if workdir.exists:
             raise WorkdirError(f"Another ofa-tf has just set up {workdir}: run the command again.")
-        workdir.create(project.config)
-    return project
+        if arrays:
+            arrays.write(workdir.images)
+        workdir.create(opened.config)
+    return opened
 
 
-def open_existing(path: str | Path, progress: Progress = SILENT, data: str | None = None) -> Project:
+def open_existing(path: str | Path, progress: Progress = SILENT, data: str | Path | None = None) -> OpenedWorkdir:
     """Opens a workdir that was made before.
 
     Args:
@@ -135,49 +143,93 @@ def open_existing(path: str | Path, progress: Progress = SILENT, data: str | Non
     """
     workdir = Workdir(path)
     config = workdir.config()
-    if data is None:
-        return Project(workdir, config, progress)
-    if config.data is not None:
+    if data is None or config.data is not None:
         _refuse_other(workdir, config, "data", data)
-        return Project(workdir, config, progress)
-    project = Project(workdir, dataclasses.replace(config, data=data_spec(data)), progress)
-    images = project.data
+        return OpenedWorkdir(workdir, config, progress)
+    opened = OpenedWorkdir(workdir, dataclasses.replace(config, data=data_spec(str(data))), progress)
+    images = opened.data
     with workdir.lock():
-        workdir.create(project.config)
-    project.progress.note(f"{workdir} remembers its images: {images.spec}.")
-    return project
+        workdir.create(opened.config)
+    progress.note(f"{workdir} remembers its images: {images.spec}.")
+    return opened
 
 
-def _refuse_other(workdir: Workdir, config: Config, name: str, value: str | int) -> None:
-    parse: dict[str, Callable[[Any], Any]] = {"space": get_space, "data": data_spec, "recipe": _recipe, "seed": int}
+def _refuse_other(workdir: Workdir, config: Config, name: str, value: Any) -> None:
+    """Refuses a value, if one is given, that is not what the workdir was made with."""
+    parse: dict[str, Callable[[Any], Any]] = {"space": _space, "data": data_spec, "recipe": _recipe, "seed": int}
     here = getattr(config, name)
-    if here not in (None, parse[name](value)):
-        shown = here if name in ("data", "seed") else here.name
+    if value is not None and here not in (None, parse[name](value)):
+        shown, other = (getattr(item, "name", item) for item in (here, value))
         raise WorkdirError(
-            f"The workdir {workdir} was made with --{name} {shown}, not {value}: leave the option out, or give another "
+            f"The workdir {workdir} was made with --{name} {shown}, not {other}: leave the option out, or give another "
             "--workdir."
         )
 
 
-def data_spec(spec: str) -> str:
-    """The spec as it is remembered: a folder by its whole path, unless it is called like a data set."""
-    return str(Path(spec).resolve()) if spec not in SOURCES and os.path.isdir(spec) else spec
+def data_spec(spec: str | Path) -> str:
+    """The spec as it is remembered: a folder or file by its whole path, unless it is called like a data set."""
+    spec = str(spec)
+    is_place = os.path.isdir(spec) or (spec.endswith(NPZ) and os.path.isfile(spec))
+    return str(Path(spec).resolve()) if spec not in SOURCES and is_place else spec
 
 
-def _recipe(name: str) -> Recipe:
-    if name in RECIPES:
-        return RECIPES[name]
-    if not os.path.isfile(name):
-        raise FormatError(f"There is no recipe {name!r}: give one of {sorted(RECIPES)} or a JSON file.")
-    return Recipe.from_document(read_json(name), name)
+@dataclass(frozen=True)
+class _Arrays:
+    """Images that the workdir is to keep itself."""
+
+    classes: tuple[str, ...]
+    parts: Any
+
+    def split(self, spec: str, config: Config) -> Data:
+        from ofa_tf.data.source import split_images
+
+        return split_images(spec, self.classes, self.parts, config.space.resolutions[-1], config.seed)
+
+    def write(self, path: Path) -> None:
+        from ofa_tf.data.in_memory import write_npz
+
+        write_npz(path, self.classes, self.parts)
+
+
+def _spec(data: Any, config: Config, classes: Sequence[str] | None) -> tuple[Any, _Arrays | None]:
+    """The spec of a data set, and its images where they are none that a later run could find again."""
+    if data is None or isinstance(data, str | Path):
+        if classes is not None:
+            raise DataError("`classes` are for arrays and datasets: those of a folder are named by its folders.")
+        return None if data is None else data_spec(data), None
+    load_tensorflow()
+    from ofa_tf.data.in_memory import digest, take_in
+
+    names, parts = take_in(data, config.space.resolutions[-1], classes)
+    return ARRAYS + digest(names, parts), _Arrays(names, parts)
+
+
+def _space(space: Any):
+    return get_space(space) if isinstance(space, str | Path) else space
+
+
+def _recipe(recipe: Any) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe in RECIPES:
+        return RECIPES[recipe]
+    if not os.path.isfile(recipe):
+        raise FormatError(f"There is no recipe {str(recipe)!r}: give one of {sorted(RECIPES)} or a JSON file.")
+    return Recipe.from_document(read_json(recipe), str(recipe))
 
 
 def _load(spec: str, config: Config, workdir: Workdir, progress: Progress, keep: bool) -> Data:
     load_tensorflow()
-    from ofa_tf.data.source import load_data, load_images
+    from ofa_tf.data.in_memory import read_npz
+    from ofa_tf.data.source import load_data, load_images, split_images
 
     size, cache = config.space.resolutions[-1], workdir.cache if keep else None
+    if spec.startswith(ARRAYS):
+        return split_images(spec, *read_npz(workdir.images), size, config.seed)
     if not workdir.ledger().imported:
         return load_data(spec, size, config.seed, cache, progress)
     aliases = imagenet.wordnet_ids() if config.classes == imagenet.class_names() else ()
     return load_images(spec, config.classes, size, config.seed, cache, progress, aliases)
+
+
+Project = OpenedWorkdir

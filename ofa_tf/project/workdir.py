@@ -97,6 +97,7 @@ class Workdir(StageFiles):
         self.tables = self.path / TABLES
         self.accuracy = self.path / "accuracy"
         self.exports = self.path / "exports"
+        self.images = self.path / "data.npz"  # of a workdir that was made of arrays
 
     @property
     def exists(self) -> bool:

@@ -1,0 +1,92 @@
+"""Sentences that were written for the command line, said in terms of the library.
+
+Errors name options (`--latency`) and commands (`ofa-tf lut build`), for that is how most people meet them. Who calls
+`project.search(latency_ms=…)` reads the same sentence with `latency_ms` and `project.lut.build()` in it.
+"""
+
+import functools
+import re
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from ofa_tf.errors import OfaError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Options whose argument is called otherwise than the option.
+ARGUMENTS = {
+    "latency": "latency_ms",
+    "macs": "macs_millions",
+    "params": "params_thousands",
+    "pareto": "pareto()",
+    "no-gate": "gate=False",
+    "no-weights": "weights=False",
+    "workdir": "path",
+    "validate": "validation_subnets",
+    "as": "name",
+}
+FLAGS = {"restart", "force", "qat", "allow-cpu"}
+OPTION = re.compile(r"--([a-z][a-z0-9-]*)")
+WITH_VALUE = re.compile(r"--(stage|space|recipe|seed|device) (?!must|for|and|or|names|each)([\w./:-]*\w)")
+COMMAND = re.compile(r"`ofa-tf ([a-z]+(?: (?:fit|build|validate|import|list|show|merge|pack))?)((?: [^`]*)?)`")
+METHODS = {
+    "data pack": "ofa_tf.pack",
+    "demo": "ofa_tf.demo",
+    "doctor": "ofa_tf.doctor",
+    "zoo import": "ofa_tf.import_supernet",
+    "zoo list": "ofa_tf.zoo_list",
+}
+
+
+def in_arguments(sentence: str) -> str:
+    """A sentence with arguments for its options, and methods for its commands."""
+    sentence = COMMAND.sub(_method, sentence).replace("leave the option out", "leave the argument out")
+    sentence = WITH_VALUE.sub(lambda found: f"`{found[1]}={_value(found[2])}`", sentence)
+    return OPTION.sub(_argument, sentence)
+
+
+def _method(found: re.Match) -> str:
+    """`project.lut.build(device='edgetpu')` of `ofa-tf lut build --device edgetpu`."""
+    words = found[2].split()
+    options: list[str] = []
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            options.append(_value(word))
+            continue
+        name, value = _name(word[2:]), None
+        if words and not words[0].startswith("--"):
+            value = words.pop(0)
+        options.append(name if value is None and "=" in name else f"{name}={_value(value)}")
+    name = METHODS.get(found[1], f"project.{found[1].replace(' import', ' import_').replace(' ', '.')}")
+    return f"`{name}({', '.join(options)})`"
+
+
+def _value(value: str | None) -> str:
+    if value is None:
+        return "True"
+    return value if value.isupper() or value.replace(".", "", 1).isdecimal() else repr(value)
+
+
+def _argument(found: re.Match) -> str:
+    name = _name(found[1])
+    return f"`{name}=True`" if found[1] in FLAGS else f"`{name}`"
+
+
+def _name(option: str) -> str:
+    return ARGUMENTS.get(option, option.replace("-", "_"))
+
+
+def library_wording(function: Callable[P, T]) -> Callable[P, T]:
+    """A function whose errors speak of arguments."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except OfaError as error:
+            error.args = (in_arguments(str(error)), *error.args[1:])
+            raise
+
+    return wrapper

@@ -8,6 +8,9 @@ from typing import Any
 
 import click
 
+from ofa_tf.errors import ArgumentError
+from ofa_tf.project.arguments import positive, whole
+
 WIDE = 10_000  # letters, where no terminal limits a table
 FOLDABLE = 4  # columns that can still be read when their cells are folded
 
@@ -39,12 +42,9 @@ class Whole(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            number = int(value)
-        except ValueError:
-            number = self.least - 1
-        if not self.least <= number <= self.most:
-            self.fail(f"{value!r} is not a whole number from {self.least} to {self.most}.", param, ctx)
-        return number
+            return whole(value, self.least, self.most)
+        except ArgumentError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Positive(click.ParamType):
@@ -56,19 +56,16 @@ class Positive(click.ParamType):
     """
 
     def __init__(self, name: str = "X", unit: str = ""):
-        self.name, self.unit = name, f"{unit and ' of '}{unit}"
+        self.name, self.unit = name, unit
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
-            number = float(value)
-        except ValueError:
-            number = float("nan")
-        if not 0 < number < float("inf"):
-            self.fail(f"{value!r} is not a positive number{self.unit}.", param, ctx)
-        return number
+            return positive(value, self.unit)
+        except ArgumentError as error:
+            self.fail(str(error), param, ctx)
 
     def get_missing_message(self, *_, **__) -> str:
-        return f"Give a positive number{self.unit}."
+        return f"Give a positive number{self.unit and ' of '}{self.unit}."
 
 
 MILLISECONDS = Positive("MS", "milliseconds")

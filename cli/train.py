@@ -49,19 +49,17 @@ def command(stage, workdir, data, space, recipe, seed, epochs, batch, lr, strate
     given = {"epochs": epochs, "batch": batch, "base_lr": lr}
     overrides = {name: value for name, value in given.items() if value is not None}
     with library() as progress:
-        from ofa_tf.project.opened import open_project
-        from ofa_tf.project.train import estimate_training, train
-        from ofa_tf.training.cluster import make_cluster
+        from ofa_tf.project.train import open_and_train
 
-        cluster = make_cluster(strategy, progress)
         choices = {"space": space, "data": data, "recipe": recipe, "seed": seed}
-        if dry_run:
-            _print_estimate(
-                estimate_training(workdir, stage, restart, overrides, cluster, progress, **choices), as_json
-            )
-            return
-        project = cluster.chief_first(lambda: open_project(workdir, **choices, progress=progress))
-        training = train(project, stage, restart, overrides, cluster)
+        result = open_and_train(workdir, stage, restart, overrides, strategy, dry_run, progress, **choices)
+    if dry_run:
+        _print_estimate(result, as_json)
+    else:
+        _print_training(result, as_json)
+
+
+def _print_training(training, as_json: bool) -> None:
     if as_json:
         stages = {name: dict(record.metrics) for name, record in training.stages.items()}
         print_json({"stages": stages, "traces": sum(training.traces.values())})

@@ -8,6 +8,10 @@ class OfaError(Exception):
     """Base of every error that ofa-tf raises on purpose; the command line prints it and exits with status 2."""
 
 
+class ArgumentError(OfaError, ValueError):
+    """An argument, or an option, that cannot have the value it was given."""
+
+
 class SpaceError(OfaError, ValueError):
     """A search space or an arch that breaks a rule of its space."""
 

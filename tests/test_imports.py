@@ -22,6 +22,7 @@ ORDER = (
     "quiet",
     "terminal",
     "packages",
+    "frames",
     "lut",
     "space",
     "spaces",

@@ -101,7 +101,8 @@ def open_project(
         config = workdir.config()
         for name, value in given.items():
             _refuse_other(workdir, config, name, value)
-        _refuse_other(workdir, config, "data", _spec(data, config, classes)[0])
+        spec, arrays = _spec(data, config, classes)
+        _refuse_other(workdir, config, "data", spec if arrays else data)
         return OpenedWorkdir(workdir, config, progress, keep=create)
     chosen: dict[str, Any] = {name: DEFAULTS[name] if value is None else value for name, value in given.items()}
     config = Config(
@@ -205,7 +206,7 @@ def _spec(data: Any, config: Config, classes: Sequence[str] | None) -> tuple[Any
 
 
 def _space(space: Any):
-    return get_space(space) if isinstance(space, str | Path) else space
+    return get_space(str(space)) if isinstance(space, str | Path) else space
 
 
 def _recipe(recipe: Any) -> Recipe:

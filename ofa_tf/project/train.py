@@ -1,4 +1,4 @@
-"""Training the stages of a workdir: which ones, from where, with what the user overrides; and what it would take."""
+"""Training the stages of a workdir: which ones, from where, with what the user overrides: `ofa-tf train`."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from ofa_tf.atomic import remove_folder
 from ofa_tf.errors import DamagedError, WorkdirError
 from ofa_tf.npzio import read_arrays
 from ofa_tf.progress import SILENT, Progress
-from ofa_tf.project.opened import Project, open_project
+from ofa_tf.project.opened import OpenedWorkdir, open_project
 from ofa_tf.training import checkpoint
 from ofa_tf.training.cluster import Cluster, make_cluster
 from ofa_tf.training.estimate import Estimate, estimate
@@ -35,8 +35,38 @@ class Training:
     traces: Mapping[str, int]
 
 
+def open_and_train(
+    path: str | Path,
+    stage: str,
+    restart: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+    strategy: str = "none",
+    dry_run: bool = False,
+    progress: Progress = SILENT,
+    **choices: Any,
+) -> Training | Estimate:
+    """Opens a workdir, or makes one, and trains in it: `ofa-tf train`.
+
+    Args:
+        path: the workdir; for an estimate it need not exist.
+        stage: as for `train`, and so are `restart` and `overrides`.
+        restart: see there.
+        overrides: see there.
+        strategy: the devices: one ("none"), or as for `make_cluster`.
+        dry_run: whether to estimate time and memory instead, and change nothing.
+        progress: told about the work.
+        choices: `space`, `data`, `recipe` and `seed`, as for `open_project`.
+    """
+    cluster = make_cluster(strategy, progress)
+    if dry_run:
+        project = open_project(path, **choices, progress=progress, create=False)
+        return estimate_training(project, stage, restart, overrides, cluster)
+    project = cluster.chief_first(lambda: open_project(path, **choices, progress=progress))
+    return train(project, stage, restart, overrides, cluster)
+
+
 def train(
-    project: Project,
+    project: OpenedWorkdir,
     stage: str,
     restart: bool = False,
     overrides: Mapping[str, Any] | None = None,
@@ -75,32 +105,20 @@ def train(
 
 
 def estimate_training(
-    path: str | Path,
+    project: OpenedWorkdir,
     stage: str,
     restart: bool = False,
     overrides: Mapping[str, Any] | None = None,
     cluster: Cluster | None = None,
-    progress: Progress = SILENT,
-    **choices: Any,
 ) -> Estimate:
-    """Estimates time and memory of what `train` would do, and changes nothing.
+    """Estimates time and memory of what `train` would do, with the same arguments, and changes nothing.
 
     Where nothing is left to train the stages are estimated as if they were trained anew.
-
-    Args:
-        path: the workdir; it need not exist.
-        stage: as for `train`.
-        restart: as for `train`.
-        overrides: as for `train`.
-        cluster: as for `train`.
-        progress: told about the work.
-        choices: `space`, `data`, `recipe` and `seed`, as for `open_project`.
     """
     wanted, named = _stages(stage)
     cluster = cluster or make_cluster("none")
-    project = open_project(path, **choices, progress=progress, create=False)
     _refuse_imported(project)
-    trainer = Trainer(project.workdir, project.config, project.data, progress, cluster)
+    trainer = Trainer(project.workdir, project.config, project.data, project.progress, cluster)
     for name in named if restart else ():
         trainer.ledger.stages.pop(name, None)
     begun = _check_overrides(project, trainer.ledger, named, overrides or {}, cluster)
@@ -117,7 +135,7 @@ def _stages(stage: str) -> tuple[Sequence[str], Sequence[str]]:
     return wanted, wanted if stage == "all" else (stage,)
 
 
-def _refuse_imported(project: Project) -> None:
+def _refuse_imported(project: OpenedWorkdir) -> None:
     if project.workdir.ledger().imported:
         raise WorkdirError(
             f"{project.workdir} holds an imported network, which is trained already: use it with `ofa-tf search` and "
@@ -130,7 +148,7 @@ def _begun(overrides: Mapping[str, Any]) -> StageRecord:
 
 
 def _prepare(
-    project: Project,
+    project: OpenedWorkdir,
     wanted: Sequence[str],
     named: Sequence[str],
     restart: bool,
@@ -163,7 +181,7 @@ def _prepare(
 
 
 def _check_overrides(
-    project: Project, ledger: Ledger, named: Sequence[str], overrides: Mapping[str, Any], cluster: Cluster
+    project: OpenedWorkdir, ledger: Ledger, named: Sequence[str], overrides: Mapping[str, Any], cluster: Cluster
 ) -> list[str]:
     """The named stages that have not been begun; refuses overrides that cannot be, or come too late for the others."""
     begun = [name for name in named if name not in ledger.stages]
@@ -182,7 +200,7 @@ def _check_overrides(
     return begun
 
 
-def _reopen_damaged(project: Project, ledger: Ledger, wanted: Sequence[str]) -> None:
+def _reopen_damaged(project: OpenedWorkdir, ledger: Ledger, wanted: Sequence[str]) -> None:
     """Lets stages whose last checkpoint is damaged, and is needed, go on from the one before, or start again."""
 
     def is_whole(name: str, step: int) -> bool:

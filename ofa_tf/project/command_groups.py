@@ -1,0 +1,147 @@
+"""Commands with commands of their own, as methods of `project.predictor` and `project.lut`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ofa_tf.latency.settings import Settings
+from ofa_tf.project.arguments import one_of, optional, required, table_precision, whole
+from ofa_tf.project.opened import OpenedWorkdir
+from ofa_tf.project.wording import library_wording
+
+if TYPE_CHECKING:
+    from ofa_tf.accuracy.store import FittedPredictor
+    from ofa_tf.latency.table import LatencyTable
+
+
+@dataclass(frozen=True)
+class PredictorCommands:
+    """`ofa-tf predictor fit` and `show`, as methods of `project.predictor`."""
+
+    project: OpenedWorkdir
+
+    @library_wording
+    def fit(self, archs: int = 100, *, target: str = "float", int8_archs: int = 24) -> "FittedPredictor":
+        """Evaluates subnets on held-out training images and fits the predictor to them.
+
+        Args:
+            archs: subnets to evaluate in all; those evaluated earlier count.
+            target: "float" to predict the accuracy of the network, "int8" that of its int8 file.
+            int8_archs: subnets to convert for that.
+
+        Examples:
+            >>> ofa.open("work").predictor.fit(archs=12)
+            FittedPredictor(12 subnets, error ... points (RMSE), rank correlation ...)
+        """
+        from ofa_tf.accuracy.store import TARGETS
+        from ofa_tf.project.predictor import fit
+
+        required("target", one_of, target, TARGETS)
+        n_archs, n_int8 = (
+            required(name, whole, value, least, 10**6)
+            for name, value, least in (("archs", archs, 10), ("int8_archs", int8_archs, 5))
+        )
+        return fit(self.project, n_archs, target=target, n_int8=n_int8)
+
+    @library_wording
+    def show(self) -> "FittedPredictor":
+        """The predictor, with what is known of its error.
+
+        Raises:
+            WorkdirError: there is none yet.
+        """
+        from ofa_tf.project.predictor import show
+
+        return show(self.project)
+
+
+@dataclass(frozen=True)
+class TableCommands:
+    """`ofa-tf lut build`, `validate`, `list`, `show`, `import` and `merge`, as methods of `project.lut`."""
+
+    project: OpenedWorkdir
+
+    @library_wording
+    def build(
+        self,
+        device: str = "host",
+        *,
+        precision: str = "int8",
+        resolutions: Sequence[int] = (),
+        threads: int | None = None,
+        delegate: str | None = None,
+        cores: Sequence[int] = (),
+        runtime: str = "default",
+        validation_subnets: int | None = None,
+        benchmark_model: str | None = None,
+    ) -> "LatencyTable":
+        """Measures every block of the space on a device; models it for an Edge TPU that is not at hand.
+
+        Args:
+            device: `host`, `adb:SERIAL` or `edgetpu`.
+            precision: of the files: "int8", "fp16" or "fp32".
+            resolutions: those to measure; empty for all of the space.
+            threads: of the interpreter.
+            delegate: "none" or "xnnpack".
+            cores: of the host, those that may be used.
+            runtime: "auto" to try threads and delegates on whole subnets and keep the fastest.
+            validation_subnets: measure so many held-out subnets along.
+            benchmark_model: TFLite's program for a phone's processor, or an app that has it.
+        """
+        from ofa_tf.project.lut import measure_table
+
+        settings = Settings(optional("threads", whole, threads, 1, 64), delegate, tuple(cores), benchmark_model)
+        auto = required("runtime", one_of, runtime, ("default", "auto")) == "auto"
+        n_held_out = optional("validation_subnets", whole, validation_subnets, 3, 1000) or 0
+        sizes = list(resolutions) or None
+        return measure_table(self.project, device, table_precision(precision), sizes, settings, auto, n_held_out)[1]
+
+    @library_wording
+    def validate(
+        self, device: str = "host", *, precision: str = "int8", subnets: int = 40, benchmark_model: str | None = None
+    ) -> "LatencyTable":
+        """Measures how wrong a table is on random subnets that it has not seen, and notes it in the table."""
+        from ofa_tf.project.lut import validate
+
+        n_subnets = required("subnets", whole, subnets, 3, 1000)
+        settings = Settings(benchmark_model=benchmark_model)
+        return validate(self.project, device, table_precision(precision), n_subnets, settings)[1]
+
+    @library_wording
+    def list(self) -> "list[LatencyTable]":
+        """The tables of the workdir and those that come with ofa-tf."""
+        from ofa_tf.latency.store import list_tables
+
+        return [table for _, table in list_tables(self.project.workdir.tables)]
+
+    @library_wording
+    def show(self, file: str | Path) -> "LatencyTable":
+        """A table as it is seen from this machine."""
+        from ofa_tf.latency.store import seen_from_here
+        from ofa_tf.latency.table import LatencyTable
+
+        return seen_from_here(LatencyTable.load(file))
+
+    @library_wording
+    def import_(self, source: str | Path, name: str | None = None, *, force: bool = False) -> "LatencyTable":
+        """Takes a table over into the workdir: a JSON file, or the published YAML tables (a file or a folder of them).
+
+        Args:
+            source: the file or folder.
+            name: what its device is called from now on, such as `pi4`.
+            force: whether a table of the same device, runtime and precision may be replaced.
+        """
+        from ofa_tf.project.lut import import_any
+
+        return import_any(str(source), self.project.workdir, force, name, self.project.progress)[1]
+
+    @library_wording
+    def merge(self, files: Sequence[str | Path], out: str | Path) -> "LatencyTable":
+        """Merges tables of one device and runtime, of several resolutions or spaces, into the file `out`."""
+        from ofa_tf.latency.merge import merge_tables
+        from ofa_tf.latency.table import LatencyTable
+
+        table = merge_tables([LatencyTable.load(file) for file in files])
+        table.save(out)
+        return table

@@ -1,0 +1,472 @@
+"""The front door: a project of a user, with a method for each command."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ofa_tf.errors import ArgumentError, WorkdirError
+from ofa_tf.latency.settings import Settings
+from ofa_tf.progress import SILENT, Progress
+from ofa_tf.project.arguments import one_of, optional, positive, required, table_precision, whole
+from ofa_tf.project.command_groups import PredictorCommands, TableCommands
+from ofa_tf.project.opened import OpenedWorkdir, open_existing, open_project
+from ofa_tf.project.wording import library_wording
+from ofa_tf.project.workdir import Workdir
+from ofa_tf.quiet import load_tensorflow
+from ofa_tf.space import Arch, SearchSpace
+from ofa_tf.terminal import default_progress
+from ofa_tf.training.recipe import STAGES, Recipe
+
+if TYPE_CHECKING:
+    import keras
+
+    from ofa_tf.project.benchmark import Benchmark
+    from ofa_tf.project.choice import Choice, Front
+    from ofa_tf.project.evaluate import Evaluation
+    from ofa_tf.project.export import Export
+    from ofa_tf.project.report import Report
+    from ofa_tf.project.train import Training
+    from ofa_tf.tflite.describe import Description
+    from ofa_tf.training.estimate import Estimate
+
+AUTO = "auto"
+SEEDS = 0, 2**31 - 1
+
+
+@dataclass(frozen=True, repr=False)
+class Project(OpenedWorkdir):
+    """A workdir, and all that can be done in it; `open` makes or opens one.
+
+    Every command of `ofa-tf` is a method with the same name and the same options; options with units say them.
+
+    Examples:
+        >>> project = ofa.open("work")
+        >>> project
+        Project('work': small, digits of 10 classes; trained: full, kernel, depth, width)
+        >>> choice = project.search(macs_millions=1.2)
+        >>> choice.n_macs <= 1.2e6
+        True
+    """
+
+    @classmethod
+    def of(cls, opened: OpenedWorkdir) -> "Project":
+        """The same workdir with methods; images that are loaded stay loaded."""
+        project = cls(**{field.name: getattr(opened, field.name) for field in dataclasses.fields(opened)})
+        project.__dict__.update({name: opened.__dict__[name] for name in ("data", "host") if name in opened.__dict__})
+        return project
+
+    def __repr__(self) -> str:
+        config, ledger = self.config, self.workdir.ledger()
+        images = "no images" if config.data is None else f"{Path(config.data).name} of {config.n_classes} classes"
+        done = ", ".join(stage for stage in STAGES if ledger.done(stage)) or "nothing"
+        trained = f"imported from {ledger.source['address']}" if ledger.source else f"trained: {done}"
+        return f"Project({str(self.workdir)!r}: {config.space.name}, {images}; {trained})"
+
+    @library_wording
+    def train(
+        self,
+        stage: str = "all",
+        *,
+        epochs: float | None = None,
+        batch: int | None = None,
+        lr: float | None = None,
+        strategy: str = "none",
+        restart: bool = False,
+        dry_run: bool = False,
+    ) -> "Training | Estimate":
+        """Trains the supernet by progressive shrinking; what is trained already stays.
+
+        Args:
+            stage: "full", "kernel", "depth", "width" or "all"; missing earlier ones are trained first.
+            epochs: of this stage, instead of the recipe's.
+            batch: images per step of this stage.
+            lr: peak learning rate of this stage for 64 images per step.
+            strategy: the devices: "none" (one), "mirrored", "multiworker" or "tpu".
+            restart: whether to train the stage anew.
+            dry_run: whether to estimate time and memory instead, and change nothing.
+
+        Returns:
+            The record of each stage; with `dry_run`, the estimate.
+
+        Raises:
+            OfaError: says what is wrong with the data, the workdir or an argument.
+
+        Examples:
+            >>> project = ofa.open("work")
+            >>> training = project.train()  # nothing is left to train
+            >>> list(training.stages)
+            ['full', 'kernel', 'depth', 'width']
+        """
+        load_tensorflow()
+        from ofa_tf.project.train import estimate_training, train
+        from ofa_tf.training.cluster import STRATEGIES, make_cluster
+
+        required("stage", one_of, stage, (*STAGES, "all"))
+        required("strategy", one_of, strategy, STRATEGIES)
+        given = {
+            "epochs": optional("epochs", positive, epochs),
+            "batch": optional("batch", whole, batch, 1, 1 << 20),
+            "base_lr": optional("lr", positive, lr),
+        }
+        overrides = {name: value for name, value in given.items() if value is not None}
+        run = estimate_training if dry_run else train
+        return run(self, stage, restart, overrides, make_cluster(strategy, self.progress))  # type: ignore[operator]
+
+    @property
+    def predictor(self) -> PredictorCommands:
+        """The accuracy predictor: `fit` and `show`.
+
+        Examples:
+            >>> ofa.open("work").predictor.show()
+            FittedPredictor(12 subnets, error 5.58 points (RMSE), rank correlation 0.65)
+        """
+        return PredictorCommands(self)
+
+    @property
+    def lut(self) -> TableCommands:
+        """The latency tables: `build`, `validate`, `list`, `show`, `import_` and `merge`.
+
+        Examples:
+            >>> [table.precision for table in ofa.open("work").lut.list() if table.source == "measured"]
+            ['int8']
+        """
+        return TableCommands(self)
+
+    @library_wording
+    def search(
+        self,
+        latency_ms: float | Mapping[str, float] | None = None,
+        *,
+        device: str = "host",
+        macs_millions: float | None = None,
+        params_thousands: float | None = None,
+        size_kb: float | None = None,
+        verify: int | None = None,
+        precision: str = "int8",
+        out: str | Path | None = None,
+    ) -> "Choice":
+        """Searches the most accurate subnet within budgets.
+
+        Args:
+            latency_ms: the most milliseconds on `device`; or, for several at the same time, by the name of each.
+            device: `host`, or the name of a table.
+            macs_millions: the most multiply-accumulates for one image.
+            params_thousands: the most parameters.
+            size_kb: the most kilobytes (1,000 bytes) of the file, as predicted.
+            verify: evaluate and measure so many candidates before choosing.
+            precision: of the file: "int8", "fp16" or "fp32".
+            out: where to write the arch, too; None for `arch.json` in the workdir.
+
+        Raises:
+            InfeasibleError: no subnet is within the budgets; the message has the nearest.
+            OfaError: no budget, no such device, or nothing trained yet.
+
+        Examples:
+            >>> project = ofa.open("work")
+            >>> choice = project.search(macs_millions=0.8, size_kb=90)
+            >>> choice
+            Choice(24 px | 5x4 3x3 | 5x3 3x3: 55.8 % predicted, 0.76 M MACs, 64 kB)
+        """
+        from ofa_tf.project.choice import Budgets
+        from ofa_tf.project.search import find_all
+
+        limits = latency_ms if isinstance(latency_ms, Mapping) else {} if latency_ms is None else {device: latency_ms}
+        budgets = Budgets(
+            {name: required("latency_ms", positive, limit, "milliseconds") for name, limit in limits.items()},
+            _scaled("macs_millions", macs_millions, 1e6),
+            _scaled("params_thousands", params_thousands, 1e3),
+            _scaled("size_kb", size_kb, 1e3),
+        )
+        n_verified = optional("verify", whole, verify, 1, 1000) or 0
+        answers, _ = find_all(self, [budgets], table_precision(precision), n_verified, out)
+        return answers[0].choice
+
+    @library_wording
+    def pareto(
+        self,
+        device: str | Sequence[str] = "host",
+        *,
+        points: int = 20,
+        precision: str = "int8",
+        out: str | Path | None = None,
+        plot: str | Path | None = None,
+    ) -> "Front":
+        """Searches the best subnets at many latencies: `ofa-tf search --pareto`.
+
+        Args:
+            device: `host`, or the name of a table; several for a front of each.
+            points: how many latencies, from the fastest subnet's to the largest one's.
+            precision: of the files: "int8", "fp16" or "fp32".
+            out: where to write the fronts as JSON, too.
+            plot: where to draw them, too: a `.png` or `.svg` file.
+
+        Examples:
+            >>> project = ofa.open("work")
+            >>> front = project.pareto(device=project.lut.list()[-1].device["name"], points=5)
+            >>> front[0].predicted_ms < front[-1].predicted_ms
+            True
+            >>> list(front.to_pandas().columns)[:3]
+            ['arch', 'device', 'predicted_ms']
+        """
+        from ofa_tf.project.finder import find_fronts
+
+        devices = [device] if isinstance(device, str) else list(device)
+        return find_fronts(
+            self, devices, table_precision(precision), required("points", whole, points, 2, 1000), out, plot
+        )
+
+    @library_wording
+    def export(
+        self,
+        choice: "Choice | Arch | str | Path | None" = None,
+        *,
+        latency_ms: float | None = None,
+        device: str | None = None,
+        precision: str = "int8",
+        io: str = "int8",
+        qat: bool = False,
+        epochs: float | None = None,
+        gate: bool = True,
+        name: str | None = None,
+        out: str | Path | None = None,
+        allow_cpu: bool = False,
+        force: bool = False,
+        author: str = "",
+        license: str = "",
+        description: str = "",
+    ) -> "Export":
+        """Exports a subnet as a verified `.tflite` file in a folder with its labels, its arch and a manifest.
+
+        Args:
+            choice: what `search` found, an arch, or the file of one; None to search within `latency_ms`.
+            latency_ms: the budget; only without a choice.
+            device: what the file is for; None for that of the choice, or `host`.
+            precision: "int8", "fp16", "fp32" or "dynamic" (int8 weights, float activations).
+            io: element type of input and output of int8: "int8" or "uint8".
+            qat: whether to train the subnet for int8 (quantisation-aware training).
+            epochs: of this training; None for 3.
+            gate: whether a file that is far from its subnet is refused.
+            name: of the folder; None for one made of device, budget and precision.
+            out: where to put the folder; None for `exports/` of the workdir.
+            allow_cpu: whether operators that an Edge TPU does not have may run on the CPU.
+            force: whether an export of the same name may be replaced.
+            author: who made the file; written into it, as the next two.
+            license: of the file.
+            description: what it is for.
+
+        Raises:
+            ExportError: the file is not what the subnet is, or the folder exists.
+            OfaError: as for `search`.
+
+        Examples:
+            >>> project = ofa.open("work")
+            >>> choice = project.search(macs_millions=0.8)
+            >>> project.export(choice, name="small", force=True)
+            Export('work/exports/small': int8, ...)
+        """
+        load_tensorflow()
+        from ofa_tf.project.choice import Choice
+        from ofa_tf.project.export import QAT_EPOCHS, ExportOptions, FileOptions, Metadata, Target, export, export_file
+
+        if (choice is None) == (latency_ms is None):
+            raise ArgumentError("Give either a choice or `latency_ms`: a subnet, or the budget to search one for.")
+        if epochs is not None and not qat:
+            raise ArgumentError("`epochs` is for `qat=True`: give both, or neither.")
+        qat_epochs = (optional("epochs", positive, epochs, "epochs") or QAT_EPOCHS) if qat else 0.0
+        about = Metadata(author=author, license=license, description=description)
+        options = ExportOptions(
+            FileOptions(precision, io, qat_epochs=qat_epochs, gate=gate, about=about),
+            name,
+            None if out is None else Path(out),
+            force,
+            allow_cpu,
+        )
+        if latency_ms is not None:
+            budget_ms = required("latency_ms", positive, latency_ms, "milliseconds")
+            return export_file(self, [Target(device or "host", budget_ms)], options)[0]
+        if isinstance(choice, str | Path):
+            return export_file(self, [Target(device or "host")], options, choice)[0]
+        if isinstance(choice, Choice):
+            target = Target(
+                device or choice.device or "host", choice.budget_ms if device in (None, choice.device) else None
+            )
+            return export(self, choice.arch, target, options, choice if target.device == choice.device else None)
+        if not isinstance(choice, Arch):
+            raise ArgumentError(
+                f"`choice` is a {type(choice).__name__}: give what `search` found, an arch, or its file."
+            )
+        return export(
+            self, self.config.space.arch_from_document(choice.to_document()), Target(device or "host"), options
+        )
+
+    @library_wording
+    def evaluate(
+        self,
+        model: str | Path,
+        data: str | None = None,
+        *,
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
+        labels: str | Path | None = None,
+    ) -> "Evaluation":
+        """Measures the accuracy of any classification `.tflite` file, by default on the project's validation images.
+
+        Args:
+            model: the file.
+            data: other images: a folder with `val/<class>/` or `<class>/`, or a data set by name.
+            mean: `(pixel - mean) / std` is what the file expects, one number or three; empty for what the file says.
+            std: likewise.
+            labels: a file with the names of the outputs, one a line.
+
+        Examples:
+            >>> ofa.open("work").evaluate("work/exports/first/model.tflite")
+            Evaluation('work/exports/first/model.tflite' on 359 images of digits: 60.7 % top-1, 95.3 % top-5)
+        """
+        load_tensorflow()
+        from ofa_tf.project.evaluate import evaluate_file
+
+        return evaluate_file(model, data, self.workdir.path, mean, std, labels, self.progress)
+
+    @library_wording
+    def benchmark(
+        self,
+        model: str | Path,
+        device: str = "host",
+        *,
+        seconds: float = 5.0,
+        threads: int | None = None,
+        delegate: str | None = None,
+        cores: Sequence[int] = (),
+        benchmark_model: str | None = None,
+    ) -> "Benchmark":
+        """Measures how fast any `.tflite` file is, and the memory that it takes.
+
+        Args:
+            model: the file.
+            device: `host`, `adb:SERIAL` or `edgetpu`.
+            seconds: how long to measure.
+            threads: of the interpreter.
+            delegate: "none" or "xnnpack".
+            cores: of the host, those that may be used.
+            benchmark_model: TFLite's program for a phone's processor, or an app that has it.
+
+        Examples:
+            >>> benchmark = ofa.open("work").benchmark("work/exports/first/model.tflite", seconds=0.1)
+            >>> benchmark.timing.percentile_ms(50) > 0
+            True
+        """
+        from ofa_tf.project.benchmark import benchmark_file
+
+        settings = Settings(optional("threads", whole, threads, 1, 64), delegate, tuple(cores), benchmark_model)
+        return benchmark_file(model, device, settings, required("seconds", positive, seconds, "seconds"), self.progress)
+
+    @library_wording
+    def show(self, model: str | Path) -> "Description":
+        """Says what a `.tflite` file is: input, operators, size, and what it tells about itself.
+
+        Examples:
+            >>> ofa.open("work").show("work/exports/first/model.tflite").facts.n_macs
+            1463776
+        """
+        from ofa_tf.tflite.describe import describe_file
+
+        return describe_file(model)
+
+    @library_wording
+    def report(self, out: str | Path | None = None) -> "Report":
+        """Writes one HTML page of all that the workdir holds.
+
+        Args:
+            out: the file; None for `report.html` in the workdir.
+
+        Examples:
+            >>> ofa.open("work").report("report.html").path
+            PosixPath('report.html')
+        """
+        load_tensorflow()
+        from ofa_tf.project.report import write_report
+
+        return write_report(self.workdir.path, out)
+
+    @library_wording
+    def subnet(self, arch: Arch) -> "keras.Model":
+        """A plain Keras model of one arch, its batch norm statistics recalibrated on training images.
+
+        Args:
+            arch: such as `choice.arch`.
+
+        Returns:
+            A functional model from preprocessed images `(batch, resolution, resolution, 3)` to logits `(batch,
+            classes)`; `project.config.preprocessing` makes its inputs from pixels.
+
+        Examples:
+            >>> project = ofa.open("work")
+            >>> model = project.subnet(project.config.space.smallest())
+            >>> model.output_shape
+            (None, 10)
+        """
+        load_tensorflow()
+        from ofa_tf.project.evaluator import make_evaluator
+        from ofa_tf.subnet import extract
+
+        arch = self.config.space.arch_from_document(arch.to_document())
+        evaluator = make_evaluator(self, traced=False)
+        evaluator.calibrate(arch)
+        return extract(evaluator.supernet, arch)
+
+
+@library_wording
+def open(
+    path: str | Path = ".",
+    data: Any = None,
+    *,
+    space: SearchSpace | str | Path | None = None,
+    recipe: Recipe | str | Path | None = None,
+    seed: int | None = None,
+    classes: Sequence[str] | None = None,
+    progress: Progress | str | None = AUTO,
+) -> Project:
+    """Opens a workdir, or makes one.
+
+    Args:
+        path: the folder.
+        data: images: a folder with `train/<class>/*.jpg`, the name of a data set, an `.npz` file; a pair `(images,
+            labels)` of arrays or a `tf.data.Dataset` of such pairs, or either by part: `{"train": …, "val": …}`. The
+            workdir keeps arrays and datasets itself. None for what the workdir has, or, of a new one, `digits`.
+        space: a search space, the name of one, or a JSON file; of a new workdir `tiny`.
+        recipe: a recipe, the name of one, or a JSON file; of a new workdir `demo`.
+        seed: seed of everything random; of a new workdir 0.
+        classes: names of the classes, for arrays and datasets.
+        progress: told about the work: by default bars on a terminal and in a notebook; None for silence.
+
+    Raises:
+        WorkdirError: the workdir was made with something else, or another process is at work in it.
+        OfaError: images, a space or a recipe that cannot be used.
+
+    Examples:
+        >>> project = ofa.open("work")
+        >>> project.config.space.name
+        'small'
+        >>> import numpy as np
+        >>> images, labels = np.zeros((60, 32, 32, 3), np.uint8), np.arange(60) % 3
+        >>> ofa.open("mine", data=(images, labels), classes=["cat", "dog", "fox"])
+        Project('mine': tiny, arrays:... of 3 classes; trained: nothing)
+    """
+    shown = default_progress() if progress == AUTO else progress or SILENT
+    if not isinstance(shown, Progress):
+        raise ArgumentError(f"`progress` (={progress!r}) must be a Progress, None, or {AUTO!r}.")
+    checked_seed = optional("seed", whole, seed, *SEEDS)
+    workdir = Workdir(path)
+    if workdir.exists and workdir.ledger().imported:
+        if data is not None and not isinstance(data, str | Path):
+            raise WorkdirError(f"{path} holds an imported network: name a folder of images, not arrays.")
+        open_project(path, space, None, recipe, checked_seed, shown)
+        return Project.of(open_existing(path, shown, data))
+    return Project.of(open_project(path, space, data, recipe, checked_seed, shown, classes=classes))
+
+
+def _scaled(name: str, value: Any, unit: float) -> float | None:
+    number = optional(name, positive, value)
+    return None if number is None else number * unit

@@ -95,6 +95,11 @@ class Dimension:
         """The most choices that any of its genes has."""
         return max(map(len, self.choices))
 
+    def chosen(self, codes: np.ndarray) -> np.ndarray:
+        """The values that codes of shape (archs, genes) choose: shape (archs, genes of this dimension)."""
+        indices = codes[:, self.genes].T
+        return np.stack([np.take(choices, of) for choices, of in zip(self.choices, indices, strict=True)], axis=1)
+
 
 @dataclass(frozen=True)
 class Arch:
@@ -350,7 +355,7 @@ class SearchSpace:
         if isinstance(archs, Arch):
             return self.encode([archs])[0]
         rows = [
-            [choices.index(value) if value else 0 for choices, value in zip(self._gene_choices, arch.values, strict=True)]
+            [of.index(value) if value else 0 for of, value in zip(self._gene_choices, arch.values, strict=True)]
             for arch in archs
         ]
         return np.array(rows, np.int32).reshape(-1, self.n_genes)

@@ -21,6 +21,7 @@ ORDER = (
     "progress",
     "quiet",
     "lut",
+    "precision",
     "space",
     "spaces",
     "blocks",
@@ -42,6 +43,7 @@ ORDER = (
     "__init__",
 )
 LIGHT = (
+    "precision",
     "space",
     "spaces",
     "blocks",

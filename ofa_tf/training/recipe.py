@@ -10,7 +10,12 @@ from ofa_tf.errors import FormatError
 from ofa_tf.jsonio import check_keys, from_document
 
 # The stages of training, and the dimensions of a space that each opens, by name. The resolution is open in all.
-OPENED = {"full": (), "kernel": ("kernel",), "depth": ("depth",), "width": ("expand",)}
+OPENED: Mapping[str, tuple[str, ...]] = {
+    "full": (),
+    "kernel": ("kernel",),
+    "depth": ("depth",),
+    "width": ("expand",),
+}
 STAGES = tuple(OPENED)
 SAMPLINGS = ("uniform", "sandwich")
 MAX_SUBNETS = 64

@@ -60,9 +60,8 @@ class Watch:
             self.losses[f"loss_by_depth/{depth:02} blocks"].append(loss)
         for dimension in self.space.block_dimensions:
             if dimension.name in OPENED["width"]:
-                genes = codes[:, dimension.genes].T
-                chosen = np.array([np.take(of, gene) for of, gene in zip(dimension.choices, genes, strict=True)])
-                for loss, width in zip(losses, (chosen * active.T).sum(0) / depths, strict=True):
+                widths = (dimension.chosen(codes) * active).sum(1) / depths
+                for loss, width in zip(losses, widths, strict=True):
                     self.losses[f"loss_by_width/{dimension.name} {width:.0f}"].append(loss)
         self.steps += 1
         elapsed = time.monotonic() - self.since

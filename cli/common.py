@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ofa_tf.errors import ArgumentError
+from ofa_tf.precision import table_precisions
 from ofa_tf.project.arguments import positive, whole
 
 WIDE = 10_000  # letters, where no terminal limits a table
@@ -25,7 +26,7 @@ def workdir_option(default: str = ".") -> Callable:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output.")
 device_option = click.option("--device", default="host", show_default=True, help="`host`, or the name of a table.")
 precision_option = click.option(
-    "--precision", type=click.Choice(["int8", "fp16", "fp32"]), default="int8", show_default=True, help="Of the file."
+    "--precision", type=click.Choice(table_precisions()), default="int8", show_default=True, help="Of the file."
 )
 images_option = click.option(
     "--data", metavar="FOLDER", help="Images for an imported network: train/<class>/*.jpg and, if you have it, val/."

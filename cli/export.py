@@ -13,6 +13,7 @@ from ofa_tf.cli.common import (
 )
 
 from ofa_tf.formatting import milliseconds, percent
+from ofa_tf.precision import INTEGER_ENDS, PRECISIONS
 
 
 @click.command("export")
@@ -24,13 +25,13 @@ from ofa_tf.formatting import milliseconds, percent
 @click.option("--arch", "arch_file", metavar="FILE", help="Export this arch instead of searching for one.")
 @click.option(
     "--precision",
-    type=click.Choice(["int8", "fp16", "fp32", "dynamic"]),
+    type=click.Choice(list(PRECISIONS)),
     default="int8",
     show_default=True,
     help="Of the file; `dynamic` has int8 weights and float activations.",
 )
 @click.option(
-    "--io", type=click.Choice(["int8", "uint8"]), default="int8", show_default=True, help="Input and output of int8."
+    "--io", type=click.Choice(INTEGER_ENDS), default="int8", show_default=True, help="Input and output of int8."
 )
 @click.option("--qat", is_flag=True, help="Train the subnet for int8 (quantisation-aware training).")
 @click.option("--epochs", type=Positive("N", "epochs"), help="Of --qat.  [default: 3]")

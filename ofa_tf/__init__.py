@@ -81,7 +81,7 @@ _ERRORS = (
 )
 _MODULES |= dict.fromkeys(_ERRORS, "errors")
 
-__all__ = ["__version__", "search", *_MODULES]  # noqa: PLE0604 (all of them are strings)
+__all__ = ["__version__", "search", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

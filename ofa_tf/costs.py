@@ -17,7 +17,7 @@ class ArchCosts:
     Args:
         space: the space.
         fixed: cost of the blocks that are not elastic, shape (resolutions,); infinite where unknown.
-        elastic: cost of each block slot, shape (blocks, resolutions, kernels, expands).
+        elastic: cost of each block slot, shape (blocks, resolutions, *sizes of the space's block dimensions).
     """
 
     space: SearchSpace
@@ -34,10 +34,10 @@ class ArchCosts:
 
         Blocks are added in order for every arch alike, so that a batch answers to the last bit what single calls do.
         """
-        n_kernels, n_expands = len(self.space.kernels), len(self.space.expands)
         columns = codes.T
-        kernels, expands = columns[self.space.kernel_genes], columns[self.space.expand_genes]
-        choices = (columns[0] * n_kernels + kernels) * n_expands + expands
+        choices = columns[0]
+        for dimension in self.space.block_dimensions:
+            choices = choices * dimension.size + columns[dimension.genes]
         choices = np.where(self.space.active(codes).T, choices, self._flat.shape[1] - 1)
         total = self.fixed[columns[0]]
         for costs, choice in zip(self._flat, choices, strict=True):
@@ -51,14 +51,15 @@ class ArchCosts:
 
     def cheapest(self) -> np.ndarray:
         """Code of the arch with the lowest cost, exactly: block costs are independent of each other."""
-        space = self.space
+        space, dimensions = self.space, self.space.block_dimensions
         best_code, best_cost = None, np.inf
         for resolution in np.flatnonzero(np.isfinite(self.fixed)):
             per_block = self.elastic[:, resolution].reshape(space.n_blocks, -1)
             choice, cost = per_block.argmin(1), per_block.min(1)
             code = np.zeros(space.n_genes, np.int32)
             code[0] = resolution
-            code[space.kernel_genes], code[space.expand_genes] = np.divmod(choice, len(space.expands))
+            for dimension, index in zip(dimensions, np.unravel_index(choice, self.elastic.shape[2:]), strict=True):
+                code[dimension.genes] = index
             start = 0
             for index, stage in enumerate(space.stages):
                 sums = [cost[start : start + depth].sum() for depth in stage.depths]
@@ -86,18 +87,20 @@ def arch_costs(
         n_classes: outputs of the classifier.
         resolutions: the resolutions to tabulate; at others every cost is infinite. None for all of the space.
     """
-    shape = (space.n_blocks, len(space.resolutions), len(space.kernels), len(space.expands))
-    fixed, elastic = np.full(len(space.resolutions), np.inf), np.full(shape, np.inf)
-    depths = [stage.depths[-1] for stage in space.stages]
+    dimensions, code = space.block_dimensions, space.encode(space.largest())
+    sizes = [dimension.size for dimension in dimensions]
+    fixed = np.full(len(space.resolutions), np.inf)
+    elastic = np.full((space.n_blocks, len(space.resolutions), *sizes), np.inf)
     for r, resolution in enumerate(space.resolutions):
         if resolutions is not None and resolution not in resolutions:
             continue
-        for k, kernel in enumerate(space.kernels):
-            for e, expand in enumerate(space.expands):
-                arch = space.arch(resolution, depths, [kernel] * space.n_blocks, [expand] * space.n_blocks)
-                blocks = walk(space, arch, n_classes)
-                fixed[r] = sum(cost(block) for block in blocks if block.slot < 0)
-                for block in blocks:
-                    if block.slot >= 0:
-                        elastic[block.slot, r, k, e] = cost(block)
+        code[0] = r
+        for choice in np.ndindex(*sizes):
+            for dimension, index in zip(dimensions, choice, strict=True):
+                code[dimension.genes] = index
+            blocks = walk(space, space.decode_one(code), n_classes)
+            fixed[r] = sum(cost(block) for block in blocks if block.slot < 0)
+            for block in blocks:
+                if block.slot >= 0:
+                    elastic[block.slot, r, *choice] = cost(block)
     return ArchCosts(space, fixed, elastic)

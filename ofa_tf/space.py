@@ -11,8 +11,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import accumulate, islice
 from math import prod
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,33 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Dimension:
+    """Something that is chosen: from what, and where codes hold it.
+
+    Args:
+        name: "resolution", "depth", "kernel" or "expand".
+        genes: the columns of codes that hold its choices, as indices.
+        choices: per gene, ascending.
+        per_block: whether it has a gene for each block slot.
+    """
+
+    name: str
+    genes: slice
+    choices: tuple[tuple[int, ...], ...]
+    per_block: bool = False
+
+    @cached_property
+    def size(self) -> int:
+        """The most choices that any of its genes has."""
+        return max(map(len, self.choices))
+
+    def chosen(self, codes: np.ndarray) -> np.ndarray:
+        """The values that codes of shape (archs, genes) choose: shape (archs, genes of this dimension)."""
+        indices = codes[:, self.genes].T
+        return np.stack([np.take(choices, of) for choices, of in zip(self.choices, indices, strict=True)], axis=1)
+
+
+@dataclass(frozen=True)
 class Arch:
     """One point of a space. `SearchSpace.arch` makes valid ones; entries of blocks left out are 0.
 
@@ -90,6 +118,11 @@ class Arch:
     depths: tuple[int, ...]
     kernels: tuple[int, ...]
     expands: tuple[int, ...]
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """All that is chosen, in the order of the genes; 0 for blocks left out."""
+        return (self.resolution, *self.depths, *self.kernels, *self.expands)
 
     def to_document(self) -> dict[str, Any]:
         """The arch as JSON values."""
@@ -192,27 +225,48 @@ class SearchSpace:
         return len(self.block_stages)
 
     @cached_property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """All that is chosen, in the order of the genes. Work on codes loops over it: what is new here is searched."""
+        per_block = {"kernel": (self.kernels,) * self.n_blocks, "expand": (self.expands,) * self.n_blocks}
+        choices = {"resolution": (self.resolutions,), "depth": tuple(s.depths for s in self.stages), **per_block}
+        ends = accumulate(map(len, choices.values()))
+        return tuple(
+            Dimension(name, slice(end - len(of), end), of, name in per_block)
+            for (name, of), end in zip(choices.items(), ends, strict=True)
+        )
+
+    @cached_property
+    def block_dimensions(self) -> tuple[Dimension, ...]:
+        """What is chosen for each block, in the order of the genes: an option of a block is one choice of each."""
+        return tuple(dimension for dimension in self.dimensions if dimension.per_block)
+
+    @cached_property
+    def _gene_choices(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(choices for dimension in self.dimensions for choices in dimension.choices)
+
+    @cached_property
     def gene_sizes(self) -> np.ndarray:
         """Number of choices of each gene, shape (genes,)."""
-        depths = [len(stage.depths) for stage in self.stages]
-        kernels, expands = [len(self.kernels)] * self.n_blocks, [len(self.expands)] * self.n_blocks
-        return np.array([len(self.resolutions), *depths, *kernels, *expands], np.int32)
+        return np.array([len(choices) for choices in self._gene_choices], np.int32)
 
     @property
     def n_genes(self) -> int:
         return len(self.gene_sizes)
 
-    @property
+    def _genes(self, name: str) -> slice:
+        return next(dimension.genes for dimension in self.dimensions if dimension.name == name)
+
+    @cached_property
     def depth_genes(self) -> slice:
-        return slice(1, 1 + self.n_stages)
+        return self._genes("depth")
 
-    @property
+    @cached_property
     def kernel_genes(self) -> slice:
-        return slice(1 + self.n_stages, 1 + self.n_stages + self.n_blocks)
+        return self._genes("kernel")
 
-    @property
+    @cached_property
     def expand_genes(self) -> slice:
-        return slice(1 + self.n_stages + self.n_blocks, 1 + self.n_stages + 2 * self.n_blocks)
+        return self._genes("expand")
 
     @cached_property
     def _first_choice(self) -> np.ndarray:
@@ -222,8 +276,12 @@ class SearchSpace:
 
     def size(self) -> int:
         """Exact number of different subnets, resolution not counted."""
-        per_block = len(self.kernels) * len(self.expands)
-        return prod(sum(per_block**depth for depth in stage.depths) for stage in self.stages)
+        options = (prod(map(len, of)) for of in zip(*(d.choices for d in self.block_dimensions), strict=True))
+        n_subnets = 1
+        for stage in self.stages:
+            of_depths = list(accumulate(islice(options, stage.depths[-1]), mul))
+            n_subnets *= sum(of_depths[depth - 1] for depth in stage.depths)
+        return n_subnets
 
     # --- one arch ------------------------------------------------------------------------------------------------
 
@@ -240,7 +298,8 @@ class SearchSpace:
             SpaceError: a value is not among the space's choices; names the argument, the value and the choices.
         """
         lengths = {"depths": self.n_stages, "kernels": self.n_blocks, "expands": self.n_blocks}
-        for name, value in (("depths", depths), ("kernels", kernels), ("expands", expands)):
+        per_block = {"kernels": kernels, "expands": expands}
+        for name, value in {"depths": depths, **per_block}.items():
             good = isinstance(value, list | tuple) and all(_is_int(item) for item in value)
             _require(good and len(value) == lengths[name], name, value, f"a list of {lengths[name]} integers")
         good = _is_int(resolution) and resolution in self.resolutions
@@ -251,15 +310,18 @@ class SearchSpace:
             )
         slots = zip(self.block_stages, self.block_positions, strict=True)
         active = [position < depths[stage] for stage, position in slots]
-        for name, value, choices in (("kernels", kernels, self.kernels), ("expands", expands, self.expands)):
-            good = all(item in choices for item, used in zip(value, active, strict=True) if used)
-            _require(good, name, tuple(value), f"chosen from the space's {choices} for every block in use")
+        for (name, value), dimension in zip(per_block.items(), self.block_dimensions, strict=True):
+            in_use = zip(value, dimension.choices, active, strict=True)
+            for choices in (choices for item, choices, used in in_use if used and item not in choices):
+                _require(False, name, tuple(value), f"chosen from the space's {choices} for every block in use")
         return Arch(
             self.name,
             int(resolution),
             tuple(int(depth) for depth in depths),
-            tuple(int(item) if used else 0 for item, used in zip(kernels, active, strict=True)),
-            tuple(int(item) if used else 0 for item, used in zip(expands, active, strict=True)),
+            *(
+                tuple(int(item) if used else 0 for item, used in zip(value, active, strict=True))
+                for value in per_block.values()
+            ),
         )
 
     def arch_from_document(self, document: Mapping[str, Any], where: str = "The arch") -> Arch:
@@ -283,12 +345,8 @@ class SearchSpace:
         return self._uniform(0, resolution)
 
     def _uniform(self, choice: int, resolution: int | None) -> Arch:
-        return self.arch(
-            self.resolutions[choice] if resolution is None else resolution,
-            [stage.depths[choice] for stage in self.stages],
-            [self.kernels[choice]] * self.n_blocks,
-            [self.expands[choice]] * self.n_blocks,
-        )
+        own, *others = ([choices[choice] for choices in dimension.choices] for dimension in self.dimensions)
+        return self.arch(own[0] if resolution is None else resolution, *others)
 
     # --- many archs ----------------------------------------------------------------------------------------------
 
@@ -296,12 +354,10 @@ class SearchSpace:
         """Codes of archs of this space: int32 of shape (archs, genes), or (genes,) for a single arch."""
         if isinstance(archs, Arch):
             return self.encode([archs])[0]
-        rows = []
-        for arch in archs:
-            depths = [stage.depths.index(depth) for stage, depth in zip(self.stages, arch.depths, strict=True)]
-            kernels = [self.kernels.index(kernel) if kernel else 0 for kernel in arch.kernels]
-            expands = [self.expands.index(expand) if expand else 0 for expand in arch.expands]
-            rows.append([self.resolutions.index(arch.resolution), *depths, *kernels, *expands])
+        rows = [
+            [of.index(value) if value else 0 for of, value in zip(self._gene_choices, arch.values, strict=True)]
+            for arch in archs
+        ]
         return np.array(rows, np.int32).reshape(-1, self.n_genes)
 
     def decode(self, codes: np.ndarray) -> list[Arch]:
@@ -310,12 +366,9 @@ class SearchSpace:
 
     def decode_one(self, code: np.ndarray) -> Arch:
         """The arch of one code of shape (genes,)."""
-        return self.arch(
-            self.resolutions[code[0]],
-            [stage.depths[index] for stage, index in zip(self.stages, code[self.depth_genes], strict=True)],
-            [self.kernels[index] for index in code[self.kernel_genes]],
-            [self.expands[index] for index in code[self.expand_genes]],
-        )
+        values = [choices[index] for choices, index in zip(self._gene_choices, code, strict=True)]
+        (resolution,), *others = (values[dimension.genes] for dimension in self.dimensions)
+        return self.arch(resolution, *others)
 
     def active(self, codes: np.ndarray) -> np.ndarray:
         """Which block slots each arch uses: bool of shape (archs, blocks)."""
@@ -325,26 +378,18 @@ class SearchSpace:
         """The codes with the genes of unused blocks set to 0."""
         active = self.active(codes)
         codes = codes.copy()
-        codes[:, self.kernel_genes] *= active
-        codes[:, self.expand_genes] *= active
+        for dimension in self.block_dimensions:
+            codes[:, dimension.genes] *= active
         return codes
 
-    def sample(
-        self,
-        rng: np.random.Generator,
-        n: int,
-        kernel_choices: int | None = None,
-        depth_choices: int | None = None,
-        expand_choices: int | None = None,
-    ) -> np.ndarray:
+    def sample(self, rng: np.random.Generator, n: int, **open_choices: int | None) -> np.ndarray:
         """Draws archs, every gene uniformly and on its own, as in the paper.
 
         Args:
             rng: the source of randomness.
             n: how many.
-            kernel_choices: only the so many largest kernels; None for all. 1 is the largest alone.
-            depth_choices: likewise for the depths.
-            expand_choices: likewise for the expand ratios.
+            **open_choices: `depth_choices`, `kernel_choices`, `expand_choices`: only the so many largest choices of
+                that dimension; None for all. 1 is only the largest.
 
         Returns:
             Canonical codes, int32 of shape (n, genes).
@@ -352,25 +397,20 @@ class SearchSpace:
         Raises:
             SpaceError: a number of choices below 1.
         """
-        lowest = self._lowest_genes(kernel_choices, depth_choices, expand_choices)
+        lowest = self._lowest_genes(open_choices)
         return self.canonical(rng.integers(lowest, self.gene_sizes, (n, self.n_genes), dtype=np.int32))
 
-    def lowest_code(
-        self, kernel_choices: int | None = None, depth_choices: int | None = None, expand_choices: int | None = None
-    ) -> np.ndarray:
+    def lowest_code(self, **open_choices: int | None) -> np.ndarray:
         """Code of the smallest arch among those that `sample` draws with these arguments: int32 of shape (genes,)."""
-        return self.canonical(self._lowest_genes(kernel_choices, depth_choices, expand_choices)[None])[0]
+        return self.canonical(self._lowest_genes(open_choices)[None])[0]
 
-    def _lowest_genes(
-        self, kernel_choices: int | None, depth_choices: int | None, expand_choices: int | None
-    ) -> np.ndarray:
+    def _lowest_genes(self, open_choices: Mapping[str, int | None]) -> np.ndarray:
         lowest = np.zeros(self.n_genes, np.int32)
-        for name, genes, choices in (
-            ("depth_choices", self.depth_genes, depth_choices),
-            ("kernel_choices", self.kernel_genes, kernel_choices),
-            ("expand_choices", self.expand_genes, expand_choices),
-        ):
-            if choices is not None:
+        limited = {f"{dimension.name}_choices": dimension.genes for dimension in self.dimensions[1:]}
+        if unknown := open_choices.keys() - limited.keys():
+            raise TypeError(f"`{min(unknown)}` must be one of {list(limited)}.")
+        for name, genes in limited.items():
+            if (choices := open_choices.get(name)) is not None:
                 _require(_is_int(choices) and choices >= 1, name, choices, "an integer of at least 1")
                 lowest[genes] = np.maximum(self.gene_sizes[genes] - choices, 0)
         return lowest

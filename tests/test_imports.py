@@ -24,6 +24,7 @@ ORDER = (
     "packages",
     "frames",
     "lut",
+    "precision",
     "space",
     "spaces",
     "blocks",
@@ -45,6 +46,7 @@ ORDER = (
     "__init__",
 )
 LIGHT = (
+    "precision",
     "space",
     "spaces",
     "blocks",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ofa_tf.accuracy.predictor import Predictor, features
+from ofa_tf.accuracy.predictor import Predictor, features, n_features
 from ofa_tf.errors import FormatError
 from ofa_tf.spaces import MOBILENET_V3, PROXYLESS, TINY
 
@@ -48,6 +48,16 @@ def test_features_are_one_hot_and_zero_for_blocks_left_out():
     assert rows.dtype == np.float32
     assert rows.tolist() == [kernels + expands + [0, 1, 0]]
     assert features(TINY, TINY.encode([arch]), (24, 32))[0, 36:].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("kernels", [(3,), (3, 5), (3, 5, 7, 9)])
+def test_every_choice_of_a_block_has_an_input(kernels):
+    space = dataclasses.replace(MOBILENET_V3, kernels=kernels, expands=(2, 6))
+    codes = space.sample(np.random.default_rng(0), 200)
+    rows = features(space, codes, space.resolutions)
+    assert rows.shape == (200, n_features(space, space.resolutions))
+    assert rows.shape[1] == 20 * (len(kernels) + 2) + len(space.resolutions)
+    assert rows.sum(1).tolist() == (2 * space.active(codes).sum(1) + 1).tolist()
 
 
 def test_different_archs_have_different_features():

@@ -10,8 +10,8 @@ from small_project import BATCH, N_TRAIN, RECIPE
 
 from ofa_tf.errors import FormatError
 from ofa_tf.project.opened import open_project
-from ofa_tf.spaces import MOBILENET_V3, TINY
-from ofa_tf.training.recipe import RECIPES, STAGES, Phase, Recipe, span_of, spans
+from ofa_tf.spaces import MOBILENET_V3, SPACES, TINY
+from ofa_tf.training.recipe import OPENED, RECIPES, STAGES, Phase, Recipe, span_of, spans
 from ofa_tf.training.sampling import plan_step, probe_archs
 
 N_STEPS = {"full": 3, "kernel": 2, "depth": 6, "width": 3}
@@ -38,6 +38,12 @@ def test_a_stage_opens_its_own_dimension_and_those_before(space, stage):
     for plan in plans:
         assert plan.codes.shape == (2, space.n_genes)
         assert {arch.resolution for arch in space.decode(plan.codes)} == {plan.resolution}
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=list(SPACES))
+def test_every_dimension_but_the_resolution_is_opened_by_one_stage(space):
+    opened = sorted(name for names in OPENED.values() for name in names)
+    assert opened == sorted(dimension.name for dimension in space.dimensions[1:])
 
 
 @pytest.mark.parametrize(

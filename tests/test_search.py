@@ -1,18 +1,19 @@
 """The search: within the budgets, at least as good as luck, optimal where everything can be tried."""
 
 import dataclasses
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
 
 import numpy as np
 import pytest
 
-from ofa_tf.accuracy.predictor import Predictor
+from ofa_tf.accuracy.predictor import Predictor, n_features
 from ofa_tf.costs import ArchCosts, arch_costs
 from ofa_tf.errors import InfeasibleError, OfaError
 from ofa_tf.search import Budget, pareto, search
 from ofa_tf.search.local import BestScores, Points, Seen, improve, tabu
 from ofa_tf.search.problem import Problem
+from ofa_tf.space import Dimension, SearchSpace
 from ofa_tf.spaces import MOBILENET_V3, PROXYLESS, TINY
 
 # Small enough to try everything: 3 resolutions times 6,084 subnets.
@@ -231,13 +232,81 @@ def test_limits_of_a_front_must_be_positive_numbers(limits):
         pareto(TINY, _score(TINY), _macs(TINY), limits)
 
 
+# --- one more dimension -----------------------------------------------------------------------------------------------
+
+
+class ThreeDimensional(SearchSpace):
+    """A space with one more thing to choose for each block."""
+
+    @cached_property
+    def dimensions(self):
+        *_, last = before = super().dimensions
+        genes = slice(last.genes.stop, last.genes.stop + self.n_blocks)
+        return (*before, Dimension("groups", genes, ((1, 2, 4),) * self.n_blocks, per_block=True))
+
+
+@pytest.fixture(scope="module")
+def third():
+    """A space of three block dimensions, with made-up costs for each option of each block."""
+    fields = {field.name: getattr(SMALL, field.name) for field in dataclasses.fields(SMALL)}
+    space = ThreeDimensional(**{**fields, "expands": (3, 6), "resolutions": (24,)})
+    rng = np.random.default_rng(0)
+    return space, ArchCosts(space, np.ones(1), rng.uniform(1, 2, (space.n_blocks, 1, 2, 2, 3)))
+
+
+def test_costs_count_one_more_dimension(third):
+    space, costs = third
+    everything = _everything(space)
+    assert space.size() == len(everything) == (12 + 12**2) ** 2
+    assert costs(costs.cheapest()[None])[0] == costs(everything).min()
+    code = everything[-1]
+    choices = (code[dimension.genes] for dimension in space.block_dimensions)
+    by_hand = 1 + sum(costs.elastic[block, 0, k, e, g] for block, (k, e, g) in enumerate(zip(*choices, strict=True)))
+    assert costs(code[None])[0] == pytest.approx(by_hand, rel=1e-12)
+
+
+def test_one_more_dimension_is_searched(third):
+    space, costs = third
+    everything = _everything(space)
+    predictor = _predictor(space)
+    limit = float(np.quantile(costs(everything), 0.2))
+    best = predictor(everything)[costs(everything) <= limit].max()
+    found = search(space, predictor, [Budget("cost", "", costs, limit)])
+    assert found.score == pytest.approx(best, rel=1e-6)
+    front = pareto(space, predictor, costs, [limit])
+    assert front.scores[-1] == pytest.approx(best, rel=1e-6)
+
+
+def test_every_change_of_a_gene_is_a_move_with_its_load_and_its_gain(third):
+    space, costs = third
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(n_features(space, space.resolutions), 1)).astype(np.float32)
+    linear = Predictor(space, space.resolutions, (((weights, np.zeros(1, np.float32)),),))
+    problem = Problem(space, linear, [Budget("cost", "", costs, 10.0)], np.arange(1))
+    codes = space.sample(rng, 4)
+    promised, true = _single_moves(problem, codes)
+    np.testing.assert_allclose(promised, true, atol=1e-4)
+    loads = problem.move_loads(codes)
+    parents, moves = np.nonzero(np.isfinite(loads))
+    np.testing.assert_allclose(loads[parents, moves], problem.load(problem.move(codes, parents, moves)), rtol=1e-12)
+    neighbours, parents, _ = problem.neighbours(codes)
+    reached = {(parent, *code) for parent, code in zip(parents.tolist(), neighbours.tolist(), strict=True)}
+    for parent, code in enumerate(codes):
+        for gene, size in enumerate(space.gene_sizes):
+            for value in range(size):
+                changed = code.copy()
+                changed[gene] = value
+                changed = space.canonical(changed[None])[0]
+                assert (changed == code).all() or (parent, *changed.tolist()) in reached
+
+
 # --- gradients --------------------------------------------------------------------------------------------------------
 
 
 def _predictor(space, seed=0, members=2):
     """An ensemble of random networks."""
     rng = np.random.default_rng(seed)
-    n_inputs = space.n_blocks * (len(space.kernels) + len(space.expands)) + len(space.resolutions)
+    n_inputs = n_features(space, space.resolutions)
 
     def layer(n_in, n_out):
         weights = rng.normal(0, np.sqrt(2 / n_in), (n_in, n_out)).astype(np.float32)
@@ -260,7 +329,7 @@ def _single_moves(problem, codes):
 @pytest.mark.parametrize("space", [TINY, MOBILENET_V3, PROXYLESS], ids=lambda space: space.name)
 def test_slopes_tell_exactly_what_moves_gain_where_the_predictor_is_linear(space):
     rng = np.random.default_rng(0)
-    n_inputs = space.n_blocks * (len(space.kernels) + len(space.expands)) + len(space.resolutions)
+    n_inputs = n_features(space, space.resolutions)
     linear = [((rng.normal(size=(n_inputs, 1)).astype(np.float32), np.ones(1, np.float32)),) for _ in range(2)]
     predictor = Predictor(space, space.resolutions, tuple(linear))
     problem = Problem(space, predictor, [_macs_budget(space, 0.5)], np.arange(len(space.resolutions)))

@@ -182,6 +182,49 @@ def test_the_columns_of_a_code():
     assert (TINY.depth_genes, TINY.kernel_genes, TINY.expand_genes) == (slice(1, 4), slice(4, 10), slice(10, 16))
 
 
+OTHER = dataclasses.replace(
+    TINY, stages=(dataclasses.replace(TINY.stages[0], depths=(1, 2, 4)), *TINY.stages[1:]), kernels=(3, 5), expands=(2,)
+)  # each dimension has another number of choices
+
+
+@pytest.mark.parametrize("space", [*SPACES.values(), OTHER], ids=[*SPACES, "other"])
+def test_dimensions_hold_every_gene_once_in_order(space):
+    n_blocks, names = space.n_blocks, [dimension.name for dimension in space.dimensions]
+    assert names == ["resolution", "depth", "kernel", "expand"]
+    genes = [gene for dimension in space.dimensions for gene in range(space.n_genes)[dimension.genes]]
+    assert genes == list(range(space.n_genes))
+    choices = {dimension.name: dimension.choices for dimension in space.dimensions}
+    assert [len(of) for name in names for of in choices[name]] == space.gene_sizes.tolist()
+    assert choices["resolution"] == (space.resolutions,)
+    assert choices["depth"] == tuple(stage.depths for stage in space.stages)
+    assert choices["kernel"] == (space.kernels,) * n_blocks
+    assert choices["expand"] == (space.expands,) * n_blocks
+    assert [dimension.name for dimension in space.block_dimensions] == ["kernel", "expand"]
+    assert [dimension.size for dimension in space.block_dimensions] == [len(space.kernels), len(space.expands)]
+
+
+@pytest.mark.parametrize("space", [*SPACES.values(), OTHER], ids=[*SPACES, "other"])
+def test_dimensions_tell_what_codes_choose(space):
+    codes = space.sample(np.random.default_rng(0), 50)
+    archs, active = space.decode(codes), space.active(codes)
+    resolution, depth, kernel, expand = (dimension.chosen(codes) for dimension in space.dimensions)
+    assert resolution[:, 0].tolist() == [arch.resolution for arch in archs]
+    assert depth.tolist() == [list(arch.depths) for arch in archs]
+    assert (kernel * active).tolist() == [list(arch.kernels) for arch in archs]
+    assert (expand * active).tolist() == [list(arch.expands) for arch in archs]
+    assert [arch.values for arch in archs] == [
+        (arch.resolution, *arch.depths, *arch.kernels, *arch.expands) for arch in archs
+    ]
+
+
+def test_a_space_with_other_choices():
+    assert OTHER.size() == (2 + 2**2 + 2**4) * (2 + 2**2) ** 2
+    assert np.array_equal(OTHER.encode([OTHER.smallest()]), np.zeros((1, OTHER.n_genes)))
+    assert np.array_equal(OTHER.encode(OTHER.largest()), OTHER.gene_sizes - 1)
+    with pytest.raises(SpaceError, match=r"`kernels` .* chosen from the space's \(3, 5\) for every block in use"):
+        OTHER.arch(32, [1, 1, 1], [7] * 8, [2] * 8)
+
+
 def test_every_subnet_has_exactly_one_canonical_code():
     space = dataclasses.replace(TINY, stages=TINY.stages[:2], kernels=(3, 5), expands=(2, 3), resolutions=(24,))
     everything = np.stack(np.meshgrid(*map(np.arange, space.gene_sizes), indexing="ij"), -1).reshape(-1, space.n_genes)
@@ -233,6 +276,12 @@ def test_sampling_the_largest_choices_only(space):
 def test_sampling_no_choice_is_refused(name, value):
     with pytest.raises(SpaceError, match=rf"`{name}` \(={value}\) must be an integer of at least 1"):
         TINY.sample(np.random.default_rng(0), 5, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["resolution_choices", "kernels"])
+def test_sampling_by_no_dimension_is_refused(name):
+    with pytest.raises(TypeError, match=f"`{name}` must be one of"):
+        TINY.lowest_code(**{name: 1})
 
 
 def test_sampling_takes_its_randomness_from_the_argument_alone():

@@ -145,6 +145,9 @@ def test_scalars_are_written_for_tensorboard(ofa, untrained, monkeypatch):
     kinds = Counter(name.split("/")[0] for name in found)
     assert kinds["loss_by_depth"] >= 1
     assert kinds["loss_by_width"] >= 1
+    assert {name for name in found if name.startswith("loss_by_width/")} <= {
+        f"loss_by_width/expand {width}" for width in (3, 4, 5, 6)
+    }
     assert [step for step, _ in found["largest_accuracy"]] == [steps // 2, steps]
     metrics = stage_of(untrained)["metrics"]
     assert {name: found[name][-1][1] for name in metrics} == pytest.approx(metrics)

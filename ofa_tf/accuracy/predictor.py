@@ -21,6 +21,11 @@ CHUNK = 1024  # archs at a time, so that the hidden layers stay in the cache
 KINK = 0.35  # how near to its kink a unit counts in part in a slope, as a share of its layer's root mean square
 
 
+def n_features(space: SearchSpace, resolutions: Sequence[int]) -> int:
+    """How many inputs a predictor of a space has."""
+    return space.n_blocks * sum(dimension.size for dimension in space.block_dimensions) + len(resolutions)
+
+
 def features(space: SearchSpace, codes: np.ndarray, resolutions: Sequence[int]) -> np.ndarray:
     """One-hot inputs of the predictor.
 
@@ -30,13 +35,14 @@ def features(space: SearchSpace, codes: np.ndarray, resolutions: Sequence[int]) 
         resolutions: the resolutions that have a column; an arch at another one gets zeros.
 
     Returns:
-        float32 of shape (archs, blocks * kernels + blocks * expands + resolutions).
+        float32 of shape (archs, inputs): of each dimension (blocks * choices), then of the resolutions.
     """
     active = space.active(codes)
     parts = []
-    for choices, genes in ((space.kernels, space.kernel_genes), (space.expands, space.expand_genes)):
-        rows = np.eye(len(choices) + 1, len(choices), dtype=np.float32)
-        parts.append(rows.take(np.where(active, codes[:, genes], len(choices)), axis=0).reshape(len(codes), -1))
+    for dimension in space.block_dimensions:
+        rows = np.eye(dimension.size + 1, dimension.size, dtype=np.float32)
+        choices = np.where(active, codes[:, dimension.genes], dimension.size)
+        parts.append(rows.take(choices, axis=0).reshape(len(codes), -1))
     columns = np.array(space.resolutions)[:, None] == np.array(resolutions)
     return np.concatenate([*parts, columns.astype(np.float32)[codes[:, 0]]], axis=1)
 
@@ -87,7 +93,7 @@ class Predictor:
                 outputs[member, rows] = _forward(layers, inputs)[-1][:, 0]
         return outputs
 
-    def linearize(self, codes: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]]:
+    def linearize(self, codes: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], tuple[np.ndarray, ...]]]:
         """Predictions, and a function that tells their slopes at some of the archs.
 
         Slopes are derivatives with respect to the one-hot inputs. They are smoothed, to tell what whole steps from
@@ -97,13 +103,15 @@ class Predictor:
             codes: shape (archs, genes).
 
         Returns:
-            float64 of shape (archs,), and a function of rows of `codes` that gives float32 arrays of shapes (rows,
-            blocks, kernels) and (rows, blocks, expands).
+            float64 of shape (archs,), and a function of rows of `codes` that gives a float32 array for each block
+            dimension of the space, of shape (rows, blocks, choices).
         """
         inputs = features(self.space, codes, self.resolutions)
         passes = [_forward(layers, inputs) for layers in self.members]
+        shapes = [(self.space.n_blocks, dimension.size) for dimension in self.space.block_dimensions]
+        ends = np.cumsum(np.prod(shapes, axis=1))
 
-        def slopes(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def slopes(rows: np.ndarray) -> tuple[np.ndarray, ...]:
             of_inputs = np.zeros((len(rows), inputs.shape[1]), np.float32)
             for layers, transposed in zip(passes, self._transposed, strict=True):
                 slope = transposed[-1]
@@ -111,11 +119,8 @@ class Predictor:
                     slope = (slope * _open(hidden[rows])) @ weights
                 of_inputs += slope
             of_inputs /= len(passes)
-            by_kernel = len(rows), self.space.n_blocks, len(self.space.kernels)
-            by_expand = len(rows), self.space.n_blocks, len(self.space.expands)
-            ends = np.cumsum([np.prod(by_kernel[1:]), np.prod(by_expand[1:])])
-            of_kernels, of_expands, _ = np.split(of_inputs, ends, axis=1)
-            return of_kernels.reshape(by_kernel), of_expands.reshape(by_expand)
+            *parts, _ = np.split(of_inputs, ends, axis=1)
+            return tuple(part.reshape(len(rows), *shape) for part, shape in zip(parts, shapes, strict=True))
 
         return np.stack([layers[-1][:, 0] for layers in passes]).mean(0, dtype=np.float64), slopes
 
@@ -154,7 +159,7 @@ class Predictor:
             raise FormatError(f"{path} is not a predictor: {error}.") from error
         if name != space.name:
             raise FormatError(f"{path} is a predictor of another space: of `{name}`, not of `{space.name}`.")
-        n_inputs = space.n_blocks * (len(space.kernels) + len(space.expands)) + len(resolutions)
+        n_inputs = n_features(space, resolutions)
         if members[0][0][0].shape[:1] != (n_inputs,):
             raise FormatError(f"{path} is a predictor of another space: `{space.name}` needs {n_inputs} inputs.")
         for layers in members:

@@ -15,6 +15,7 @@ from ofa_tf.blocks import Block
 from ofa_tf.costs import arch_costs
 from ofa_tf.errors import DeviceError
 from ofa_tf.latency.table import Calibration, LatencyTable, distinct_blocks
+from ofa_tf.precision import get_precision, integer_precisions
 from ofa_tf.space import SearchSpace
 
 NAME = "edgetpu"
@@ -166,8 +167,10 @@ def require_legal(space: SearchSpace, precision: str = "int8") -> None:
     Raises:
         DeviceError: another precision than int8, a hard-swish, or squeeze-and-excite.
     """
-    if precision != "int8":
-        raise DeviceError(f"An Edge TPU runs full-integer files alone: --precision must be int8, not {precision}.")
+    if not get_precision(precision).integer:
+        raise DeviceError(
+            f"An Edge TPU runs full-integer files alone: --precision must be {integer_precisions()}, not {precision}."
+        )
     stages = space.stages
     activations = {space.stem_activation, space.first_activation, space.head_activation}
     found = []

@@ -8,12 +8,10 @@ import tensorflow as tf
 
 from ofa_tf.blocks import Block
 from ofa_tf.errors import ExportError
+from ofa_tf.precision import get_precision
 from ofa_tf.quiet import quiet
 from ofa_tf.space import Arch, SearchSpace
 from ofa_tf.subnet import block_model, build_subnet
-
-PRECISIONS = ("int8", "fp16", "fp32", "dynamic")
-IO = {"int8": tf.int8, "uint8": tf.uint8}
 
 
 def to_tflite(
@@ -27,15 +25,17 @@ def to_tflite(
 
     Args:
         model: of static input shape, of Keras or tf_keras; the file has a batch of 1.
-        precision: "int8" (full integer, input and output too), "fp16" (weights), "fp32", or "dynamic" (int8 weights,
-            float activations, quantised as the file runs).
+        precision: one of `PRECISIONS`: "int8" (full integer, input and output too), "fp16" (weights), "fp32", or
+            "dynamic" (int8 weights, float activations, quantised as the file runs).
         representative: inputs that the ranges of int8 are taken from, each of shape (1, ...).
         io: "int8" or "uint8": element type of input and output of an int8 file.
         trained_ranges: whether the model has the ranges of int8 in itself.
 
     Raises:
-        ExportError: the converter fails; the end of what it printed is in the message.
+        ExportError: no such precision, or the converter fails; the end of what it printed is in the message.
     """
+    kind = get_precision(precision)
+    weights = tf.as_dtype(kind.weights)
     shape = (1, *model.inputs[0].shape[1:])
     function = tf.function(
         lambda image: model(image, training=False),
@@ -45,17 +45,17 @@ def to_tflite(
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], model)
     # Straight from the graph: the detour over a SavedModel on disk, the default, takes three times as long.
     converter.experimental_lower_to_saved_model = False
-    if precision != "fp32":
+    if weights != tf.float32:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if precision == "fp16":
-        converter.target_spec.supported_types = [tf.float16]
-    if precision == "int8":
-        converter.inference_input_type = converter.inference_output_type = IO[io]
-    if precision == "int8" and not trained_ranges:
+        converter.target_spec.supported_types = [weights] if weights.is_floating else []
+    if kind.integer:
+        converter.inference_input_type = converter.inference_output_type = tf.as_dtype(kind.ends(io))
+    if kind.needs_images and not trained_ranges:
         if not len(representative):
             raise ExportError("Full-integer quantisation needs representative images, and there are none.")
         converter.representative_dataset = lambda: ([sample] for sample in representative)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        if kind.integer:
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     try:
         with quiet():
             return converter.convert()
@@ -70,7 +70,7 @@ class BlockConverter:
     Args:
         space: of the archs.
         n_classes: outputs of their classifiers.
-        precision: "int8", "fp16" or "fp32".
+        precision: "int8", "fp16" or "fp32": one that there are tables of.
     """
 
     def __init__(self, space: SearchSpace, n_classes: int, precision: str):

@@ -13,10 +13,11 @@ from ofa_tf.blocks import count_macs, walk
 from ofa_tf.data import Data, Images
 from ofa_tf.data.batches import training_batches
 from ofa_tf.errors import ExportError
-from ofa_tf.export.convert import IO, PRECISIONS, to_tflite
+from ofa_tf.export.convert import to_tflite
 from ofa_tf.export.gate import Parity, Tolerance, compare, first_bad_layer, gate_images, layer_errors, run_file
 from ofa_tf.export.representative import representative_inputs, takes_raw_pixels
 from ofa_tf.jsonio import SCHEMA
+from ofa_tf.precision import INTEGER_ENDS, Precision, get_precision, integer_precisions
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.space import Arch
 from ofa_tf.subnet import extract
@@ -53,14 +54,18 @@ class FileOptions:
     about: Metadata = field(default_factory=Metadata)
 
     def __post_init__(self):
-        if self.precision not in PRECISIONS:
-            raise ExportError(f"`precision` (={self.precision!r}) must be one of {list(PRECISIONS)}.")
-        if self.io not in IO:
-            raise ExportError(f"`io` (={self.io!r}) must be one of {list(IO)}.")
-        if self.precision != "int8" and self.io != "int8":
-            raise ExportError(f"--io {self.io} is for int8 files; those of --precision {self.precision} take floats.")
-        if self.precision != "int8" and self.qat_epochs:
-            raise ExportError(f"--qat is for int8 files, not for --precision {self.precision}.")
+        integer, only = self.kind.integer, f"is for {integer_precisions()} files"
+        if self.io not in INTEGER_ENDS:
+            raise ExportError(f"`io` (={self.io!r}) must be one of {list(INTEGER_ENDS)}.")
+        if not integer and self.io != INTEGER_ENDS[0]:
+            raise ExportError(f"--io {self.io} {only}; those of --precision {self.precision} take floats.")
+        if not integer and self.qat_epochs:
+            raise ExportError(f"--qat {only}, not for --precision {self.precision}.")
+
+    @property
+    def kind(self) -> Precision:
+        """What the precision is made of."""
+        return get_precision(self.precision)
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ def make_file(
     teacher = _teacher(evaluator, arch) if options.qat_epochs else None
     subnet = _Subnet(config, data, evaluator, arch)
     chosen = None
-    if options.precision == "int8":
+    if options.kind.needs_images:
         chosen = representative_inputs(data.train, arch.resolution, config.preprocessing, config.seed, subnet.n_macs)
     content = to_tflite(subnet.model, options.precision, chosen.inputs if chosen else (), options.io)
     parity, qat = subnet.parity(content), None
@@ -129,7 +134,7 @@ def make_file(
             content, parity = trained, trained_parity
     content = add_metadata(content, _metadata(options, config, arch), progress)
     facts = inspect_file(content)
-    if options.precision == "int8" and facts.n_float_tensors:
+    if options.kind.integer and facts.n_float_tensors:
         raise ExportError(
             f"{facts.n_float_tensors} tensors of the file are still floating-point: {facts.tensor_types}."
         )
@@ -239,7 +244,7 @@ def _train(subnet: _Subnet, teacher: keras.Model, options: FileOptions, progress
         student(config.preprocessing(pixels), training=False).numpy()
         for pixels, _ in subnet.images.batches(tuning.batch, resolution)
     ]
-    return to_tflite(student, "int8", io=options.io, trained_ranges=True), np.concatenate(logits)
+    return to_tflite(student, options.precision, io=options.io, trained_ranges=True), np.concatenate(logits)
 
 
 def _tell(progress: Progress, qat: Mapping[str, Any]) -> None:
@@ -263,5 +268,6 @@ def _refusal(subnet: _Subnet, content: bytes, complaint: str, options: FileOptio
     where = ""
     if bad is not None and bad.snr_db is not None:
         where = f"; the error starts at the layer `{bad.name}` ({bad.snr_db:.0f} dB signal to noise)"
-    advice = "train it for int8 with --qat, or " if options.precision == "int8" and not options.qat_epochs else ""
+    trainable = options.kind.integer and not options.qat_epochs
+    advice = f"train it for {options.precision} with --qat, or " if trainable else ""
     return f"{complaint}{where}: {advice}export it all the same with --no-gate."

@@ -14,9 +14,9 @@ from ofa_tf.costs import ArchCosts, arch_costs
 from ofa_tf.errors import FormatError, TableError
 from ofa_tf.formatting import percent
 from ofa_tf.jsonio import check_keys, read_json, write_json
+from ofa_tf.precision import table_precisions
 from ofa_tf.space import SearchSpace
 
-PRECISIONS = ("int8", "fp16", "fp32")
 SOURCES = ("measured", "modelled", "imported")
 STATISTICS = ("p10_ms", "median_ms", "mean_ms")
 VALIDATION = ("subnets", "mape", "within_10pct", "spearman")
@@ -107,7 +107,7 @@ class LatencyTable:
         if not isinstance(cores, list | tuple) or not all(_is_whole(core, 0) for core in cores):
             raise FormatError(f"{where}: `cores` (={cores!r}) must be a list of numbers of processor cores.")
         for name, choice, known in (
-            ("precision", self.precision, PRECISIONS),
+            ("precision", self.precision, table_precisions()),
             ("source", self.source, SOURCES),
             ("statistic", self.statistic, STATISTICS),
         ):

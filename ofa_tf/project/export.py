@@ -18,6 +18,7 @@ from ofa_tf.latency.backends import HOST, is_measurable
 from ofa_tf.latency.device import Device, Workload
 from ofa_tf.latency.measure import PERCENTILES, STATISTIC
 from ofa_tf.latency.table import LatencyTable
+from ofa_tf.precision import get_precision
 from ofa_tf.project.finder import Choice, find
 from ofa_tf.project.lut import device_of, find_device_table
 from ofa_tf.project.opened import Project
@@ -26,7 +27,6 @@ from ofa_tf.space import Arch
 from ofa_tf.supernet import Supernet
 
 EXPORT_SECONDS = 3.0  # that an exported file is measured for
-TABLE_PRECISION = {"dynamic": "fp32"}  # there are no tables of dynamic-range files; their activations are floats, too
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def _manifest(
         sha256=sha256_of(file.content),
         size_bytes=len(file.content),
         precision=options.precision,
-        io=options.io if options.precision == "int8" else "float32",
+        io=options.kind.ends(options.io),
         arch=arch.to_document(),
         device=device.facts() if device else table.device if table else {"name": target.device},
         runtime=device.runtime() if device else table.runtime if table else {},
@@ -238,7 +238,7 @@ def _table(project: Project, target: Target, precision: str) -> LatencyTable | N
         DeviceError: it may be one of several phones.
     """
     try:
-        return find_device_table(project, target.device, TABLE_PRECISION.get(precision, precision))
+        return find_device_table(project, target.device, get_precision(precision).table)
     except DeviceError:
         if is_measurable(target.device):
             raise
@@ -268,7 +268,7 @@ def _prediction(
 ) -> Mapping[str, Any]:
     """What the table says about the latency: of the search, or looked up; nothing where no table covers the arch."""
     found = {"predicted_ms": None, "predicted_ms_error": None, "table_source": None, "table_precision": None}
-    table_precision = TABLE_PRECISION.get(precision, precision)
+    table_precision = get_precision(precision).table
     if choice is not None:
         return {name: getattr(choice, name) for name in list(found)[:3]} | {"table_precision": table_precision}
     space, n_classes = project.config.space, project.config.n_classes
@@ -288,8 +288,7 @@ def _table_ms(project: Project, table: LatencyTable, arch: Arch) -> float:
 
 
 def _table_precision(project: Project, options: ExportOptions, quiet: bool = False) -> str:
-    precision = options.file.precision
-    used = TABLE_PRECISION.get(precision, precision)
+    precision, used = options.file.precision, options.file.kind.table
     if used != precision and not quiet:
         project.progress.note(f"There are no tables of {precision} files: latencies are predicted by the {used} table.")
     return used

@@ -268,8 +268,8 @@ def tabu(
             nearest = behind.argsort(kind="stable")[:explore]
             nearest = nearest[behind[nearest] < np.inf]
             explored = found[nearest]
-            by_kernel, by_expand = slopes_at(np.concatenate([to, nearest]))
-            slopes = _follow(slopes[0][:n], moved, by_kernel), _follow(slopes[1][:n], moved, by_expand)
+            new_slopes = slopes_at(np.concatenate([to, nearest]))
+            slopes = tuple(_follow(old[:n], moved, new) for old, new in zip(slopes, new_slopes, strict=True))
     points = Points.join(scored)
     points = points[np.unique(problem.hashes(points.codes), return_index=True)[1]]
     return Points(points.codes, points.scores, problem.load(points.codes))

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from math import prod
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -15,8 +16,8 @@ Score = Callable[[np.ndarray], np.ndarray]
 """Codes of shape (archs, genes) to predicted scores of shape (archs,); more is better."""
 
 
-Slopes = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Rows of linearized archs to derivatives with respect to kernel sizes and expand ratios."""
+Slopes = Callable[[np.ndarray], tuple[np.ndarray, ...]]
+"""Rows of linearized archs to derivatives with respect to the choices of each block dimension of the space."""
 
 
 @runtime_checkable
@@ -30,9 +31,9 @@ class Differentiable(Protocol):
             codes: shape (archs, genes).
 
         Returns:
-            Scores of shape (archs,), and a function of rows of `codes` that gives the derivatives with respect to the
-            kernel sizes of each block, shape (rows, blocks, kernels), and its expand ratios, shape (rows, blocks,
-            expands); those of blocks that are not in use, too.
+            Scores of shape (archs,), and a function of rows of `codes` that gives, for each block dimension of the
+            space, the derivatives with respect to the choices of each block, shape (rows, blocks, choices); those of
+            blocks that are not in use, too.
         """
         ...
 
@@ -41,9 +42,9 @@ class Differentiable(Protocol):
 class Problem:
     """Find high scores at low loads.
 
-    A move changes a block (kernel and expand ratio), the depth of a stage, or the resolution; what it changes is its
-    group. A move to a larger depth also chooses kernel and expand ratio of the blocks that it adds, alike for all. So
-    every change of a single gene is a move.
+    An option of a block is one choice of each of the space's block dimensions (kernel and expand ratio). A move changes
+    the option of a block, the depth of a stage, or the resolution; what it changes is its group. A move to a larger
+    depth also chooses the option of the blocks that it adds, alike for all. So every change of a single gene is a move.
 
     Args:
         space: the space.
@@ -101,8 +102,18 @@ class Problem:
     # --- moves ---------------------------------------------------------------------------------------------------
 
     @cached_property
+    def _sizes(self) -> tuple[int, ...]:
+        return tuple(dimension.size for dimension in self.space.block_dimensions)
+
+    @cached_property
     def _n_options(self) -> int:
-        return len(self.space.kernels) * len(self.space.expands)
+        return prod(self._sizes)
+
+    @cached_property
+    def _choices(self) -> list[tuple[slice, np.ndarray]]:
+        """Per block dimension its genes, and the choice that each option makes of it: shape (options,)."""
+        choices = np.indices(self._sizes, np.int32).reshape(len(self._sizes), -1)
+        return [(dimension.genes, of) for dimension, of in zip(self.space.block_dimensions, choices, strict=True)]
 
     @cached_property
     def _depths(self) -> tuple[np.ndarray, np.ndarray]:
@@ -128,26 +139,29 @@ class Problem:
         return self.space.n_blocks + len(self._depths[0])
 
     def _options(self, codes: np.ndarray) -> np.ndarray:
-        """Kernel and expand ratio of each block as one index, shape (archs, blocks)."""
-        return codes[:, self.space.kernel_genes] * len(self.space.expands) + codes[:, self.space.expand_genes]
+        """The option of each block as one index, shape (archs, blocks)."""
+        first, *others = self.space.block_dimensions
+        options = codes[:, first.genes]
+        for dimension in others:
+            options = options * dimension.size + codes[:, dimension.genes]
+        return options
 
     def move(self, codes: np.ndarray, parents: np.ndarray, moves: np.ndarray) -> np.ndarray:
         """The canonical codes after `moves` of `codes[parents]`; both of shape (n,), the result of shape (n, genes)."""
         space = self.space
         moved = codes[parents]
         option, slot = np.divmod(moves, self._n_slots)
-        kernel, expand = np.divmod(option, len(space.expands))
         of_resolution = option >= self._n_options
         rows = np.flatnonzero(~of_resolution & (slot < space.n_blocks))
-        moved[rows, space.kernel_genes.start + slot[rows]] = kernel[rows]
-        moved[rows, space.expand_genes.start + slot[rows]] = expand[rows]
+        for genes, choice in self._choices:
+            moved[rows, genes.start + slot[rows]] = choice[option[rows]]
         rows = np.flatnonzero(~of_resolution & (slot >= space.n_blocks))
         stage, depth = (of[slot[rows] - space.n_blocks] for of in self._depths)
         before = space.active(moved[rows])
         moved[rows, 1 + stage] = depth
         after = space.active(moved[rows])
-        for genes, choice in ((space.kernel_genes, kernel), (space.expand_genes, expand)):
-            moved[rows, genes] = np.where(after & ~before, choice[rows, None], moved[rows, genes] * after)
+        for genes, choice in self._choices:
+            moved[rows, genes] = np.where(after & ~before, choice[option[rows], None], moved[rows, genes] * after)
         rows = np.flatnonzero(of_resolution)
         moved[rows, 0] = self.resolutions[moves[rows] - self._n_options * self._n_slots]
         return moved
@@ -206,11 +220,12 @@ class Problem:
         of_resolutions[codes[:, :1] == self.resolutions] = barred
         return np.concatenate([of_slots.reshape(n, -1), of_resolutions], axis=1)
 
-    def move_gains(self, codes: np.ndarray, by_kernel: np.ndarray, by_expand: np.ndarray) -> np.ndarray:
+    def move_gains(self, codes: np.ndarray, *slopes: np.ndarray) -> np.ndarray:
         """What each move adds to the score by its slopes: shape (archs, moves without those of the resolution)."""
-        n, space = len(codes), self.space
-        values = np.empty((n, len(space.kernels), len(space.expands), space.n_blocks), np.float32)
-        np.add(by_kernel.swapaxes(1, 2)[:, :, None], by_expand.swapaxes(1, 2)[:, None], out=values)
+        n, space, n_dimensions = len(codes), self.space, len(slopes)
+        others = [[1 + axis for axis in range(n_dimensions) if axis != own] for own in range(n_dimensions)]
+        each = [np.expand_dims(of.swapaxes(1, 2), axes) for of, axes in zip(slopes, others, strict=True)]
+        values = reduce(lambda total, of: np.add(total, of, order="C"), each)  # (archs, *sizes, blocks)
         of_options = values.reshape(n, self._n_options, space.n_blocks)
         return self._changes(of_options, space.active(codes), self._options(codes)).reshape(n, -1)
 

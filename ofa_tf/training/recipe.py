@@ -9,7 +9,14 @@ from ofa_tf.data.augment import Augment, require_number
 from ofa_tf.errors import FormatError
 from ofa_tf.jsonio import check_keys, from_document
 
-STAGES = ("full", "kernel", "depth", "width")
+# The stages of training, and the dimensions of a space that each opens, by name. The resolution is open in all.
+OPENED: Mapping[str, tuple[str, ...]] = {
+    "full": (),
+    "kernel": ("kernel",),
+    "depth": ("depth",),
+    "width": ("expand",),
+}
+STAGES = tuple(OPENED)
 SAMPLINGS = ("uniform", "sandwich")
 MAX_SUBNETS = 64
 
@@ -30,7 +37,7 @@ class Phase:
         warmup_epochs: passes with a linearly growing learning rate, before.
         base_lr: peak learning rate for 64 images per step; it grows linearly with the batch.
         subnets: archs sampled per step; their gradients are summed.
-        choices: how many choices of the stage's own dimension are open, counted from the largest; 0 for all.
+        choices: how many choices of the dimensions that the stage opens are open, counted from the largest; 0 for all.
     """
 
     stage: str
@@ -51,11 +58,11 @@ class Phase:
 
     def sampling(self) -> dict[str, int | None]:
         """Arguments of `SearchSpace.sample`: how many of the largest choices are open; None for all."""
-        dimensions = {"kernel": "kernel_choices", "depth": "depth_choices", "width": "expand_choices"}
         order = STAGES.index(self.stage)
-        open_choices = {name: 1 if STAGES.index(stage) > order else None for stage, name in dimensions.items()}
-        if self.choices and self.stage in dimensions:
-            open_choices[dimensions[self.stage]] = self.choices
+        open_choices: dict[str, int | None] = {}
+        for place, names in enumerate(OPENED.values()):
+            choices = 1 if place > order else self.choices if place == order else 0
+            open_choices |= {f"{name}_choices": choices or None for name in names}
         return open_choices
 
     @property

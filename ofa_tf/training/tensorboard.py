@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.space import SearchSpace
+from ofa_tf.training.recipe import OPENED
 
 SECONDS_BETWEEN_SCALARS = 5
 # What marks a summary as a scalar; TensorFlow itself can write it, TensorBoard is only needed to look at it.
@@ -53,12 +54,15 @@ class Watch:
     def step(self, step: int, codes: np.ndarray, losses: np.ndarray, learning_rate: float) -> None:
         """Notes a step; every few seconds writes means over the steps since the last time."""
         active = self.space.active(codes)
-        expands = np.array(self.space.expands)[codes[:, self.space.expand_genes]]
-        widths = (expands * active).sum(1) / active.sum(1)
-        for loss, depth, width in zip(losses, active.sum(1), widths, strict=True):
+        depths = active.sum(1)
+        for loss, depth in zip(losses, depths, strict=True):
             self.losses["loss/all"].append(loss)
             self.losses[f"loss_by_depth/{depth:02} blocks"].append(loss)
-            self.losses[f"loss_by_width/expand {width:.0f}"].append(loss)
+        for dimension in self.space.block_dimensions:
+            if dimension.name in OPENED["width"]:
+                widths = (dimension.chosen(codes) * active).sum(1) / depths
+                for loss, width in zip(losses, widths, strict=True):
+                    self.losses[f"loss_by_width/{dimension.name} {width:.0f}"].append(loss)
         self.steps += 1
         elapsed = time.monotonic() - self.since
         if elapsed > SECONDS_BETWEEN_SCALARS:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ofa_tf.accuracy.predictor import Predictor
+from ofa_tf.accuracy.predictor import Predictor, n_features
 from ofa_tf.errors import FormatError
 from ofa_tf.npzio import read_arrays
 from ofa_tf.space import SearchSpace
@@ -33,7 +33,7 @@ def read_published_predictor(path: str | os.PathLike, space: SearchSpace = MOBIL
     expected = {f"{index}.{part}" for index in order for part in ("weight", "bias")}
     if set(arrays) != expected or len(order) < 2:
         raise FormatError(f"{path} is not the published predictor: it holds {sorted(arrays)[:4]} and so on.")
-    n_inputs = space.n_blocks * (len(space.kernels) + len(space.expands)) + len(RESOLUTIONS)
+    n_inputs = n_features(space, RESOLUTIONS)
     layers = []
     for index in order:
         weights, biases = arrays[f"{index}.weight"], arrays[f"{index}.bias"]

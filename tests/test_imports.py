@@ -21,6 +21,8 @@ ORDER = (
     "progress",
     "quiet",
     "lut",
+    "ops",
+    "kinds",
     "space",
     "spaces",
     "blocks",
@@ -42,6 +44,8 @@ ORDER = (
     "__init__",
 )
 LIGHT = (
+    "ops",
+    "kinds",
     "space",
     "spaces",
     "blocks",

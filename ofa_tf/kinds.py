@@ -101,10 +101,11 @@ class Block:
             f"in={self.in_size}x{self.in_size}x{self.in_channels}",
             f"out={out_size}x{out_size}x{self.out_channels}",
         ]
-        for name in KINDS[self.kind].signature:
+        signature = KINDS[self.kind].signature
+        for name in signature:
             value = getattr(self, name)
             words.append(f"{SIGNATURE[name]}={value if isinstance(value, str) else int(value)}")
-        if self.padding != "same" and self.stride != 1:
+        if "stride" in signature and self.stride != 1 and self.padding != "same":
             words.append(f"pad={self.padding}")
         return " ".join(words)
 

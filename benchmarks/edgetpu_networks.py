@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from math import ceil
 
 from ofa_tf.blocks import divisible
-from ofa_tf.edgetpu.latency_model import Layer
+from ofa_tf.ops import INPUT, Op
 
 N_CLASSES = 1001  # of the MobileNets and EfficientNets; 1000 or 1001 elsewhere makes no difference
 
@@ -22,27 +22,27 @@ class Tape:
 
     def __init__(self, size: int, channels: int = 3):
         self.size, self.channels = size, channels
-        self.layers: list[Layer] = []
+        self.layers: list[Op] = []
 
-    def add(self, kind: str, out_channels: int, taps: int = 1, out_size: int | None = None) -> None:
+    def add(self, kind: str, out_channels: int, kernel: tuple[int, int] = (1, 1), out_size: int | None = None) -> None:
         out_size = self.size if out_size is None else out_size
-        self.layers.append(Layer(kind, self.size, out_size, self.channels, out_channels, taps))
+        self.layers.append(Op("", kind, self.size, out_size, self.channels, out_channels, (INPUT,), kernel))
         self.size, self.channels = out_size, out_channels
 
     def conv(self, out_channels: int, kernel: int = 1, stride: int = 1, valid: bool = False, width: int = 0) -> None:
         """A convolution of kernel x kernel, or kernel x width; output size as TensorFlow's `same` or `valid`."""
         out_size = ceil((self.size - (kernel - 1) * valid) / stride)
-        self.add("conv", out_channels, kernel * (width or kernel), out_size)
+        self.add("conv", out_channels, (kernel, width or kernel), out_size)
 
     def depthwise(self, kernel: int, stride: int = 1) -> None:
-        self.add("depthwise", self.channels, kernel**2, ceil(self.size / stride))
+        self.add("depthwise", self.channels, (kernel, kernel), ceil(self.size / stride))
 
     def elementwise(self, times: int = 1) -> None:
         for _ in range(times):
             self.add("elementwise", self.channels)
 
     def pool(self, kernel: int = 3, stride: int = 2, valid: bool = False) -> None:
-        self.add("elementwise", self.channels, 1, ceil((self.size - (kernel - 1) * valid) / stride))
+        self.add("elementwise", self.channels, (1, 1), ceil((self.size - (kernel - 1) * valid) / stride))
 
     def branches(self, *branches: Callable[["Tape"], None]) -> None:
         """Runs branches on the same input and concatenates their outputs."""
@@ -53,15 +53,15 @@ class Tape:
         self.size, self.channels = ends[0].size, sum(end.channels for end in ends)
         self.elementwise()
 
-    def classify(self, *widths: int) -> list[Layer]:
+    def classify(self, *widths: int) -> list[Op]:
         """Global average and dense layers."""
-        self.add("elementwise", self.channels, 1, 1)
+        self.add("elementwise", self.channels, (1, 1), 1)
         for width in widths:
             self.add("dense", width)
         return self.layers
 
 
-def mobilenet_v1(size: int, width: float) -> list[Layer]:
+def mobilenet_v1(size: int, width: float) -> list[Op]:
     tape = Tape(size)
     tape.conv(int(32 * width), 3, 2)
     for channels, stride in (
@@ -83,7 +83,7 @@ def inverted_residual(tape: Tape, out: int, expand: int, kernel: int, stride: in
         tape.elementwise()
 
 
-def mobilenet_v2(size: int) -> list[Layer]:
+def mobilenet_v2(size: int) -> list[Op]:
     tape = Tape(size)
     tape.conv(32, 3, 2)
     for expand, out, repeats, stride in (
@@ -95,7 +95,7 @@ def mobilenet_v2(size: int) -> list[Layer]:
     return tape.classify(N_CLASSES)
 
 
-def mobilenet_edgetpu(size: int) -> list[Layer]:
+def mobilenet_edgetpu(size: int) -> list[Op]:
     tape = Tape(size)
     tape.conv(32, 3, 2)
     tape.conv(16)
@@ -114,7 +114,7 @@ def mobilenet_edgetpu(size: int) -> list[Layer]:
     return tape.classify(N_CLASSES)
 
 
-def efficientnet_edgetpu(size: int, width: float, depth: float) -> list[Layer]:
+def efficientnet_edgetpu(size: int, width: float, depth: float) -> list[Op]:
     def scaled(channels: int) -> int:
         return divisible(channels * width)
 
@@ -137,7 +137,7 @@ def efficientnet_edgetpu(size: int, width: float, depth: float) -> list[Layer]:
     return tape.classify(N_CLASSES)
 
 
-def inception_v1(size: int) -> list[Layer]:
+def inception_v1(size: int) -> list[Op]:
     tape = Tape(size)
     tape.conv(64, 7, 2)
     tape.pool()
@@ -190,7 +190,7 @@ def fork(*steps, channels: int) -> Callable[[Tape], None]:
     return run
 
 
-def inception_v3(size: int) -> list[Layer]:
+def inception_v3(size: int) -> list[Op]:
     tape = Tape(size)
     chain((32, 3, 2, True), (32, 3, 1, True), (64, 3), "halve", (80, 1), (192, 3, 1, True), "halve")(tape)
     for pooled in (32, 64, 64):
@@ -220,7 +220,7 @@ def inception_v3(size: int) -> list[Layer]:
     return tape.classify(N_CLASSES)
 
 
-def inception_v4(size: int) -> list[Layer]:
+def inception_v4(size: int) -> list[Op]:
     tape = Tape(size)
     chain((32, 3, 2, True), (32, 3, 1, True), (64, 3))(tape)
     tape.branches(chain("halve"), chain((96, 3, 2, True)))
@@ -251,7 +251,7 @@ def inception_v4(size: int) -> list[Layer]:
     return tape.classify(N_CLASSES)
 
 
-def resnet50(size: int) -> list[Layer]:
+def resnet50(size: int) -> list[Op]:
     tape = Tape(size)
     tape.conv(64, 7, 2)
     tape.pool()
@@ -269,7 +269,7 @@ def resnet50(size: int) -> list[Layer]:
     return tape.classify(N_CLASSES)
 
 
-def densenet121(size: int) -> list[Layer]:
+def densenet121(size: int) -> list[Op]:
     tape = Tape(size)
     tape.conv(64, 7, 2)
     tape.pool()
@@ -289,7 +289,7 @@ def densenet121(size: int) -> list[Layer]:
     return tape.classify(N_CLASSES)
 
 
-def squeezenet(size: int) -> list[Layer]:
+def squeezenet(size: int) -> list[Op]:
     tape = Tape(size)
     tape.conv(96, 7, 2, valid=True)
     tape.pool(valid=True)
@@ -303,19 +303,19 @@ def squeezenet(size: int) -> list[Layer]:
     return tape.classify()
 
 
-def vgg(size: int, repeats: Iterable[int]) -> list[Layer]:
+def vgg(size: int, repeats: Iterable[int]) -> list[Op]:
     tape = Tape(size)
     for channels, times in zip((64, 128, 256, 512, 512), repeats, strict=True):
         for _ in range(times):
             tape.conv(channels, 3)
         tape.pool(2)
-    tape.add("conv", 4096, tape.size**2, 1)  # the first dense layer, on the flattened image
+    tape.add("conv", 4096, (tape.size, tape.size), 1)  # the first dense layer, on the flattened image
     tape.add("dense", 4096)
     tape.add("dense", N_CLASSES)
     return tape.layers
 
 
-NETWORKS: dict[str, list[Layer]] = {
+NETWORKS: dict[str, list[Op]] = {
     "mobilenet_v1_0.25_128": mobilenet_v1(128, 0.25),
     "mobilenet_v1_0.5_160": mobilenet_v1(160, 0.5),
     "mobilenet_v1_0.75_192": mobilenet_v1(192, 0.75),

@@ -4,8 +4,8 @@ MACs, parameters, latency table keys and the plain Keras subnet all come from th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ofa_tf.kinds import Block
 from ofa_tf.space import Arch, SearchSpace
 
 
@@ -23,104 +23,6 @@ def mid_channels(in_channels: int, expand: int) -> int:
 def se_channels(mid: int) -> int:
     """Channels of the squeeze in squeeze-and-excite: a quarter of the middle."""
     return divisible(mid // 4)
-
-
-@dataclass(frozen=True)
-class Block:
-    """What one block computes, in full.
-
-    Args:
-        name: unique within a network, such as `stage2_block1`.
-        kind: "conv" (convolution, batch norm, activation), "mbconv" (inverted residual), "pool" (global average) or
-            "linear" (dense, activation).
-        in_size: height and width of the input, in pixels.
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        mid_channels: channels between expansion and projection of an mbconv; equal to `in_channels` for none.
-        kernel: kernel size.
-        stride: stride.
-        activation: an activation of the space, or "none".
-        se_channels: channels of the squeeze, or 0 for no squeeze-and-excite.
-        skip: whether the input is added to the output.
-        bias: whether a linear has one.
-        padding: the space's padding.
-        slot: block slot of the space, or -1 for a block that is not elastic.
-    """
-
-    name: str
-    kind: str
-    in_size: int
-    in_channels: int
-    out_channels: int
-    mid_channels: int = 0
-    kernel: int = 1
-    stride: int = 1
-    activation: str = "none"
-    se_channels: int = 0
-    skip: bool = False
-    bias: bool = False
-    padding: str = "same"
-    slot: int = -1
-
-    @property
-    def out_size(self) -> int:
-        """Height and width of the output; the same for both paddings, since kernels are odd."""
-        return 1 if self.kind == "pool" else -(-self.in_size // self.stride)
-
-    @property
-    def expanded(self) -> bool:
-        """Whether an mbconv has an expansion convolution."""
-        return self.mid_channels != self.in_channels
-
-    @property
-    def n_macs(self) -> int:
-        """Multiply-accumulates of convolutions and dense layers, for one image."""
-        if self.kind in ("conv", "linear"):
-            return self.out_size**2 * self.kernel**2 * self.in_channels * self.out_channels
-        if self.kind == "pool":
-            return 0
-        mid = self.mid_channels
-        expansion = self.in_size**2 * self.in_channels * mid if self.expanded else 0
-        return (
-            expansion
-            + self.out_size**2 * self.kernel**2 * mid
-            + 2 * mid * self.se_channels
-            + self.out_size**2 * mid * self.out_channels
-        )
-
-    @property
-    def n_params(self) -> int:
-        """Trainable parameters: weights, biases, scales and offsets of batch norm."""
-        if self.kind == "conv":
-            return self.kernel**2 * self.in_channels * self.out_channels + 2 * self.out_channels
-        if self.kind == "linear":
-            return self.in_channels * self.out_channels + self.bias * self.out_channels
-        if self.kind == "pool":
-            return 0
-        mid, squeeze = self.mid_channels, self.se_channels
-        expansion = self.in_channels * mid + 2 * mid if self.expanded else 0
-        excite = 2 * mid * squeeze + squeeze + mid if squeeze else 0
-        return expansion + self.kernel**2 * mid + 2 * mid + excite + mid * self.out_channels + 2 * self.out_channels
-
-    @property
-    def key(self) -> str:
-        """Key in a latency table: the whole signature, and nothing of the space it stands in."""
-        shapes = f"in={_shape(self.in_size, self.in_channels)} out={_shape(self.out_size, self.out_channels)}"
-        if self.kind == "pool":
-            return f"pool {shapes}"
-        if self.kind == "linear":
-            return f"linear {shapes} act={self.activation} bias={int(self.bias)}"
-        padding = "" if self.padding == "same" or self.stride == 1 else f" pad={self.padding}"
-        geometry = f"k={self.kernel} s={self.stride} act={self.activation}"
-        if self.kind == "conv":
-            return f"conv {shapes} {geometry}{padding}"
-        return (
-            f"mbconv {shapes} mid={self.mid_channels} {geometry} se={self.se_channels} skip={int(self.skip)}{padding}"
-        )
-
-
-def _shape(size: int, channels: int) -> str:
-    return f"{size}x{size}x{channels}"
 
 
 def walk(space: SearchSpace, arch: Arch, n_classes: int) -> tuple[Block, ...]:
@@ -166,7 +68,7 @@ def walk(space: SearchSpace, arch: Arch, n_classes: int) -> tuple[Block, ...]:
         out, stride = width(stage.width), stage.stride if position == 0 else 1
         mid = mid_channels(channels, arch.expands[slot])
         add(
-            "mbconv", out, name=f"stage{index + 1}_block{position + 1}", mid_channels=mid, kernel=arch.kernels[slot],
+            stage.kind, out, name=f"stage{index + 1}_block{position + 1}", mid_channels=mid, kernel=arch.kernels[slot],
             stride=stride, activation=stage.activation, se_channels=se_channels(mid) if stage.se else 0,
             skip=stride == 1 and channels == out, slot=slot,
         )  # fmt: skip

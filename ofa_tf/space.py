@@ -20,10 +20,12 @@ import numpy as np
 
 from ofa_tf.errors import SpaceError
 from ofa_tf.jsonio import check_keys, from_document
+from ofa_tf.kinds import KINDS
 
 ACTIVATIONS = ("relu", "relu6", "hard_swish")
 PADDINGS = ("same", "symmetric")
 MAX_WIDTH = 65536
+DEFAULT_KIND = "mbconv"  # of a stage's blocks
 
 
 def _is_int(value: Any) -> bool:
@@ -58,6 +60,7 @@ class Stage:
         depths: the numbers of blocks to choose from, ascending.
         activation: "relu", "relu6" or "hard_swish".
         se: whether its blocks have squeeze-and-excite.
+        kind: the kind of its blocks, an elastic one of `kinds.KINDS`.
     """
 
     width: int
@@ -65,6 +68,7 @@ class Stage:
     depths: tuple[int, ...]
     activation: str
     se: bool = False
+    kind: str = DEFAULT_KIND
 
     def __post_init__(self):
         _require_width("width", self.width)
@@ -72,6 +76,15 @@ class Stage:
         _require_choices("depths", self.depths, 1, 64)
         _require(self.activation in ACTIVATIONS, "activation", self.activation, f"one of {list(ACTIVATIONS)}")
         _require(isinstance(self.se, bool), "se", self.se, "true or false")
+        kinds = [name for name, kind in KINDS.items() if kind.elastic]
+        _require(self.kind in kinds, "kind", self.kind, f"one of {kinds}")
+
+    def to_document(self) -> dict[str, Any]:
+        """The stage as JSON values, without the default kind: it was the only one when there was no such key."""
+        document = {**dataclasses.asdict(self), "depths": list(self.depths)}
+        if self.kind == DEFAULT_KIND:
+            del document["kind"]
+        return document
 
 
 @dataclass(frozen=True)
@@ -430,7 +443,7 @@ class SearchSpace:
         """The space as JSON values."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         document = {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
-        document["stages"] = [{**dataclasses.asdict(stage), "depths": list(stage.depths)} for stage in self.stages]
+        document["stages"] = [stage.to_document() for stage in self.stages]
         return document
 
     @classmethod

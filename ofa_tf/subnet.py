@@ -1,10 +1,12 @@
 """Plain Keras models: one arch, no elastic layer left, the weights sliced out of the supernet."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
 from ofa_tf.blocks import Block, walk
-from ofa_tf.layers import ConvBlock, ElasticInvertedResidual
+from ofa_tf.ops import INPUT, Op
 from ofa_tf.space import Arch, SearchSpace
 from ofa_tf.supernet import Supernet
 
@@ -33,57 +35,53 @@ def build_subnet(space: SearchSpace, arch: Arch, n_classes: int, fixed_size: boo
 
 def block_model(block: Block, bn_epsilon: float = 1e-5) -> keras.Model:
     """A model of a single block, with fresh weights, for measuring its latency."""
-    shape = (block.in_channels,) if block.kind == "linear" else (block.in_size, block.in_size, block.in_channels)
-    inputs = keras.Input(shape, name="input")
+    size = (block.in_size, block.in_size) if block.takes_images else ()
+    inputs = keras.Input((*size, block.in_channels), name="input")
     return keras.Model(inputs, apply_block(block, inputs, bn_epsilon), name="block")
 
 
 def apply_block(block: Block, inputs, bn_epsilon: float):
-    """Adds the plain layers of one block to a functional model; their names start with the block's."""
+    """Adds the plain layers of one block to a functional model; their names are those of `Block.layer_name`."""
+    outputs = {INPUT: inputs}
+    for op in block.ops:
+        sources = [outputs[source] for source in op.inputs]
+        if op.margins != (0, 0):
+            pad = keras.layers.ZeroPadding2D(op.margins, name=block.layer_name(op, "pad"))
+            sources = [pad(source) for source in sources]
+        x = plain_layer(op, block.layer_name(op), op.bias)(sources if len(sources) > 1 else sources[0])
+        if op.norm:
+            name = block.layer_name(op, "bn")
+            x = keras.layers.BatchNormalization(momentum=BN_MOMENTUM, epsilon=bn_epsilon, name=name)(x)
+        if op.activation != "none":
+            x = keras.layers.Activation(op.activation, name=block.layer_name(op, "act"))(x)
+        outputs[op.suffix] = x
+    return outputs[block.ops[-1].suffix]
 
-    def bn(x, suffix: str):
-        name = f"{block.name}_{suffix}"
-        return keras.layers.BatchNormalization(momentum=BN_MOMENTUM, epsilon=bn_epsilon, name=name)(x)
 
-    def activate(x, suffix: str):
-        return keras.layers.Activation(block.activation, name=f"{block.name}_{suffix}")(x)
+def plain_layer(op: Op, name: str, use_bias: bool, layers: Any = keras.layers) -> Any:
+    """The layer that executes an operation, without its margins, batch norm and activation.
 
-    def pad(x, kernel: int):
-        if block.padding == "same" or block.stride == 1:
-            return x, "same"
-        return keras.layers.ZeroPadding2D(kernel // 2, name=f"{block.name}_pad")(x), "valid"
+    Args:
+        op: the operation.
+        name: of the layer.
+        use_bias: whether it has a bias: the operation's own, or what a batch norm folded into it leaves.
+        layers: `keras.layers`, or those of another Keras.
 
-    if block.kind == "pool":
-        return keras.layers.GlobalAveragePooling2D(name=block.name)(inputs)
-    if block.kind == "linear":
-        activation = None if block.activation == "none" else block.activation
-        return keras.layers.Dense(block.out_channels, activation, use_bias=block.bias, name=block.name)(inputs)
-    if block.kind == "conv":
-        x, padding = pad(inputs, block.kernel)
-        conv = keras.layers.Conv2D(
-            block.out_channels, block.kernel, block.stride, padding, use_bias=False, name=f"{block.name}_conv"
-        )
-        return activate(bn(conv(x), "bn"), "act")
-
-    def pointwise(x, channels: int, suffix: str, bias: bool = False):
-        return keras.layers.Conv2D(channels, 1, use_bias=bias, name=f"{block.name}_{suffix}")(x)
-
-    x = inputs
-    if block.expanded:
-        x = activate(bn(pointwise(x, block.mid_channels, "expand"), "expand_bn"), "expand_act")
-    x, padding = pad(x, block.kernel)
-    depthwise = keras.layers.DepthwiseConv2D(
-        block.kernel, block.stride, padding, use_bias=False, name=f"{block.name}_depthwise"
-    )
-    x = activate(bn(depthwise(x), "depthwise_bn"), "depthwise_act")
-    if block.se_channels:
-        gates = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{block.name}_se_mean")(x)
-        gates = keras.layers.ReLU(name=f"{block.name}_se_act")(pointwise(gates, block.se_channels, "se_reduce", True))
-        gates = pointwise(gates, block.mid_channels, "se_expand", True)
-        gates = keras.layers.Activation("hard_sigmoid", name=f"{block.name}_se_gate")(gates)
-        x = keras.layers.Multiply(name=f"{block.name}_se_scale")([x, gates])
-    x = bn(pointwise(x, block.out_channels, "project"), "project_bn")
-    return keras.layers.Add(name=f"{block.name}_add")([x, inputs]) if block.skip else x
+    Raises:
+        ValueError: no operation that can be built.
+    """
+    padding = "same" if op.margins == (0, 0) else "valid"
+    if op.kind == "conv":
+        return layers.Conv2D(op.out_channels, op.kernel, op.stride, padding, use_bias=use_bias, name=name)
+    if op.kind == "depthwise":
+        return layers.DepthwiseConv2D(op.kernel, op.stride, padding, use_bias=use_bias, name=name)
+    if op.kind == "dense":
+        return layers.Dense(op.out_channels, use_bias=use_bias, name=name)
+    if op.kind in ("mean", "pool"):
+        return layers.GlobalAveragePooling2D(keepdims=op.kind == "mean", name=name)
+    if op.kind in ("add", "multiply"):
+        return (layers.Add if op.kind == "add" else layers.Multiply)(name=name)
+    raise ValueError(f"`kind` (={op.kind!r}) of an operation must be one that `Op` lists.")
 
 
 def extract(supernet: Supernet, arch: Arch, fixed_size: bool = True) -> keras.Model:
@@ -100,17 +98,6 @@ def extract(supernet: Supernet, arch: Arch, fixed_size: bool = True) -> keras.Mo
     space = supernet.space
     model = build_subnet(space, arch, supernet.n_classes, fixed_size)
     for block in walk(space, arch, supernet.n_classes):
-        if block.kind == "pool":
-            continue
-        layer = supernet.block_layers[block.name]
-        if isinstance(layer, ElasticInvertedResidual):
-            kernel = layer.kernel_sizes.index(block.kernel)
-            weights = layer.active_weights(kernel, layer.mid_choices.index(block.mid_channels))
-        elif isinstance(layer, ConvBlock):
-            weights = layer.active_weights()
-        else:
-            model.get_layer(block.name).set_weights(layer.get_weights())
-            continue
-        for suffix, arrays in weights.items():
-            model.get_layer(f"{block.name}_{suffix}").set_weights([np.asarray(array) for array in arrays])
+        for name, weights in supernet.block_layers[block.name].active_weights(block).items():
+            model.get_layer(name).set_weights([np.asarray(weight) for weight in weights])
     return model

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from ofa_tf.blocks import Block, walk
-from ofa_tf.layers import ConvBlock, ElasticInvertedResidual
+from ofa_tf.layers import BLOCK_LAYERS, BlockLayer, Choices
 from ofa_tf.space import Arch, SearchSpace
 
 
@@ -58,50 +58,26 @@ class Supernet(keras.Model):
             arch = self.space.arch_from_document(document)
         self.arch = arch
         blocks = walk(self.space, arch or self.space.largest(), n_classes)
-        self.block_layers = {block.name: self._layer(block) for block in blocks if block.kind != "pool"}
-        self.stem, self.first, self.head = (self.block_layers[name] for name in ("stem", "first", "head"))
+        self.block_layers = {block.name: self._layer(block) for block in blocks}
+        self.stem, self.first = self.block_layers["stem"], self.block_layers["first"]
+        self.head, self.pool = self.block_layers["head"], self.block_layers["pool"]
         self.elastic_blocks = [self.block_layers[block.name] for block in blocks if block.slot >= 0]
         self.feature = self.block_layers.get("feature")
         self.classifier = self.block_layers["classifier"]
         for block in blocks:
-            if block.kind != "pool":
-                self.block_layers[block.name].build((None, block.in_channels))
+            self.block_layers[block.name].build((None, block.in_channels))
         self.built = True
         self._initialize(np.random.default_rng(seed))
         self.largest_code = tuple(int(gene) for gene in self.space.encode(self.space.largest()))
 
-    def _layer(self, block: Block) -> keras.layers.Layer:
-        space = self.space
-        if block.kind == "linear":
-            activation = None if block.activation == "none" else block.activation
-            return keras.layers.Dense(
-                block.out_channels, activation, use_bias=block.bias, name=block.name, dtype=self.dtype_policy
-            )
-        shared: dict[str, Any] = {
-            "strides": block.stride,
-            "activation": block.activation,
-            "padding": block.padding,
-            "epsilon": space.bn_epsilon,
-            "name": block.name,
-            "dtype": self.dtype_policy,
-        }
-        if block.kind == "conv":
-            return ConvBlock(block.in_channels, block.out_channels, block.kernel, **shared)
-        kernels, expands = space.kernels, space.expands
+    def _layer(self, block: Block) -> BlockLayer:
+        kernels, expands = self.space.kernels, self.space.expands
         if block.slot < 0:
             kernels, expands = (block.kernel,), (1,)
         elif self.arch is not None:
             kernels, expands = (block.kernel,), (self.arch.expands[block.slot],)
-        return ElasticInvertedResidual(
-            block.in_channels,
-            block.out_channels,
-            kernels,
-            expands,
-            se=block.se_channels > 0,
-            skip=block.skip,
-            formulation=self.formulation,
-            **shared,
-        )
+        choices = Choices(kernels, expands, self.space.bn_epsilon, self.formulation, self.dtype_policy)
+        return BLOCK_LAYERS[block.kind](block, choices)
 
     def _initialize(self, rng: np.random.Generator) -> None:
         """He's by fan-out for convolutions, by fan-in for dense layers; kernel matrices stay identities."""
@@ -129,12 +105,12 @@ class Supernet(keras.Model):
         else:
             for block in self.elastic_blocks:
                 x = block(x, **mode)
-        x = tf.reduce_mean(self.head(x, **mode), axis=(1, 2))
+        x = self.pool(self.head(x, **mode), **mode)
         if self.feature is not None:
-            x = self.feature(x)
+            x = self.feature(x, **mode)
         if dropout and training:
             x = tf.nn.experimental.stateless_dropout(x, dropout, dropout_seed)
-        return tf.cast(self.classifier(x), tf.float32)
+        return tf.cast(self.classifier(x, **mode), tf.float32)
 
     def _call_elastic(self, x, code, mode):
         """The blocks that an arch uses, each at its kernel size and width."""

@@ -18,10 +18,9 @@ from ofa_tf.edgetpu.latency_model import (
     MODEL,
     PARAMETER_MEMORY_BYTES,
     VALIDATION,
-    Layer,
-    block_layers,
     features,
     modelled_table,
+    op_param_bytes,
     param_bytes,
     require_legal,
 )
@@ -31,6 +30,7 @@ from ofa_tf.export.verified import FileOptions
 from ofa_tf.latency.device import Workload
 from ofa_tf.latency.store import SHIPPED, add_table, table_name
 from ofa_tf.latency.table import LatencyTable
+from ofa_tf.ops import Op
 from ofa_tf.progress import Progress
 from ofa_tf.project.export import ExportOptions, Target, export
 from ofa_tf.project.finder import Choice, find_fronts, find_with
@@ -91,27 +91,33 @@ def test_a_network_that_is_left_out_does_not_count(benchmark, rows):
 def test_the_layers_of_a_block_do_its_work(space):
     for arch in space.decode(space.sample(np.random.default_rng(0), 5)):
         blocks = walk(space, arch, 10)
-        layers = [layer for block in blocks for layer in block_layers(block)]
-        assert sum(layer.n_macs for layer in layers) == count_macs(blocks)
+        ops = [op for block in blocks for op in block.ops]
+        assert sum(op.n_macs for op in ops) == count_macs(blocks)
         weights = sum(block.n_params for block in blocks) - sum(
             2 * block.out_channels * (block.kind in ("conv", "mbconv"))
             + 2 * block.mid_channels * (1 + block.expanded) * (block.kind == "mbconv")
             + block.bias * block.out_channels
             for block in blocks
         )
-        assert sum(layer.n_weights for layer in layers) == weights
+        assert sum(op.n_weights for op in ops) == weights
 
 
 def test_a_layer_by_hand():
-    assert features([Layer("conv", 8, 4, 3, 16, 9)]) == (1, 16 * 9 * 3 * 16 / 1e9, 0, (8 * 8 * 3 + 16 * 16) / 1e6, 0)
-    assert features([Layer("depthwise", 8, 8, 16, 16, 25)])[1:3] == (0, 64 * 25 * 16 / 1e9)
-    assert Layer("elementwise", 8, 8, 16, 16).param_bytes == 0
-    assert Layer("dense", 1, 1, 1280, 10).param_bytes == 12_800 + 40
+    assert features([Op("", "conv", 8, 4, 3, 16, kernel=(3, 3))]) == (
+        1,
+        16 * 9 * 3 * 16 / 1e9,
+        0,
+        (8 * 8 * 3 + 16 * 16) / 1e6,
+        0,
+    )
+    assert features([Op("", "depthwise", 8, 8, 16, 16, kernel=(5, 5))])[1:3] == (0, 64 * 25 * 16 / 1e9)
+    assert op_param_bytes(Op("", "add", 8, 8, 16, 16)) == 0
+    assert op_param_bytes(Op("", "dense", 1, 1, 1280, 10)) == 12_800 + 40
 
 
 def test_parameters_beyond_the_memory_are_streamed():
-    def network(n_bytes: int) -> list[Layer]:
-        return [Layer("dense", 1, 1, n_bytes - 4, 1)]
+    def network(n_bytes: int) -> list[Op]:
+        return [Op("", "dense", 1, 1, n_bytes - 4, 1)]
 
     fits, over = network(PARAMETER_MEMORY_BYTES), network(PARAMETER_MEMORY_BYTES + 3_000_000)
     assert features(fits)[-1] == 0
@@ -124,7 +130,7 @@ def test_parameters_beyond_the_memory_are_streamed():
 def test_more_work_takes_longer(change):
     block = Block("b", "mbconv", in_size=28, in_channels=24, out_channels=24, mid_channels=96, kernel=3)
     more = dataclasses.replace(block, **change)
-    assert MODEL.compute_ms(block_layers(more)) > MODEL.compute_ms(block_layers(block)) > 0
+    assert MODEL.compute_ms(more.ops) > MODEL.compute_ms(block.ops) > 0
 
 
 # --- its tables -------------------------------------------------------------------------------------------------------
@@ -137,8 +143,7 @@ def test_a_table_adds_up_to_the_model_where_parameters_fit(space):
     assert sum(map(param_bytes, largest)) < PARAMETER_MEMORY_BYTES
     codes = space.sample(np.random.default_rng(1), 20)
     whole = [
-        MODEL.latency_ms(layer for block in walk(space, arch, 1000) for layer in block_layers(block))
-        for arch in space.decode(codes)
+        MODEL.latency_ms(op for block in walk(space, arch, 1000) for op in block.ops) for arch in space.decode(codes)
     ]
     np.testing.assert_allclose(modelled_table(space, 1000).costs(space, 1000)(codes), whole, rtol=1e-3)
 

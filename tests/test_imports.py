@@ -25,6 +25,8 @@ ORDER = (
     "frames",
     "lut",
     "precision",
+    "ops",
+    "kinds",
     "space",
     "spaces",
     "blocks",
@@ -47,6 +49,8 @@ ORDER = (
 )
 LIGHT = (
     "precision",
+    "ops",
+    "kinds",
     "space",
     "spaces",
     "blocks",

@@ -372,6 +372,8 @@ def test_a_wrong_space_is_refused_with_argument_value_and_rule(field, value, rul
         ("depths", (2, 1), "an ascending list of integers from 1 to 64"),
         ("activation", "none", "one of ['relu', 'relu6', 'hard_swish']"),
         ("se", 1, "true or false"),
+        ("kind", "linear", "one of ['mbconv']"),
+        ("kind", ["mbconv"], "one of ['mbconv']"),
     ],
 )
 def test_a_wrong_stage_is_refused_with_argument_value_and_rule(field, value, rule):
@@ -389,6 +391,18 @@ def test_a_space_is_the_same_after_json(space, tmp_path):
     write_json(tmp_path / "mine.json", space.to_document())
     assert get_space(str(tmp_path / "mine.json")) == space
     assert get_space(space.name) is space
+
+
+def test_the_usual_kind_of_blocks_is_not_written():
+    """So that documents are what they were before a stage had a kind, and earlier versions read them."""
+    usual = {"width": 24, "stride": 2, "depths": [1, 2], "activation": "relu6", "se": False}
+    assert TINY.to_document()["stages"][0] == usual
+    document = TINY.to_document()
+    document["stages"][0]["kind"] = "mbconv"
+    assert SearchSpace.from_document(document) == TINY
+    document["stages"][0]["kind"] = "transformer"
+    with pytest.raises(SpaceError, match=r"`kind` \(='transformer'\) must be one of \['mbconv'\]"):
+        SearchSpace.from_document(document)
 
 
 def test_a_space_of_json_with_surplus_or_missing_keys_is_refused():

@@ -3,6 +3,7 @@
 import functools
 import json
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from ofa_tf.subnet import extract
 from ofa_tf.supernet import Supernet
 
 CLASSES = 7
+BN = ("gamma", "beta", "moving_mean", "moving_variance")
 all_spaces = pytest.mark.parametrize("name", list(SPACES))
 
 
@@ -228,3 +230,24 @@ def test_a_supernet_is_the_same_after_its_file(supernets, tmp_path):
     again = keras.saving.load_model(tmp_path / "supernet.keras")
     assert type(again) is Supernet
     np.testing.assert_array_equal(again(x, TINY.encode(TINY.smallest())), supernet(x, TINY.encode(TINY.smallest())))
+
+
+def test_variables_keep_the_names_that_checkpoints_and_files_have(supernets, tmp_path):
+    supernet = supernets("mobilenet_v3")
+    paths = {weight.path for weight in supernet.weights}
+    norms = {f"{name}_bn/{part}" for name in ("expand", "depthwise", "project") for part in BN}
+    squeeze = {f"se/{name}_{part}" for name in ("reduce", "expand") for part in ("kernel", "bias")}
+    kernels = {"expand/kernel", "project/kernel", "depthwise/depthwise_kernel"}
+    matrices = {"depthwise/transform_7_to_5", "depthwise/transform_5_to_3"}
+    for start, expected in (
+        ("stem/", {"conv/kernel", *(f"bn/{part}" for part in BN)}),
+        ("first/", {name for name in kernels | norms if not name.startswith("expand")}),
+        ("stage2_block1/", kernels | norms | squeeze | matrices),
+        ("feature/", {"kernel"}),
+        ("classifier/", {"kernel", "bias"}),
+    ):
+        assert {path.removeprefix(start) for path in paths if path.startswith(start)} == expected
+    supernet.save_weights(tmp_path / "supernet.weights.h5")
+    with h5py.File(tmp_path / "supernet.weights.h5") as file:
+        groups = {name.rstrip("_0123456789") for name in file["block_layers"]}
+    assert groups - {"global_average"} == {"conv_block", "elastic_inverted_residual", "dense"}

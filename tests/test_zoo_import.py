@@ -33,8 +33,9 @@ from ofa_tf.training.recipe import STAGES
 from ofa_tf.zoo import catalog, imagenet, state_dict
 from ofa_tf.zoo.net_config import read_net_config
 from ofa_tf.zoo.specialized import import_specialized
-from ofa_tf.zoo.subnet_weights import _rows, load_torch_subnet
+from ofa_tf.zoo.subnet_weights import load_torch_subnet, plain_weights
 from ofa_tf.zoo.supernets import read_classes, supernet_space
+from ofa_tf.zoo.weights import block_rows
 
 pytestmark = pytest.mark.fixtures
 CLASSES = tuple(f"class {letter}" for letter in "abcdefghij")
@@ -322,13 +323,13 @@ def specialized(fixtures_dir, tmp_path_factory) -> Path:
     model, tensors, inverted = build_subnet(space, arch, n_classes), {}, 0
     rng = np.random.default_rng(0)
     for block in walk(space, arch, n_classes):
-        if block.kind == "pool":
+        if not block.n_params:
             continue
         names = {"stem": "first_conv", "head": "final_expand_layer", "feature": "feature_mix_layer.conv"}
         name = names.get(block.name, f"blocks.{inverted}.mobile_inverted_conv")
         name = "classifier.linear" if block.name == "classifier" else name
-        inverted += block.kind == "mbconv"
-        for key, variable, axes in _rows(model, block, name):
+        inverted += name.startswith("blocks.")
+        for key, variable, axes in block_rows(block, name, plain_weights(model, block)):
             values = rng.normal(0, 0.5 if "running" in key else 0.05, variable.shape).astype(np.float32)
             values = np.abs(values) + 1 if key.endswith(("running_var", "bn.weight")) else values * 1.5
             if axes is not None:

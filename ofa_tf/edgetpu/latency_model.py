@@ -15,6 +15,7 @@ from ofa_tf.blocks import Block
 from ofa_tf.costs import arch_costs
 from ofa_tf.errors import DeviceError
 from ofa_tf.latency.table import Calibration, LatencyTable, distinct_blocks
+from ofa_tf.ops import Op
 from ofa_tf.precision import get_precision, integer_precisions
 from ofa_tf.space import SearchSpace
 
@@ -22,49 +23,6 @@ NAME = "edgetpu"
 PARAMETER_MEMORY_BYTES = int(7.7 * 2**20)  # 8 MiB less what the compiler reserves for executables, as published
 RUNTIME = {"name": "latency-model", "version": "1", "threads": 1, "delegate": "edgetpu"}
 FEATURES = ("overhead_ms", "ms_per_dense_gmac", "ms_per_depthwise_gmac", "ms_per_activation_mb", "ms_per_streamed_mb")
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One operator of a network.
-
-    Args:
-        kind: "conv", "depthwise", "dense", or "elementwise" for what has no parameters (addition, pooling).
-        in_size: height and width of the input.
-        out_size: height and width of the output.
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        taps: kernel height times width.
-    """
-
-    kind: str
-    in_size: int
-    out_size: int
-    in_channels: int
-    out_channels: int
-    taps: int = 1
-
-    @property
-    def n_weights(self) -> int:
-        """Weights, without biases."""
-        if self.kind == "elementwise":
-            return 0
-        return self.taps * self.out_channels * (1 if self.kind == "depthwise" else self.in_channels)
-
-    @property
-    def n_macs(self) -> int:
-        """Multiply-accumulates."""
-        return self.out_size**2 * self.n_weights
-
-    @property
-    def param_bytes(self) -> int:
-        """Bytes of weights (8 bits) and biases (32 bits)."""
-        return self.n_weights + 4 * self.out_channels * (self.n_weights > 0)
-
-    @property
-    def activation_bytes(self) -> int:
-        """Bytes that it reads and writes."""
-        return self.in_size**2 * self.in_channels + self.out_size**2 * self.out_channels
 
 
 @dataclass(frozen=True)
@@ -85,18 +43,18 @@ class EdgeTpuModel:
     ms_per_activation_mb: float
     ms_per_streamed_mb: float
 
-    def compute_ms(self, layers: Iterable[Layer]) -> float:
-        """What layers add to a network's latency, streaming apart."""
-        _, dense, depthwise, activations, _ = features(layers)
+    def compute_ms(self, ops: Iterable[Op]) -> float:
+        """What operations add to a network's latency, streaming apart."""
+        _, dense, depthwise, activations, _ = features(ops)
         return (
             dense * self.ms_per_dense_gmac
             + depthwise * self.ms_per_depthwise_gmac
             + activations * self.ms_per_activation_mb
         )
 
-    def latency_ms(self, layers: Iterable[Layer]) -> float:
+    def latency_ms(self, ops: Iterable[Op]) -> float:
         """Latency of a whole network, with overhead and streaming."""
-        return sum(count * getattr(self, name) for name, count in zip(FEATURES, features(layers), strict=True))
+        return sum(count * getattr(self, name) for name, count in zip(FEATURES, features(ops), strict=True))
 
 
 # 4 TOPS by the data sheet: 2 tera-MACs a second. The other figures are printed by `python benchmarks/edgetpu_model.py`,
@@ -114,40 +72,32 @@ MODEL = EdgeTpuModel(
 VALIDATION = {"subnets": 9, "mape": 0.0831, "within_10pct": 0.6667, "spearman": 0.9833, "bias": -0.0192}
 
 
-def features(layers: Iterable[Layer]) -> tuple[float, float, float, float, float]:
+def features(ops: Iterable[Op]) -> tuple[float, float, float, float, float]:
     """What the parameters are multiplied with, in the order of `FEATURES`: 1, giga-MACs (two), megabytes (two)."""
-    layers = list(layers)
-    streamed = max(0, sum(layer.param_bytes for layer in layers) - PARAMETER_MEMORY_BYTES)
+    ops = list(ops)
+    streamed = max(0, sum(map(op_param_bytes, ops)) - PARAMETER_MEMORY_BYTES)
     return (
         1.0,
-        sum(layer.n_macs for layer in layers if layer.kind != "depthwise") / 1e9,
-        sum(layer.n_macs for layer in layers if layer.kind == "depthwise") / 1e9,
-        sum(layer.activation_bytes for layer in layers) / 1e6,
+        sum(op.n_macs for op in ops if not op.depthwise) / 1e9,
+        sum(op.n_macs for op in ops if op.depthwise) / 1e9,
+        sum(map(op_activation_bytes, ops)) / 1e6,
         streamed / 1e6,
     )
 
 
-def block_layers(block: Block) -> list[Layer]:
-    """The operators of a block, batch norm and activation folded into them."""
-    size, out_size, channels, out = block.in_size, block.out_size, block.in_channels, block.out_channels
-    if block.kind == "conv":
-        return [Layer("conv", size, out_size, channels, out, block.kernel**2)]
-    if block.kind == "linear":
-        return [Layer("dense", 1, 1, channels, out)]
-    if block.kind == "pool":
-        return [Layer("elementwise", size, 1, channels, out)]
-    mid = block.mid_channels
-    layers = [Layer("conv", size, size, channels, mid)] if block.expanded else []
-    layers.append(Layer("depthwise", size, out_size, mid, mid, block.kernel**2))
-    layers.append(Layer("conv", out_size, out_size, mid, out))
-    if block.skip:
-        layers.append(Layer("elementwise", out_size, out_size, out, out))
-    return layers
+def op_param_bytes(op: Op) -> int:
+    """Bytes of the weights (8 bits) and biases (32 bits) of an operation, batch norm folded into it."""
+    return op.n_weights + 4 * op.out_channels * (op.n_weights > 0)
+
+
+def op_activation_bytes(op: Op) -> int:
+    """Bytes that an operation reads and writes, its activation included."""
+    return op.in_size**2 * op.in_channels + op.out_size**2 * op.out_channels
 
 
 def param_bytes(block: Block) -> int:
     """Bytes of a block's parameters in the on-chip memory."""
-    return sum(layer.param_bytes for layer in block_layers(block))
+    return sum(map(op_param_bytes, block.ops))
 
 
 def fits_on_chip(table: LatencyTable, space: SearchSpace, n_classes: int, codes: np.ndarray) -> np.ndarray:
@@ -206,8 +156,7 @@ def modelled_table(space: SearchSpace, n_classes: int) -> LatencyTable:
         precision="int8",
         source="modelled",
         entries={
-            key: {"mean_ms": float(f"{MODEL.compute_ms(block_layers(block)):.4g}"), "runs": 0}
-            for key, block in blocks.items()
+            key: {"mean_ms": float(f"{MODEL.compute_ms(block.ops):.4g}"), "runs": 0} for key, block in blocks.items()
         },
         statistic="mean_ms",
         calibration=Calibration(scale=1.0, per_block_ms=0.0, constant_ms=MODEL.overhead_ms, subnets=0),

@@ -8,8 +8,9 @@ tensorflow-model-optimization takes models of tf_keras alone, which is slow to i
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -18,8 +19,10 @@ import tensorflow as tf
 
 from ofa_tf.blocks import Block, walk
 from ofa_tf.errors import ExportError
+from ofa_tf.ops import INPUT, Op
 from ofa_tf.quiet import quiet
 from ofa_tf.space import Arch, SearchSpace
+from ofa_tf.subnet import plain_layer
 
 _LEGACY = os.environ.get("TF_USE_LEGACY_KERAS")
 with quiet():
@@ -43,12 +46,12 @@ class WeightQuantizer(Quantizer):
     """Symmetric int8 with one scale for each output channel, as TFLite stores weights.
 
     Args:
-        kind: "kernel" of a convolution, channels last; "depthwise_kernel", channels last but one; "dense", one scale
+        weight: "kernel" of a convolution, channels last; "depthwise_kernel", channels last but one; "dense", one scale
             for all.
     """
 
-    def __init__(self, kind: str):
-        self.kind = kind
+    def __init__(self, weight: str):
+        self.weight = weight
 
     def build(self, tensor_shape, name, layer):
         del tensor_shape, name, layer  # the ranges follow from the weights themselves
@@ -56,10 +59,10 @@ class WeightQuantizer(Quantizer):
 
     def __call__(self, inputs, training, weights, **kwargs):
         del training, weights, kwargs
-        if self.kind == "dense":
+        if self.weight == "dense":
             limit = tf.reduce_max(tf.abs(inputs))
             return tf.quantization.fake_quant_with_min_max_vars(inputs, -limit, limit, narrow_range=True)
-        channels_last = tf.reshape(inputs, inputs.shape[:3]) if self.kind == "depthwise_kernel" else inputs
+        channels_last = tf.reshape(inputs, inputs.shape[:3]) if self.weight == "depthwise_kernel" else inputs
         limits = tf.reduce_max(tf.abs(channels_last), axis=list(range(channels_last.shape.rank - 1)))
         rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
             channels_last, -limits, limits, narrow_range=True
@@ -67,7 +70,7 @@ class WeightQuantizer(Quantizer):
         return tf.reshape(rounded, inputs.shape)
 
     def get_config(self):
-        return {"kind": self.kind}
+        return {"weight": self.weight}
 
 
 class RangeQuantizer(Quantizer):
@@ -151,6 +154,15 @@ class Sixth(Layer):
         return inputs * (1 / 6)
 
 
+WEIGHTS = {"conv": "kernel", "depthwise": "depthwise_kernel", "dense": "dense"}  # how those of an operation are rounded
+FUSED = ("relu", "relu6", "hard_sigmoid")  # what becomes part of the operator before it, or of its bias
+ACTIVATIONS: dict[str, tuple[tuple[str, Any], ...]] = {
+    "none": (),
+    "relu": (("act", layers.ReLU),),
+    "relu6": (("act", partial(layers.ReLU, 6.0)),),
+    "hard_swish": (("act", HardSwish),),
+    "hard_sigmoid": (("shift", ShiftedRelu6), ("act", Sixth)),
+}
 CUSTOM = {
     made.__name__: made for made in (LayerConfig, WeightQuantizer, RangeQuantizer, HardSwish, ShiftedRelu6, Sixth)
 }
@@ -206,87 +218,37 @@ def quantise_twin(twin: Any, low: float, high: float) -> Any:
 
 def _apply_block(block: Block, inputs: Any, subnet: keras.Model) -> Any:
     """Adds one block, with the weights of the subnet's layers of the same names."""
-
-    def add(layer: Any, x: Any, config: LayerConfig, weights: Sequence[np.ndarray] = ()):
-        annotated = tfmot.quantization.keras.quantize_annotate_layer(layer, config)
-        y = annotated(x)
-        if weights:
-            layer.set_weights(weights)
-        return y
-
-    def name(suffix: str) -> str:
-        return f"{block.name}_{suffix}"
-
-    def activate(x: Any, kind: str, suffix: str):
-        made = {"relu": layers.ReLU, "relu6": lambda name: layers.ReLU(6.0, name=name), "hard_swish": HardSwish}
-        return add(made[kind](name=name(suffix)), x, LayerConfig())
-
-    def fused(kind: str) -> bool:
-        return kind in ("relu", "relu6")
-
-    def pad(x: Any):
-        if block.padding == "same" or block.stride == 1:
-            return x, "same"
-        return add(layers.ZeroPadding2D(block.kernel // 2, name=name("pad")), x, LayerConfig(output=False)), "valid"
-
-    if block.kind == "pool":
-        return add(layers.GlobalAveragePooling2D(name=block.name), inputs, LayerConfig())
-    if block.kind == "linear":
-        active = block.activation != "none"
-        dense = layers.Dense(block.out_channels, use_bias=block.bias, name=block.name)
-        config = LayerConfig("dense", not (active and fused(block.activation)))
-        x = add(dense, inputs, config, subnet.get_layer(block.name).get_weights())
-        return activate(x, block.activation, "act") if active else x
-
-    def convolve(x: Any, channels: int, kernel: int, stride: int, suffix: str, norm: str, activation: str):
-        x, padding = pad(x) if kernel > 1 else (x, "same")
-        weights = _folded(subnet, name(suffix), name(norm))
-        config = LayerConfig("kernel", not fused(activation))
-        layer = layers.Conv2D(channels, kernel, stride, padding, name=name(suffix))
-        return add(layer, x, config, weights)
-
-    if block.kind == "conv":
-        x = convolve(inputs, block.out_channels, block.kernel, block.stride, "conv", "bn", block.activation)
-        return activate(x, block.activation, "act")
-    x = inputs
-    if block.expanded:
-        x = convolve(x, block.mid_channels, 1, 1, "expand", "expand_bn", block.activation)
-        x = activate(x, block.activation, "expand_act")
-    x, padding = pad(x)
-    depthwise = layers.DepthwiseConv2D(block.kernel, block.stride, padding, name=name("depthwise"))
-    config = LayerConfig("depthwise_kernel", not fused(block.activation))
-    x = add(depthwise, x, config, _folded(subnet, name("depthwise"), name("depthwise_bn")))
-    x = activate(x, block.activation, "depthwise_act")
-    if block.se_channels:
-        x = _squeeze_excite(block, x, add, subnet)
-    x = convolve(x, block.out_channels, 1, 1, "project", "project_bn", "none")
-    return add(layers.Add(name=name("add")), [x, inputs], LayerConfig()) if block.skip else x
+    outputs = {INPUT: inputs}
+    for op in block.ops:
+        sources = [outputs[source] for source in op.inputs]
+        if op.margins != (0, 0):
+            pad = layers.ZeroPadding2D(op.margins, name=block.layer_name(op, "pad"))
+            sources = [_annotated(pad, source, LayerConfig(output=False)) for source in sources]
+        layer = plain_layer(op, block.layer_name(op), op.bias or op.norm, layers)
+        config = LayerConfig(WEIGHTS.get(op.kind, ""), op.activation not in FUSED)
+        x = _annotated(layer, sources if len(sources) > 1 else sources[0], config)
+        if op.n_weights:
+            layer.set_weights(_folded(block, op, subnet))
+        for part, made in ACTIVATIONS[op.activation]:
+            x = _annotated(made(name=block.layer_name(op, part)), x, LayerConfig())
+        outputs[op.suffix] = x
+    return outputs[block.ops[-1].suffix]
 
 
-def _squeeze_excite(block: Block, x: Any, add: Callable, subnet: keras.Model) -> Any:
-    def name(suffix: str) -> str:
-        return f"{block.name}_se_{suffix}"
-
-    def pointwise(gates: Any, channels: int, suffix: str, output: bool):
-        layer = layers.Conv2D(channels, 1, name=name(suffix))
-        return add(layer, gates, LayerConfig("kernel", output), subnet.get_layer(name(suffix)).get_weights())
-
-    gates = add(layers.GlobalAveragePooling2D(keepdims=True, name=name("mean")), x, LayerConfig())
-    gates = pointwise(gates, block.se_channels, "reduce", output=False)
-    gates = add(layers.ReLU(name=name("act")), gates, LayerConfig())
-    gates = pointwise(gates, block.mid_channels, "expand", output=False)  # the shift becomes part of its bias
-    gates = add(ShiftedRelu6(name=name("shift")), gates, LayerConfig())
-    gates = add(Sixth(name=name("gate")), gates, LayerConfig())
-    return add(layers.Multiply(name=name("scale")), [x, gates], LayerConfig())
+def _annotated(layer: Any, x: Any, config: LayerConfig) -> Any:
+    return tfmot.quantization.keras.quantize_annotate_layer(layer, config)(x)
 
 
-def _folded(subnet: keras.Model, conv: str, norm: str) -> list[np.ndarray]:
-    """Kernel and bias of a convolution and the batch norm after it, as one."""
-    (kernel,), layer = subnet.get_layer(conv).get_weights(), subnet.get_layer(norm)
-    gamma, beta, mean, variance = layer.get_weights()
-    scale = gamma / np.sqrt(variance + layer.epsilon)
-    depthwise = isinstance(subnet.get_layer(conv), keras.layers.DepthwiseConv2D)
-    return [kernel * (scale[:, None] if depthwise else scale), beta - mean * scale]
+def _folded(block: Block, op: Op, subnet: keras.Model) -> list[np.ndarray]:
+    """Kernel and bias of an operation, with the batch norm after it folded into them."""
+    kernel, *bias = subnet.get_layer(block.layer_name(op)).get_weights()
+    if not op.norm:
+        return [kernel, *bias]
+    norm = subnet.get_layer(block.layer_name(op, "bn"))
+    gamma, beta, mean, variance = norm.get_weights()
+    scale = gamma / np.sqrt(variance + norm.epsilon)
+    offset = (bias[0] - mean if bias else -mean) * scale + beta
+    return [kernel * (scale[:, None] if op.depthwise else scale), offset]
 
 
 # --- training ---------------------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def build_table(
     shapes = [_as_converted(block) if device.resizes else block for block in blocks.values()]
     archs = space.decode(np.concatenate([codes, held_out]))
     files = converter.convert([*shapes, *archs], progress)
-    sizes = [block.in_size if device.resizes and block.kind != "linear" else None for block in blocks.values()]
+    sizes = [block.in_size if device.resizes and block.takes_images else None for block in blocks.values()]
     workloads = [Workload(*item) for item in zip(files, [*sizes, *[None] * len(archs)], strict=True)]
     timings = measure_in_passes(device, workloads, passes, journal, seed, progress)
 
@@ -217,7 +217,7 @@ def leave_one_out(sums_ms: np.ndarray, n_blocks: np.ndarray, whole_ms: np.ndarra
 
 
 def _as_converted(block: Block) -> Block:
-    return block if block.kind == "linear" else dataclasses.replace(block, in_size=CONVERTED_SIZE)
+    return dataclasses.replace(block, in_size=CONVERTED_SIZE) if block.takes_images else block
 
 
 def _whole_ms(timings: Sequence[Timing], statistic: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The elastic inverted residual block, and the plain convolution block at both ends of the network."""
+"""The elastic inverted residual block."""
 
 from collections.abc import Sequence
 
@@ -7,83 +7,16 @@ import numpy as np
 import tensorflow as tf
 
 from ofa_tf.blocks import mid_channels, se_channels
+from ofa_tf.kinds import Block
 from ofa_tf.layers.batch_norm import ElasticBatchNorm
+from ofa_tf.layers.block_layer import BlockLayer, Choices, OpWeights
 from ofa_tf.layers.conv import ElasticConv2D, ElasticDepthwiseConv2D
 from ofa_tf.layers.shapes import FORMULATIONS, choose, first_channels
 from ofa_tf.layers.squeeze_excite import ElasticSqueezeExcite
 
 
 @keras.saving.register_keras_serializable(package="ofa_tf")
-class ConvBlock(keras.layers.Layer):
-    """Convolution, batch norm, activation; not elastic.
-
-    Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        kernel_size: side of the window.
-        strides: stride.
-        activation: name of a Keras activation.
-        padding: "same" or "symmetric".
-        epsilon: epsilon of the batch norm.
-
-    Input shape: `(batch, height, width, in_channels)`; output `(batch, height / strides, width / strides,
-    out_channels)`.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 1,
-        strides: int = 1,
-        activation: str = "relu6",
-        padding: str = "same",
-        epsilon: float = 1e-5,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.kernel_size = kernel_size
-        self.strides = strides
-        self.activation = activation
-        self.padding = padding
-        self.epsilon = epsilon
-        self.conv = ElasticConv2D(
-            in_channels, out_channels, kernel_size, strides, padding, name="conv", dtype=self.dtype_policy
-        )
-        self.bn = ElasticBatchNorm(out_channels, epsilon, name="bn", dtype=self.dtype_policy)
-
-    def build(self, input_shape=None):
-        self.conv.build()
-        self.bn.build()
-        self.built = True
-
-    def call(self, inputs, training=False, momentum=None):
-        return keras.activations.get(self.activation)(self.bn(self.conv(inputs), training=training, momentum=momentum))
-
-    def active_weights(self) -> dict[str, list[tf.Tensor]]:
-        """Weights of the plain layers that compute the same, by the suffix of their names."""
-        return {
-            "conv": [self.conv.active_kernel(self.in_channels)],
-            "bn": list(self.bn.active(self.out_channels)),
-        }
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "in_channels": self.in_channels,
-            "out_channels": self.out_channels,
-            "kernel_size": self.kernel_size,
-            "strides": self.strides,
-            "activation": self.activation,
-            "padding": self.padding,
-            "epsilon": self.epsilon,
-        }
-
-
-@keras.saving.register_keras_serializable(package="ofa_tf")
-class ElasticInvertedResidual(keras.layers.Layer):
+class ElasticInvertedResidual(BlockLayer):
     """Expansion, depthwise convolution, squeeze-and-excite, projection: kernel size and middle width are elastic.
 
     Args:
@@ -157,6 +90,24 @@ class ElasticInvertedResidual(keras.layers.Layer):
         self.project_conv = ElasticConv2D(mid, out_channels, name="project", dtype=self.dtype_policy)
         self.project_bn = ElasticBatchNorm(out_channels, epsilon, name="project_bn", dtype=self.dtype_policy)
 
+    @classmethod
+    def of(cls, block: Block, choices: Choices) -> "ElasticInvertedResidual":
+        return cls(
+            block.in_channels,
+            block.out_channels,
+            choices.kernels,
+            choices.expands,
+            block.stride,
+            block.activation,
+            se=block.se_channels > 0,
+            skip=block.skip,
+            padding=block.padding,
+            epsilon=choices.epsilon,
+            formulation=choices.formulation,
+            name=block.name,
+            dtype=choices.dtype,
+        )
+
     def build(self, input_shape=None):
         for layer in (
             self.expand_conv,
@@ -194,22 +145,24 @@ class ElasticInvertedResidual(keras.layers.Layer):
         x = self.project_bn(self.project_conv(x, n=mid), training=training, momentum=momentum)
         return x + inputs if self.skip else x
 
-    def active_weights(self, kernel_index: int, expand_index: int) -> dict[str, list[tf.Tensor]]:
-        """Weights of the plain layers that compute one choice, by the suffix of their names."""
-        mid, squeeze = self.mid_choices[expand_index], self.squeeze_choices[expand_index]
+    def op_weights(self) -> dict[str, OpWeights]:
+        depthwise = self.depthwise_conv
+        sizes = depthwise.kernel_sizes
         weights = {
-            "depthwise": [self.depthwise_conv.active_kernel(kernel_index, mid)],
-            "depthwise_bn": list(self.depthwise_bn.active(mid)),
-            "project": [self.project_conv.active_kernel(mid)],
-            "project_bn": list(self.project_bn.active(self.out_channels)),
+            "depthwise": OpWeights(
+                depthwise.kernel,
+                norm=self.depthwise_bn,
+                transforms=dict(zip(sizes[-2::-1], depthwise.transforms, strict=True)),
+                cut=lambda op: depthwise.active_kernel(sizes.index(op.kernel[0]), op.out_channels),
+            ),
+            "project": OpWeights(self.project_conv.kernel, norm=self.project_bn),
         }
-        if self.expand_conv is not None and self.expand_bn is not None:
-            weights["expand"] = [self.expand_conv.active_kernel(self.in_channels, mid)]
-            weights["expand_bn"] = list(self.expand_bn.active(mid))
+        if self.expand_conv is not None:
+            weights["expand"] = OpWeights(self.expand_conv.kernel, norm=self.expand_bn)
         if self.squeeze_excite is not None:
-            reduce_kernel, reduce_bias, expand_kernel, expand_bias = self.squeeze_excite.active(mid, squeeze)
-            weights["se_reduce"] = [reduce_kernel[None, None], reduce_bias]
-            weights["se_expand"] = [expand_kernel[None, None], expand_bias]
+            se = self.squeeze_excite
+            weights["se_reduce"] = OpWeights(se.reduce_kernel, se.reduce_bias)
+            weights["se_expand"] = OpWeights(se.expand_kernel, se.expand_bias)
         return weights
 
     def sort_channels(self) -> None:

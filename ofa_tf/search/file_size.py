@@ -1,7 +1,5 @@
 """The size of a `.tflite` file, by a rule that adds up over blocks as MACs do, so that a search can limit it."""
 
-from collections.abc import Iterator
-
 from ofa_tf.blocks import Block
 from ofa_tf.costs import ArchCosts, arch_costs
 from ofa_tf.errors import ExportError
@@ -27,23 +25,9 @@ def size_costs(space: SearchSpace, n_classes: int, precision: str) -> ArchCosts:
 
     def block_bytes(block: Block) -> int:
         return sum(
-            kind.weight_bytes * weights + rule.per_channel * channels + rule.per_layer
-            for weights, channels in _layers(block)
+            kind.weight_bytes * op.n_weights + rule.per_channel * op.out_channels + rule.per_layer
+            for op in block.ops
+            if op.n_weights
         )
 
     return arch_costs(space, block_bytes, n_classes)
-
-
-def _layers(block: Block) -> Iterator[tuple[int, int]]:
-    """Weights and output channels of each layer of a block; batch norm is folded into them."""
-    if block.kind in ("conv", "linear"):
-        yield block.kernel**2 * block.in_channels * block.out_channels, block.out_channels
-    elif block.kind == "mbconv":
-        mid, squeeze = block.mid_channels, block.se_channels
-        if block.expanded:
-            yield block.in_channels * mid, mid
-        yield block.kernel**2 * mid, mid
-        if squeeze:
-            yield mid * squeeze, squeeze
-            yield mid * squeeze, mid
-        yield mid * block.out_channels, block.out_channels

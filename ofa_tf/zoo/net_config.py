@@ -117,7 +117,7 @@ def _block_row(block: Any, where: str) -> tuple[int, int, int, int]:
 
 def _match_network(document: Mapping[str, Any], blocks: tuple[Block, ...], convs: list[str], where: str) -> None:
     """Refuses a config in which any field differs from the walk."""
-    stem, *inverted, classifier = [block for block in blocks if block.kind != "pool"]
+    stem, *inverted, classifier = [block for block in blocks if block.n_params]
     inverted, last = inverted[: -len(convs)], inverted[-len(convs) :]
     for name, block in zip(["first_conv", *convs], [stem, *last], strict=True):
         _match(document[name], _conv_fields(block), {"use_se": False}, f"{where}, `{name}`")
@@ -147,7 +147,7 @@ def _conv_fields(block: Block) -> dict[str, Any]:
         "has_shuffle": False,
         "in_channels": block.in_channels,
         "out_channels": block.out_channels,
-        "use_bn": block.kind == "conv",
+        "use_bn": block.ops[0].norm,
         "act_func": ACTIVATIONS[block.activation],
         "dropout_rate": 0,
         "ops_order": "weight_bn_act",

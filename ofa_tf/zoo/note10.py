@@ -25,16 +25,16 @@ def published_key(block: Block) -> str:
     """The name of a block in the published tables."""
     shape_in = f"input:{block.in_size}x{block.in_size}x{block.in_channels}"
     shape_out = f"output:{block.out_size}x{block.out_size}x{block.out_channels}"
-    if block.kind == "mbconv":
-        return (
-            f"expanded_conv-{shape_in}-{shape_out}-expand:{block.mid_channels}-kernel:{block.kernel}"
-            f"-stride:{block.stride}-idskip:{int(block.skip)}-se:{int(block.se_channels > 0)}"
-            f"-hs:{int(block.activation == 'hard_swish')}"
-        )
     if block.name == "classifier":
         return f"Logits-{shape_in}-output:{block.out_channels}"
     names = {"stem": "Conv", "head": "Conv_1", "pool": "AvgPool2D", "feature": "Conv_2"}
-    return f"{names[block.name]}-{shape_in}-{shape_out}"
+    if block.name in names:
+        return f"{names[block.name]}-{shape_in}-{shape_out}"
+    return (
+        f"expanded_conv-{shape_in}-{shape_out}-expand:{block.mid_channels}-kernel:{block.kernel}"
+        f"-stride:{block.stride}-idskip:{int(block.skip)}-se:{int(block.se_channels > 0)}"
+        f"-hs:{int(block.activation == 'hard_swish')}"
+    )
 
 
 def read_note10(path: str | os.PathLike) -> LatencyTable:

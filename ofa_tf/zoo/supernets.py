@@ -39,8 +39,9 @@ def supernet_space(state: Mapping[str, np.ndarray]) -> tuple[SearchSpace, int]:
             )
             if found != [divisible(wide * mult) if wide else 0 for wide in (base.stem_width, *feature)]:
                 continue
-            blocks = [block for block in walk(space, space.largest(), n_classes) if block.kind == "mbconv"]
-            if [block.out_channels for block in blocks] == projections:
+            blocks = walk(space, space.largest(), n_classes)
+            elastic = [block.out_channels for block in blocks if block.name == "first" or block.slot >= 0]
+            if elastic == projections:
                 return _published_resolutions(space), n_classes
     raise FormatError(
         f"it is no supernet of {' or '.join(f'`{base.name}`' for base in NETWORKS.values())}: it has {n_blocks} "

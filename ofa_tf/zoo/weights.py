@@ -1,13 +1,17 @@
 """Published weights: from the tensors of a PyTorch checkpoint to the variables of a supernet."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ofa_tf.blocks import walk
 from ofa_tf.errors import FormatError
+from ofa_tf.kinds import Block
+from ofa_tf.space import SearchSpace
 
 if TYPE_CHECKING:
+    from ofa_tf.layers import OpWeights
     from ofa_tf.supernet import Supernet
 
 # For each axis of a variable, the axis of the tensor that it comes from.
@@ -19,6 +23,16 @@ SYNONYMS = (
     (".conv.conv.weight", ".conv.weight"),
     (".linear.linear.", ".linear."),
 )
+# What it called an operation of a block, by its suffix.
+PUBLISHED = {
+    "": "",
+    "expand": "inverted_bottleneck",
+    "depthwise": "depth_conv",
+    "se_reduce": "depth_conv.se.fc.reduce",
+    "se_expand": "depth_conv.se.fc.expand",
+    "project": "point_linear",
+}
+AXES = {"conv": CONV, "depthwise": DEPTHWISE, "dense": LINEAR}
 Row = tuple[str, Any, tuple[int, ...] | None]
 
 
@@ -35,7 +49,10 @@ def load_torch_weights(supernet: "Supernet", state: Mapping[str, np.ndarray]) ->
     Raises:
         FormatError: a tensor is missing, surplus, of another shape, or not of finite numbers; names it.
     """
-    copy_tensors(list(_rows(supernet)), state, supernet.space.name)
+    space = supernet.space
+    blocks = walk(space, space.largest(), supernet.n_classes)
+    rows = published_rows(space, blocks, lambda block: supernet.block_layers[block.name].op_weights())
+    copy_tensors(rows, state, space.name)
 
 
 def copy_tensors(rows: Sequence[Row], state: Mapping[str, np.ndarray], network: str) -> None:
@@ -89,46 +106,48 @@ def _to_keras(name: str, tensor: np.ndarray, variable: Any, axes: tuple[int, ...
     return (tensor if axes is None else tensor.transpose(axes)).reshape(shape).astype(np.float32)
 
 
-def _rows(supernet: "Supernet") -> Iterator[Row]:
-    """The published name of every variable, and how the axes of its tensor are ordered."""
-    yield from _conv_block("first_conv", supernet.stem)
-    for index, block in enumerate([supernet.first, *supernet.elastic_blocks]):
-        yield from _inverted_residual(f"blocks.{index}.conv", block)
-    if supernet.feature is None:
-        yield from _conv_block("feature_mix_layer", supernet.head)
-    else:
-        yield from _conv_block("final_expand_layer", supernet.head)
-        yield "feature_mix_layer.conv.weight", supernet.feature.kernel, CONV
-    yield "classifier.linear.weight", supernet.classifier.kernel, LINEAR
-    yield "classifier.linear.bias", supernet.classifier.bias, SAME
+def published_rows(
+    space: SearchSpace, blocks: Sequence[Block], weights_of: Callable[[Block], Mapping[str, "OpWeights"]]
+) -> list[Row]:
+    """The published name of every variable of a network, and how the axes of its tensor are ordered.
+
+    Args:
+        space: the space.
+        blocks: from `walk`.
+        weights_of: the variables of a block's operations, by their suffixes.
+    """
+    ends = {
+        "stem": "first_conv",
+        "head": "final_expand_layer" if space.feature_width else "feature_mix_layer",
+        "feature": "feature_mix_layer.conv",
+        "classifier": "classifier.linear",
+    }
+    rows: list[Row] = []
+    n_inverted = 0
+    for block in blocks:
+        if not block.n_params:
+            continue
+        name = ends.get(block.name, f"blocks.{n_inverted}.conv")
+        n_inverted += block.name not in ends
+        rows += block_rows(block, name, weights_of(block))
+    return rows
 
 
-def _conv_block(name: str, layer: Any) -> Iterator[Row]:
-    yield f"{name}.conv.weight", layer.conv.kernel, CONV
-    yield from batch_norm_rows(name, layer.bn)
-
-
-def _inverted_residual(name: str, layer: Any) -> Iterator[Row]:
-    if layer.expand_conv is not None:
-        yield f"{name}.inverted_bottleneck.conv.weight", layer.expand_conv.kernel, CONV
-        yield from batch_norm_rows(f"{name}.inverted_bottleneck", layer.expand_bn)
-    depthwise, excite = layer.depthwise_conv, layer.squeeze_excite
-    yield f"{name}.depth_conv.conv.weight", depthwise.kernel, DEPTHWISE
-    for size, transform in zip(depthwise.kernel_sizes[-2::-1], depthwise.transforms, strict=True):
-        yield f"{name}.depth_conv.conv.{size + 2}to{size}_matrix", transform, SAME
-    yield from batch_norm_rows(f"{name}.depth_conv", layer.depthwise_bn)
-    if excite is not None:
-        yield f"{name}.depth_conv.se.fc.reduce.weight", excite.reduce_kernel, CONV
-        yield f"{name}.depth_conv.se.fc.reduce.bias", excite.reduce_bias, SAME
-        yield f"{name}.depth_conv.se.fc.expand.weight", excite.expand_kernel, CONV
-        yield f"{name}.depth_conv.se.fc.expand.bias", excite.expand_bias, SAME
-    yield f"{name}.point_linear.conv.weight", layer.project_conv.kernel, CONV
-    yield from batch_norm_rows(f"{name}.point_linear", layer.project_bn)
-
-
-def batch_norm_rows(name: str, layer: Any) -> Iterator[Row]:
-    """The published names of the variables of a batch norm, whether it is of a supernet or of a subnet."""
-    yield f"{name}.bn.weight", layer.gamma, SAME
-    yield f"{name}.bn.bias", layer.beta, SAME
-    yield f"{name}.bn.running_mean", layer.moving_mean, SAME
-    yield f"{name}.bn.running_var", layer.moving_variance, SAME
+def block_rows(block: Block, name: str, weights: Mapping[str, "OpWeights"]) -> Iterator[Row]:
+    """The same for one block, of a published name, with the variables of its operations by their suffixes."""
+    for op in block.ops:
+        if not op.n_weights:
+            continue
+        part, found = f"{name}.{PUBLISHED[op.suffix]}".rstrip("."), weights[op.suffix]
+        conv = f"{part}.conv" if op.norm else part
+        # The one layer with neither batch norm nor bias is dense here, and a convolution there.
+        yield f"{conv}.weight", found.kernel, AXES[op.kind] if op.norm or op.bias else CONV
+        for size, transform in found.transforms.items():
+            yield f"{conv}.{size + 2}to{size}_matrix", transform, SAME
+        if op.bias:
+            yield f"{conv}.bias", found.bias, SAME
+        if op.norm:
+            yield f"{part}.bn.weight", found.norm.gamma, SAME
+            yield f"{part}.bn.bias", found.norm.beta, SAME
+            yield f"{part}.bn.running_mean", found.norm.moving_mean, SAME
+            yield f"{part}.bn.running_var", found.norm.moving_variance, SAME

@@ -18,7 +18,7 @@ BARS = " ▁▂▃▄▅▆▇█"
 def command(model, device, seconds, threads, delegate, cores, benchmark_model, as_json):
     """Measure how fast any .tflite file is, and the memory that it takes."""
     with library(tensorflow=False) as progress:
-        from ofa_tf.latency.backends import Settings
+        from ofa_tf.latency.settings import Settings
         from ofa_tf.project.benchmark import benchmark_file
 
         settings = Settings(threads, delegate, cores, benchmark_model)

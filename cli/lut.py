@@ -44,7 +44,7 @@ def build_command(
 ):
     """Measure every block of the workdir's space on a device."""
     with library(tensorflow=False) as progress:
-        from ofa_tf.latency.backends import Settings
+        from ofa_tf.latency.settings import Settings
         from ofa_tf.project.lut import measure_table
         from ofa_tf.project.opened import open_existing
 
@@ -70,7 +70,7 @@ def build_command(
 def validate_command(workdir, device, precision, subnets, benchmark_model, as_json):
     """Measure how wrong a table is on random subnets that it has not seen, and note it in the table."""
     with library(tensorflow=False) as progress:
-        from ofa_tf.latency.backends import Settings
+        from ofa_tf.latency.settings import Settings
         from ofa_tf.project.lut import validate
         from ofa_tf.project.opened import open_existing
 
@@ -84,6 +84,7 @@ def validate_command(workdir, device, precision, subnets, benchmark_model, as_js
 @json_option
 def list_command(workdir, as_json):
     """List the tables of the workdir and those that come with ofa-tf."""
+    from ofa_tf.latency.backends import backend_of
     from ofa_tf.latency.store import FOLDER, list_tables
 
     tables = list_tables(Path(workdir, FOLDER))
@@ -92,7 +93,7 @@ def list_command(workdir, as_json):
         return
     rows = [(table.device["name"], table.precision, table.source, len(table.entries), path) for path, table in tables]
     print_table(["device", "precision", "source", "blocks", "file"], rows)
-    if all(table.device["name"] != "host" for _, table in tables):
+    if not any(backend_of(table.device["name"]).runs_here for _, table in tables):
         click.echo("There is none of this machine yet: `ofa-tf lut build` measures one.")
 
 

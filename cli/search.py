@@ -50,7 +50,8 @@ def command(
     _check(devices, latencies, budgets, pareto, plot)
     with library(tensorflow=False) as progress:
         from ofa_tf.errors import InfeasibleError
-        from ofa_tf.project.finder import Budgets, find_fronts
+        from ofa_tf.project.choice import Budgets
+        from ofa_tf.project.finder import find_fronts
         from ofa_tf.project.opened import open_existing
         from ofa_tf.project.search import find_all
 
@@ -95,7 +96,7 @@ def _check(devices, latencies, budgets, pareto, plot) -> None:
 
 
 def _each(most, devices, latencies):
-    """The limits of each search: with several devices one for all, otherwise one per latency."""
+    """The budgets of each search: with several devices one for all, otherwise one per latency."""
     from dataclasses import replace
 
     if len(devices) > 1 or not latencies:
@@ -147,14 +148,14 @@ def _print_verified(answer) -> None:
 
 def _budgets(answer) -> str:
     """All that was limited, such as `20 ms, 5 M MACs`."""
-    limits = answer.budgets
-    several = len(limits.latency_ms) > 1
+    budgets = answer.budgets
+    several = len(budgets.latency_ms) > 1
     latencies = [
         f"{device} {milliseconds(limit)}" if several else milliseconds(limit)
-        for device, limit in limits.latency_ms.items()
+        for device, limit in budgets.latency_ms.items()
         if limit is not None
     ]
-    rest = ((limits.n_macs, 1e6, "M MACs"), (limits.n_params, 1e3, "k parameters"), (limits.size_bytes, 1e3, "kB"))
+    rest = ((budgets.n_macs, 1e6, "M MACs"), (budgets.n_params, 1e3, "k parameters"), (budgets.size_bytes, 1e3, "kB"))
     return ", ".join([*latencies, *(f"{limit / unit:g} {name}" for limit, unit, name in rest if limit is not None)])
 
 

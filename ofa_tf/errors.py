@@ -44,6 +44,10 @@ class DeviceError(OfaError):
     """A device that is unknown, absent or failed to measure."""
 
 
+class AbsentError(DeviceError):
+    """A device that is not at hand, whose table can be modelled instead."""
+
+
 class InfeasibleError(OfaError):
     """Budgets that no subnet of the space can meet.
 

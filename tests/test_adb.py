@@ -20,9 +20,10 @@ from ofa_tf.errors import DeviceError
 from ofa_tf.export.convert import BlockConverter
 from ofa_tf.latency import adb
 from ofa_tf.latency.adb import AdbDevice, choose_phone, phones
-from ofa_tf.latency.backends import Settings, open_device
+from ofa_tf.latency.backends import open_device
 from ofa_tf.latency.benchmark_model import parse_ms
 from ofa_tf.latency.device import Workload
+from ofa_tf.latency.settings import Settings
 from ofa_tf.latency.store import add_table
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.spaces import TINY

@@ -24,16 +24,16 @@ from ofa_tf.edgetpu.latency_model import (
     param_bytes,
     require_legal,
 )
-from ofa_tf.edgetpu.table import memory_budgets
 from ofa_tf.errors import DeviceError, InfeasibleError
 from ofa_tf.export.verified import FileOptions
 from ofa_tf.latency.device import Workload
-from ofa_tf.latency.store import SHIPPED, add_table, table_name
+from ofa_tf.latency.store import SHIPPED, add_table, renamed, table_name
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.ops import Op
 from ofa_tf.progress import Progress
+from ofa_tf.project.choice import Choice
 from ofa_tf.project.export import ExportOptions, Target, export
-from ofa_tf.project.finder import Choice, find_fronts, find_with
+from ofa_tf.project.finder import find_fronts, find_with, memory_budgets
 from ofa_tf.project.lut import get_table, measure_table
 from ofa_tf.project.opened import Project, open_existing
 from ofa_tf.project.predictor import load_predictor
@@ -265,13 +265,15 @@ def test_a_supernet_that_is_not_for_it_is_refused_before_any_work(workdir):
 
 def test_where_parameters_may_not_fit_they_are_limited(workdir):
     project = open_existing(workdir)
-    table = get_table(project, "edgetpu", "int8")
-    assert memory_budgets(project, table) == []
-    assert memory_budgets(project, dataclasses.replace(table, device={"name": "host"})) == []
+    table, space = get_table(project, "edgetpu", "int8"), project.config.space
+    assert memory_budgets(table, space, 3) == []
+    assert memory_budgets(dataclasses.replace(table, device={"name": "host"}), space, 3) == []
     largest = sum(map(param_bytes, walk(project.config.space, project.config.space.largest(), 3)))
     for limit in (largest - 1, 1000):
         tight = dataclasses.replace(table, device={**table.device, "parameter_memory_bytes": limit})
-        (budget,) = memory_budgets(project, tight)
+        (budget,) = memory_budgets(tight, space, 3)
+        (same,) = memory_budgets(renamed(tight, "coral-pi"), space, 3)
+        assert same.limit == budget.limit, "whatever its name"
         assert (budget.limit, budget.unit) == (limit / 1e6, "MB")
         assert budget.costs(project.config.space.encode([project.config.space.largest()]))[0] * 1e6 > limit
     with pytest.raises(InfeasibleError, match="parameters in on-chip memory"):
@@ -440,7 +442,7 @@ def test_what_is_missing_for_timing_a_file_is_said(plugged_in, int8_file, monkey
     run = ofa("benchmark", int8_file, "--device", "edgetpu")
     assert run.code == 2
     assert "edgetpu_compiler is not on PATH" in run.last
-    monkeypatch.setattr("ofa_tf.project.benchmark.load_delegates", list)
+    monkeypatch.setattr("ofa_tf.edgetpu.backend.load_delegates", list)
     run = ofa("benchmark", int8_file, "--device", "edgetpu")
     assert run.code == 2
     assert f"plug one in and install its runtime, {LIBRARY}" in run.last

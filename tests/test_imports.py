@@ -104,10 +104,12 @@ def test_light_rooms_import_nothing_heavy(path):
     assert not {name.split(".")[0] for name in imported(path)} & HEAVY
 
 
-def test_only_devices_touch_a_runtime_in_latency():
-    users = {path.name for path in (LIBRARY / "latency").glob("*.py") if "ai_edge_litert.interpreter" in imported(path)}
-    assert users == {"host_worker.py", "adb.py", "device.py"}
-    assert not any("tensorflow" in imported(path) for path in (LIBRARY / "latency").glob("*.py"))
+def test_only_devices_touch_a_runtime():
+    paths = [path for folder in ("latency", "edgetpu") for path in (LIBRARY / folder).glob("*.py")]
+    users = {path for path in paths if "ai_edge_litert.interpreter" in imported(path)}
+    names = {str(path.relative_to(LIBRARY)) for path in users}
+    assert names == {"latency/host_worker.py", "latency/adb.py", "edgetpu/device.py"}
+    assert not any("tensorflow" in imported(path) for path in paths)
 
 
 def test_command_line_imports_the_library_lazily():

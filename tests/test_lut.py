@@ -14,8 +14,8 @@ from ofa_tf.errors import ExportError, TableError
 from ofa_tf.export import block_files
 from ofa_tf.export.block_files import BlockFiles
 from ofa_tf.jsonio import read_json, write_json
-from ofa_tf.latency.backends import Settings, fastest
 from ofa_tf.latency.merge import merge_tables
+from ofa_tf.latency.settings import Settings, fastest
 from ofa_tf.latency.shares import time_shares
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.progress import Progress
@@ -120,7 +120,7 @@ def test_the_fastest_settings_are_kept():
 
 
 def test_auto_measures_a_table_of_the_fastest(ofa, workdir, table_file, monkeypatch):
-    monkeypatch.setattr("ofa_tf.project.lut.n_cores", lambda: 1)
+    monkeypatch.setattr("ofa_tf.latency.host.n_cores", lambda: 1)
     kept = table_file.read_bytes()
     run = ofa("lut", "build", "--workdir", workdir, "--runtime", "auto", "--resolution", 24, "--validate", 3)
     assert run.code == 0, run.err

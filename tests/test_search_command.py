@@ -15,7 +15,8 @@ from ofa_tf.costs import arch_costs
 from ofa_tf.jsonio import read_json, write_json
 from ofa_tf.latency.device import Timing
 from ofa_tf.latency.table import LatencyTable
-from ofa_tf.project.finder import Budgets, find_with
+from ofa_tf.project.choice import Budgets
+from ofa_tf.project.finder import find_with
 from ofa_tf.project.opened import open_existing
 from ofa_tf.project.search import find_all
 from ofa_tf.search.file_size import size_costs

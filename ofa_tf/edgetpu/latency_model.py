@@ -9,10 +9,7 @@ accelerator (`benchmarks/edgetpu_model.py`); fitted too, the dense rate comes ou
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
 from ofa_tf.blocks import Block
-from ofa_tf.costs import arch_costs
 from ofa_tf.errors import DeviceError
 from ofa_tf.latency.table import Calibration, LatencyTable, distinct_blocks
 from ofa_tf.ops import Op
@@ -98,17 +95,6 @@ def op_activation_bytes(op: Op) -> int:
 def param_bytes(block: Block) -> int:
     """Bytes of a block's parameters in the on-chip memory."""
     return sum(map(op_param_bytes, block.ops))
-
-
-def fits_on_chip(table: LatencyTable, space: SearchSpace, n_classes: int, codes: np.ndarray) -> np.ndarray:
-    """Whether the parameters of archs fit into the memory of a table's device: bool of shape (archs,).
-
-    Beyond it they are streamed on every call, and the table's latencies do not hold.
-    """
-    limit = table.device.get("parameter_memory_bytes")
-    if not isinstance(limit, int):
-        return np.ones(len(codes), bool)
-    return arch_costs(space, param_bytes, n_classes)(codes) <= limit
 
 
 def require_legal(space: SearchSpace, precision: str = "int8") -> None:

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,9 +22,12 @@ import numpy as np
 
 from ofa_tf.errors import DeviceError
 from ofa_tf.latency import benchmark_model
-from ofa_tf.latency.device import Timing, Workload, check_settings
+from ofa_tf.latency.backend import Backend
+from ofa_tf.latency.device import Device, Timing, Workload, check_settings
+from ofa_tf.latency.settings import DEFAULT, Settings
 from ofa_tf.progress import SILENT, Progress
 
+ADB = "adb"
 PROGRAM_VARIABLE = "OFA_TF_BENCHMARK_MODEL"
 REMOTE = "/data/local/tmp/ofa-tf"
 APP = "ofatf.bench"  # that of android_bench/
@@ -109,7 +112,7 @@ class AdbDevice:
         """What the phone says of itself, and the cores used."""
         maker, model = self._property("ro.product.manufacturer"), self._property("ro.product.model")
         return {
-            "name": f"adb:{self.serial}",
+            "name": f"{ADB}:{self.serial}",
             "model": f"{maker} {model}".strip(),
             "soc": self._property("ro.soc.model") or self._property("ro.board.platform"),
             "os": f"Android {self._property('ro.build.version.release')}",
@@ -277,6 +280,47 @@ class AdbDevice:
 
     def _adb(self, arguments: Sequence[str]) -> str:
         return _adb(["-s", self.serial, *arguments])
+
+
+class AdbBackend(Backend):
+    """A phone: `adb:SERIAL`, or `adb` for the only one."""
+
+    usage = f"{ADB}:SERIAL"
+    cores_are_chosen = False  # always the fastest
+
+    def recognises(self, name: str) -> bool:
+        """With and without a serial number."""
+        return name == ADB or name.startswith(f"{ADB}:")
+
+    def open(self, name: str, settings: Settings = DEFAULT, host: Device | None = None) -> AdbDevice:
+        """The phone.
+
+        Raises:
+            DeviceError: it is not attached, one of several has to be chosen, its program is not named or not there, or
+                a setting that it does not have.
+        """
+        if settings.cores:
+            raise DeviceError("`cores` are those of the host; on a phone the fastest are used.")
+        program = settings.benchmark_model or os.environ.get(PROGRAM_VARIABLE)
+        if not program:
+            raise DeviceError(
+                "Phones are measured with TFLite's benchmark_model for their processor: name the file with "
+                f"--benchmark-model or the variable {PROGRAM_VARIABLE}."
+            )
+        return AdbDevice(choose_phone(name.removeprefix(ADB).removeprefix(":")), Path(program), **settings.chosen())
+
+    def whose_table(self, name: str, tabulated: Collection[str]) -> str:
+        """`adb` is the only phone that has a table.
+
+        Raises:
+            DeviceError: several phones have one.
+        """
+        if name != ADB:
+            return name
+        phones = sorted(other for other in tabulated if self.recognises(other))
+        if len(phones) > 1:
+            raise DeviceError(f"Several phones have tables: choose one of {', '.join(phones)}.")
+        return phones[0] if phones else name
 
 
 def _adb(arguments: Sequence[str]) -> str:

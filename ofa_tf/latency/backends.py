@@ -1,107 +1,97 @@
-"""From the name of a device to the device."""
+"""The registry of backends: from the name of a device to all that is particular to it."""
 
-import dataclasses
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable
+from importlib import import_module
+
+import numpy as np
 
 from ofa_tf.errors import DeviceError
-from ofa_tf.latency.adb import PROGRAM_VARIABLE, AdbDevice, choose_phone
-from ofa_tf.latency.device import DELEGATES, Device, Workload
-from ofa_tf.latency.host import HostDevice
-from ofa_tf.progress import SILENT, Progress
+from ofa_tf.latency.backend import Backend, MemoryLimit
+from ofa_tf.latency.device import Device
+from ofa_tf.latency.settings import DEFAULT, Settings
+from ofa_tf.latency.table import LatencyTable
+from ofa_tf.space import SearchSpace
 
-ADB = "adb"
-HOST = "host"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a device runs files; None leaves it to the device.
-
-    Args:
-        threads: of the interpreter.
-        delegate: "none" or "xnnpack".
-        cores: of the host, those that may be used.
-        benchmark_model: the program for phones, or the app with it; its default is in the environment.
-    """
-
-    threads: int | None = None
-    delegate: str | None = None
-    cores: tuple[int, ...] = ()
-    benchmark_model: str | None = None
-
-    def chosen(self) -> dict:
-        """Threads and delegate, where they are given."""
-        given = {"threads": self.threads, "delegate": self.delegate}
-        return {name: value for name, value in given.items() if value is not None}
+# A row for each kind of device: its class, or where it is, to be loaded when it is first asked for. Later rooms of the
+# library have kinds of their own, which this one must not import.
+BACKENDS: dict[str, str | type[Backend]] = {
+    "host": "ofa_tf.latency.host:HostBackend",
+    "adb": "ofa_tf.latency.adb:AdbBackend",
+    "edgetpu": "ofa_tf.edgetpu.backend:EdgeTpuBackend",
+}
 
 
-DEFAULT = Settings()
+class TableOnly(Backend):
+    """A device of which nothing is known but its table, which was imported."""
+
+    usage = ""
+    precisions = ()
+    measurable = False
+
+    def recognises(self, name: str) -> bool:
+        """No name is its own."""
+        return False
+
+    def open(self, name: str, settings: Settings = DEFAULT, host: Device | None = None) -> Device:
+        """There is none to open.
+
+        Raises:
+            DeviceError: says which devices can be measured.
+        """
+        raise cannot_be_measured(name)
 
 
-def is_measurable(name: str) -> bool:
-    """Whether a device of that name can be measured from here, if it is attached."""
-    return name == HOST or is_phone(name)
+TABLE_ONLY = TableOnly()
 
 
-def is_phone(name: str) -> bool:
-    """Whether a device of that name is a phone behind adb."""
-    return name == ADB or name.startswith(f"{ADB}:")
+def all_backends() -> Iterable[Backend]:
+    """One of each kind."""
+    for row in BACKENDS.values():
+        if isinstance(row, str):
+            module, _, name = row.partition(":")
+            row = getattr(import_module(module), name)
+        yield row()
 
 
-def open_device(name: str, settings: Settings = DEFAULT, host: HostDevice | None = None) -> Device:
-    """The device of a name: `host`, `adb` or `adb:SERIAL`.
+def backend_of(name: str) -> Backend:
+    """The backend of a device; of a name that none recognises, one that knows nothing but tables."""
+    return next((backend for backend in all_backends() if backend.recognises(name)), TABLE_ONLY)
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a name is that of a kind of device, which no table of another one can be given."""
+    return any(backend.recognises(name) for backend in all_backends())
+
+
+def cannot_be_measured(name: str) -> DeviceError:
+    """What is wrong with a device that cannot be measured, and which can."""
+    *some, last = [f"`{backend.usage}`" for backend in all_backends() if backend.measurable]
+    return DeviceError(f"The device {name!r} cannot be measured from here; {', '.join(some)} and {last} can.")
+
+
+def open_device(name: str, settings: Settings = DEFAULT, host: Device | None = None) -> Device:
+    """The device of a name: `host`, `adb`, `adb:SERIAL`, `edgetpu`.
 
     Args:
         name: its name.
         settings: how it runs files.
-        host: the host with other settings kept; None for a fresh one.
+        host: this machine, with a way of measuring that is kept if it is the device; None for a fresh one.
 
     Raises:
-        DeviceError: no such device, it is not attached, or a setting that it does not have.
+        DeviceError: no such device, it is not at hand, or a setting that it does not have.
     """
-    if name == HOST:
-        return dataclasses.replace(host or HostDevice(), **settings.chosen(), cores=settings.cores)
-    if not is_measurable(name):
-        raise DeviceError(f"The device {name!r} cannot be measured from here; `host` and `adb:SERIAL` can.")
-    if settings.cores:
-        raise DeviceError("`cores` are those of the host; on a phone the fastest are used.")
-    program = settings.benchmark_model or os.environ.get(PROGRAM_VARIABLE)
-    if not program:
-        raise DeviceError(
-            "Phones are measured with TFLite's benchmark_model for their processor: name the file with "
-            f"--benchmark-model or the variable {PROGRAM_VARIABLE}."
-        )
-    return AdbDevice(choose_phone(name.removeprefix(ADB).removeprefix(":")), Path(program), **settings.chosen())
+    return backend_of(name).open(name, settings, host)
 
 
-def fastest(
-    open_with: Callable[[Settings], Device],
-    settings: Settings,
-    files: Sequence[bytes],
-    threads: Sequence[int],
-    progress: Progress = SILENT,
-) -> Settings:
-    """Tries every delegate and number of threads on whole subnets.
+def memory_limits(table: LatencyTable, space: SearchSpace, n_classes: int) -> list[MemoryLimit]:
+    """The memories that archs have to fit into for a table to hold.
 
-    Args:
-        open_with: makes the device.
-        settings: what is kept; its threads and delegate are tried alone where they are given.
-        files: of subnets.
-        threads: numbers to try.
-        progress: told what came of it.
-
-    Returns:
-        The settings with the least time for all the files, each at its 10th percentile.
+    Every backend is asked: a table may have been given a name that tells nothing of its device.
     """
-    tried: dict[Settings, float] = {}
-    for count in [settings.threads] if settings.threads else threads:
-        for delegate in [settings.delegate] if settings.delegate else DELEGATES:
-            candidate = dataclasses.replace(settings, threads=count, delegate=delegate)
-            timings = open_with(candidate).measure([Workload(content) for content in files])
-            tried[candidate] = sum(timing.percentile_ms(10) for timing in timings) / len(files)
-    shown = ", ".join(f"{s.threads} threads, delegate {s.delegate}: {ms:.3g} ms" for s, ms in tried.items())
-    progress.note(f"Mean of {len(files)} subnets with {shown}.")
-    return min(tried, key=lambda candidate: tried[candidate])
+    return [limit for backend in all_backends() for limit in backend.memory_limits(table, space, n_classes)]
+
+
+def fits_memory(table: LatencyTable, space: SearchSpace, n_classes: int, codes: np.ndarray) -> np.ndarray:
+    """Whether archs fit into the memories of a table's device, where its latencies hold: bool of shape (archs,)."""
+    fits = [limit.fits(codes) for limit in memory_limits(table, space, n_classes)]
+    return np.logical_and.reduce([np.ones(len(codes), bool), *fits])

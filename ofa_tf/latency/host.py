@@ -1,8 +1,10 @@
 """This machine as a device: ai-edge-litert in a process of its own."""
 
+import dataclasses
 import json
 import os
 import platform
+import re
 import select
 import signal
 import subprocess
@@ -18,9 +20,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ofa_tf.errors import DeviceError
-from ofa_tf.latency.device import Timing, Workload, check_settings
+from ofa_tf.latency.backend import Backend
+from ofa_tf.latency.device import Device, Timing, Workload, check_settings
+from ofa_tf.latency.settings import DEFAULT, Settings
+from ofa_tf.latency.table import LatencyTable
 from ofa_tf.progress import SILENT, Progress
 
+HOST = "host"
 LIMIT_S = 300.0  # for a run: a file may hold a loop without an end
 CORE_CONTROL = sys.platform == "linux"
 
@@ -59,7 +65,7 @@ class HostDevice:
 
     def facts(self) -> Mapping[str, Any]:
         """Name, processor and operating system of this machine."""
-        facts = {"name": "host", "model": platform.machine(), "soc": _processor(), "os": platform.platform()}
+        facts = {"name": HOST, "model": platform.machine(), "soc": _processor(), "os": platform.platform()}
         return facts | ({"cores": list(self.cores)} if self.cores else {})
 
     def runtime(self) -> Mapping[str, Any]:
@@ -98,6 +104,58 @@ class HostDevice:
             _run_child(request, progress)
             with np.load(results) as runs:
                 return [Timing(runs[str(index)] * 1e3) for index in range(len(workloads))]
+
+
+class HostBackend(Backend):
+    """This machine."""
+
+    usage = HOST
+    always_at_hand = True
+    runs_here = True
+
+    def describe(self, name: str) -> str:
+        """In words, since its name is the same on every machine."""
+        return "this machine"
+
+    def option(self, name: str) -> str:
+        """Nothing: it is the default."""
+        return ""
+
+    def name_from_here(self, device: Mapping[str, Any]) -> str:
+        """`host` for this machine; another one is called after its processor, such as `host-amd-epyc`."""
+        if is_this_machine(device):
+            return HOST
+        processor = re.sub(r"\((r|tm|c)\)", "", str(device.get("soc", device.get("model"))).lower())
+        return f"{HOST}-{re.sub('[^a-z0-9]+', '-', processor).strip('-') or 'other'}"
+
+    def open(self, name: str, settings: Settings = DEFAULT, host: Device | None = None) -> HostDevice:
+        """This machine; the way of measuring of `host` is kept.
+
+        Raises:
+            DeviceError: a setting that does not exist.
+        """
+        here = host if isinstance(host, HostDevice) else HostDevice()
+        return dataclasses.replace(here, **settings.chosen(), cores=settings.cores)
+
+    def settings_of(self, table: LatencyTable, settings: Settings = DEFAULT) -> Settings:
+        """Of the table are the cores, too."""
+        cores = tuple(table.device.get("cores", ()))
+        return dataclasses.replace(super().settings_of(table, settings), cores=cores)
+
+    def threads_to_try(self) -> Sequence[int]:
+        """No more than there are cores."""
+        return [n for n in super().threads_to_try() if n <= n_cores()]
+
+    def in_passes(self, device: Device, passes: int) -> tuple[Device, int]:
+        """The seconds and rounds of the host are for the whole table: each pass has its share."""
+        assert isinstance(device, HostDevice)
+        seconds, least_rounds = device.seconds / passes, -(-device.least_rounds // passes)
+        return dataclasses.replace(device, seconds=seconds, least_rounds=least_rounds), passes
+
+    def counts(self, table: LatencyTable) -> bool:
+        """Only of the runtime that is installed."""
+        installed = HostDevice().runtime()
+        return all(table.runtime.get(key) == installed[key] for key in ("name", "version"))
 
 
 def available_cores() -> list[int]:

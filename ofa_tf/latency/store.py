@@ -7,14 +7,13 @@ shared with, its device is called after its processor, such as `host-amd-epyc`.
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
+from math import isinf
 from pathlib import Path
 from typing import Any
 
 import ofa_tf.lut
-from ofa_tf.edgetpu.latency_model import NAME as EDGE_TPU
 from ofa_tf.errors import DeviceError, WorkdirError
-from ofa_tf.latency.backends import ADB, HOST, is_measurable, is_phone
-from ofa_tf.latency.host import HostDevice, is_this_machine
+from ofa_tf.latency.backends import all_backends, backend_of, is_reserved
 from ofa_tf.latency.table import LatencyTable
 
 FOLDER = "lut"  # of a workdir
@@ -22,9 +21,9 @@ SHIPPED = Path(ofa_tf.lut.__file__).parent
 
 
 def table_name(device: Mapping[str, Any], runtime: Mapping[str, Any], precision: str) -> str:
-    """File name of a table: `<device>__<runtime>__<precision>.json`; cores that a host was kept to belong to it."""
+    """File name of a table: `<device>__<runtime>__<precision>.json`; cores that were chosen belong to it."""
     settings = f"{runtime['name']}-{runtime['version']}-{runtime['threads']}t-{runtime['delegate']}"
-    if not is_phone(device["name"]) and device.get("cores"):  # a phone's are always its fastest
+    if device.get("cores") and backend_of(device["name"]).cores_are_chosen:
         settings += "-cores-" + "-".join(map(str, device["cores"]))
     parts = device["name"], settings, precision
     return "__".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part) for part in parts) + ".json"
@@ -36,7 +35,7 @@ def renamed(table: LatencyTable, device: str) -> LatencyTable:
     Raises:
         DeviceError: a name that no table can be given.
     """
-    if not device.strip() or is_measurable(device) or device == EDGE_TPU:
+    if not device.strip() or is_reserved(device):
         raise DeviceError(f"A table cannot be called {device!r}: choose a name such as `pi4`.")
     return dataclasses.replace(table, device={**table.device, "name": device})
 
@@ -49,10 +48,7 @@ def seen_from_here(table: LatencyTable) -> LatencyTable:
 
 def name_from_here(device: Mapping[str, Any]) -> str:
     """What a device with such facts is called on this machine."""
-    if device["name"] != HOST or is_this_machine(device):
-        return device["name"]
-    processor = re.sub(r"\((r|tm|c)\)", "", str(device.get("soc", device.get("model"))).lower())
-    return f"{HOST}-{re.sub('[^a-z0-9]+', '-', processor).strip('-') or 'other'}"
+    return backend_of(device["name"]).name_from_here(device)
 
 
 def add_table(folder: Path, table: LatencyTable, replace: bool = False) -> Path:
@@ -80,35 +76,38 @@ def list_tables(folder: Path) -> list[tuple[Path, LatencyTable]]:
     return [(path, seen_from_here(LatencyTable.load(path))) for path in paths]
 
 
-def find_table(folder: Path, device: str, precision: str, cost: Callable[[LatencyTable], float]) -> LatencyTable | None:
-    """The table of a device; None for one that has to be measured first.
+def find_table(
+    folder: Path, device: str, precision: str, cost: Callable[[LatencyTable], float], shipped: bool = True
+) -> LatencyTable | None:
+    """The table of a device; None for one that can be made first.
 
-    A device may have been measured with several settings of its runtime: the fastest is taken. Of the host, only tables
-    of the runtime that is installed count. `adb` is the only phone that has a table.
+    A device may have been measured with several settings of its runtime: the fastest is taken, of the tables that its
+    backend puts first. Of the host, only tables of the runtime that is installed count; `adb` is the only phone that
+    has a table; of an Edge TPU a measured table goes before a modelled one.
 
     Args:
         folder: tables of the workdir; they win over those of the package.
         device: its name.
         precision: of the files.
-        cost: how slow the networks in question are by a table.
+        cost: how slow the networks in question are by a table; infinite where it does not cover them.
+        shipped: whether those of the package count.
 
     Raises:
-        DeviceError: no table has that name, and the device is none that can be measured; or several phones have one.
+        DeviceError: no table has that name, and none can be made for it; or several phones have one.
     """
+    backend = backend_of(device)
     tables = [(path, table) for path, table in list_tables(folder) if table.precision == precision]
-    if device == ADB:
-        phones = sorted({name for _, table in tables if is_phone(name := table.device["name"])})
-        if len(phones) > 1:
-            raise DeviceError(f"Several phones have tables: choose one of {', '.join(phones)}.")
-        device = phones[0] if phones else device
-    named = [(path, table) for path, table in tables if table.device["name"] == device]
-    if device == HOST:
-        installed = HostDevice().runtime()
-        named = [item for item in named if all(item[1].runtime.get(k) == installed[k] for k in ("name", "version"))]
+    device = backend.whose_table(device, {table.device["name"] for _, table in tables})
+    named = [(path, table) for path, table in tables if table.device["name"] == device and backend.counts(table)]
     own = [table for path, table in named if path.parent == folder]
-    if found := own or [table for _, table in named]:
-        return min(found, key=cost)
-    if is_measurable(device):
+    if found := own or [table for _, table in named if shipped]:
+
+        def order(table: LatencyTable) -> tuple[bool, int, float]:
+            return isinf(slowness := cost(table)), backend.rank(table), slowness
+
+        return min(found, key=order)
+    if precision in backend.precisions:
         return None
-    known = sorted({HOST} | {table.device["name"] for _, table in tables})
+    at_hand = {backend.usage for backend in all_backends() if backend.always_at_hand}
+    known = sorted(at_hand | {table.device["name"] for _, table in tables})
     raise DeviceError(f"There is no table of a device {device!r} in {precision}; there are: {', '.join(known)}.")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from ofa_tf.errors import ArgumentError
-from ofa_tf.latency.table import PRECISIONS
+from ofa_tf.precision import table_precisions
 
 T = TypeVar("T")
 
@@ -69,4 +69,4 @@ def required(name: str, check: Callable[..., T], value: Any, *bounds: Any) -> T:
 
 def table_precision(name: str) -> str:
     """A precision that there are latency tables of."""
-    return required("precision", one_of, name, PRECISIONS)
+    return required("precision", one_of, name, table_precisions())

@@ -7,14 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tf.edgetpu import compiler as edgetpu_compiler
-from ofa_tf.edgetpu import lint as edgetpu
-from ofa_tf.edgetpu.device import LIBRARY, EdgeTpuDevice, load_delegates
-from ofa_tf.edgetpu.latency_model import NAME as EDGETPU
-from ofa_tf.errors import DeviceError
-from ofa_tf.latency.backends import DEFAULT, HOST, Settings, open_device
+from ofa_tf.latency.backends import backend_of
 from ofa_tf.latency.device import Timing, Workload
-from ofa_tf.latency.host import HostDevice
+from ofa_tf.latency.host import HOST, HostDevice
+from ofa_tf.latency.settings import DEFAULT, Settings
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.quiet import quiet
 from ofa_tf.tflite.describe import describe_file
@@ -69,24 +65,25 @@ def benchmark_file(
 
     Args:
         path: the file.
-        device: where to run it; for `edgetpu` the file is compiled first.
+        device: where to run it; for an Edge TPU the file is compiled first.
         settings: how the device runs it.
         seconds: how long to measure on the host; other devices make a fixed number of runs.
-        progress: told about the work, and about what of the file an Edge TPU leaves to the CPU.
+        progress: told about the work, and about what of the file the device leaves to the CPU.
 
     Raises:
         ExportError: the interpreter refuses the file, or crashes on it, or the compiler does.
         FormatError: the file is not TFLite, or damaged.
         DeviceError: no such device, or it is not there.
     """
-    runner = None if device == EDGETPU else open_device(device, settings, HostDevice(seconds=seconds))
+    backend = backend_of(device)
+    runner = backend.open(device, settings, HostDevice(seconds=seconds))
     description = describe_file(path)
     check_runnable(description.facts, str(path))
-    if runner is None:
-        runner = _edgetpu_with(description.content, settings, progress)
+    runner = backend.with_file(runner, description.content, progress)
     load_ms = peak_bytes = None
-    if isinstance(runner, HostDevice):
-        with ChildInterpreter(description.content, str(path), runner.threads, runner.delegate) as child:
+    if backend.runs_here:
+        chosen = runner.runtime()
+        with ChildInterpreter(description.content, str(path), chosen["threads"], chosen["delegate"]) as child:
             load_ms, peak_bytes = child.load_ms, child.peak_bytes
     with quiet():
         (timing,) = runner.measure([Workload(description.content)], progress=progress)
@@ -103,20 +100,3 @@ def benchmark_file(
         load_ms=load_ms,
         peak_bytes=peak_bytes,
     )
-
-
-def _edgetpu_with(content: bytes, settings: Settings, progress: Progress) -> EdgeTpuDevice:
-    """The Edge TPU that is plugged in, with a file compiled for it."""
-    if settings != DEFAULT:
-        raise DeviceError("An Edge TPU has no settings: leave out threads, delegate, cores and benchmark_model.")
-    delegates = load_delegates()
-    if not delegates:
-        raise DeviceError(f"No Edge TPU answers: plug one in and install its runtime, {LIBRARY}.")
-    if edgetpu_compiler.find_compiler() is None:
-        raise DeviceError(edgetpu_compiler.ABSENT)
-    found = edgetpu.check(content, allow_cpu=True)
-    for note in found.notes:
-        progress.note(note)
-    compiled = found.compiled
-    assert compiled is not None, "there is a compiler"
-    return EdgeTpuDevice(lambda _: compiled, delegates)

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tf.blocks import count_macs, count_params, walk
-from ofa_tf.edgetpu.latency_model import NAME as EDGE_TPU
-from ofa_tf.edgetpu.latency_model import require_legal
-from ofa_tf.edgetpu.lint import EdgeTpuCheck, check
 from ofa_tf.errors import DeviceError, ExportError
 from ofa_tf.export.folder import Manifest, check_folder, sha256_of, write_export
 from ofa_tf.export.verified import FileOptions, VerifiedFile, make_file
 from ofa_tf.jsonio import read_json
-from ofa_tf.latency.backends import HOST, is_measurable
+from ofa_tf.latency.backend import Finished
+from ofa_tf.latency.backends import backend_of
 from ofa_tf.latency.device import Device, Workload
+from ofa_tf.latency.host import HOST
 from ofa_tf.latency.measure import PERCENTILES, STATISTIC
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.precision import get_precision
-from ofa_tf.project.finder import Choice, find
+from ofa_tf.project.choice import Choice
+from ofa_tf.project.finder import find
 from ofa_tf.project.lut import device_of, find_device_table
 from ofa_tf.project.opened import Project
 from ofa_tf.project.predictor_fit import make_evaluator
@@ -38,7 +38,7 @@ class ExportOptions:
         name: of the folder; None for one made of device, budget and precision.
         out: folder that the export's folder is put into; None for the workdir's `exports/`.
         force: whether an export of that name may be replaced.
-        allow_cpu: whether a file for an Edge TPU may have operators that run on the CPU.
+        allow_cpu: whether operators that the device does not have may run on the CPU, as with an Edge TPU.
     """
 
     file: FileOptions = field(default_factory=FileOptions)
@@ -160,13 +160,12 @@ def _export_all(
         if arch not in files:
             files[arch] = make_file(project.config, project.data, evaluator, arch, options.file, project.progress)
         folder, file = _folder(project, target, options), files[arch]
-        edgetpu = check(file.content, options.allow_cpu) if target.device == EDGE_TPU else None
-        for note in edgetpu.notes if edgetpu else ():
+        finished = backend_of(target.device).finish(file.content, options.allow_cpu)
+        for note in finished.notes:
             project.progress.note(note)
-        more = {"model_edgetpu.tflite": edgetpu.compiled} if edgetpu and edgetpu.compiled else {}
-        manifest = _manifest(project, arch, target, choice, options.file, file, edgetpu)
+        manifest = _manifest(project, arch, target, choice, options.file, file, finished)
         with project.workdir.lock():
-            write_export(folder, file.content, project.config.classes, arch, manifest, options.force, more)
+            write_export(folder, file.content, project.config.classes, arch, manifest, options.force, finished.files)
         exports.append(Export(folder, manifest))
         if len(targets) > 1:
             project.progress.note(f"Exported {folder}.")
@@ -180,7 +179,7 @@ def _manifest(
     choice: Choice | None,
     options: FileOptions,
     file: VerifiedFile,
-    edgetpu: EdgeTpuCheck | None,
+    finished: Finished,
 ) -> Manifest:
     config, blocks = project.config, walk(project.config.space, arch, project.config.n_classes)
     table = _table(project, target, options.precision)
@@ -227,7 +226,7 @@ def _manifest(
         ops=file.facts.ops,
         tensor_types=file.facts.tensor_types,
         imported_from=project.workdir.ledger().source,
-        edgetpu=edgetpu.document if edgetpu else None,
+        **finished.manifest,
     )
 
 
@@ -240,24 +239,23 @@ def _table(project: Project, target: Target, precision: str) -> LatencyTable | N
     try:
         return find_device_table(project, target.device, get_precision(precision).table)
     except DeviceError:
-        if is_measurable(target.device):
+        if backend_of(target.device).measurable:
             raise
         return None  # no table of that name
 
 
 def _device(project: Project, target: Target, table: LatencyTable | None) -> Device | None:
     """The device, set up as its table was measured; None if it is not at hand."""
-    if not is_measurable(target.device):
+    backend = backend_of(target.device)
+    if not backend.measurable or (table is None and not backend.always_at_hand):
         return None
     host = dataclasses.replace(project.host, seconds=EXPORT_SECONDS)
-    if table is None:
-        return host if target.device == HOST else None
     try:
-        found = device_of(table, host)
+        found = backend.open(target.device, host=host) if table is None else device_of(table, host)
     except DeviceError as error:
         project.progress.note(f"The file is not measured on {target.device}: {error}")
         return None
-    if found.runtime() != table.runtime:
+    if table is not None and found.runtime() != table.runtime:
         project.progress.note(f"The file is not measured on {target.device}: the table is of another runtime.")
         return None
     return found
@@ -308,11 +306,12 @@ def _check_targets(project: Project, targets: Sequence[Target], options: ExportO
     """Refuses what the device does not run and folders that cannot be written, before minutes of work.
 
     Raises:
-        DeviceError: the space or the precision is not for an Edge TPU.
+        DeviceError: the space or the precision is not for the device.
         ExportError: says which folder and why.
     """
-    if not options.allow_cpu and any(target.device == EDGE_TPU for target in targets):
-        require_legal(project.config.space, options.file.precision)
+    if not options.allow_cpu:
+        for target in targets:
+            backend_of(target.device).require_legal(project.config.space, options.file.precision)
     folders = [_folder(project, target, options) for target in targets]
     for folder in folders:
         if folders.count(folder) > 1:

@@ -1,11 +1,9 @@
 """The best subnets of a workdir within budgets, and its fronts."""
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,11 +12,11 @@ from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.atomic import check_place
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.costs import ArchCosts, arch_costs
-from ofa_tf.edgetpu.latency_model import fits_on_chip
-from ofa_tf.edgetpu.table import memory_budgets
 from ofa_tf.errors import InfeasibleError, TableError
 from ofa_tf.jsonio import write_json
+from ofa_tf.latency.backends import fits_memory, memory_limits
 from ofa_tf.latency.table import LatencyTable
+from ofa_tf.project.choice import Budgets, Choice, Latency
 from ofa_tf.project.lut import get_table
 from ofa_tf.project.opened import Project
 from ofa_tf.project.predictor import load_predictor, require_labels, require_trained, require_useful
@@ -26,97 +24,7 @@ from ofa_tf.quiet import load_tensorflow
 from ofa_tf.report.plot import Series, check_picture, plot_fronts
 from ofa_tf.search import Budget, pareto, search
 from ofa_tf.search.file_size import size_costs
-from ofa_tf.space import Arch, SearchSpace
-
-
-@dataclass(frozen=True)
-class Budgets:
-    """What a subnet may cost at most; None for any number.
-
-    Args:
-        latency_ms: milliseconds per device, all at the same time; None where a device's latency is only shown.
-        n_macs: multiply-accumulates for one image.
-        n_params: trainable parameters.
-        size_bytes: of the file, as predicted by a rule.
-    """
-
-    latency_ms: Mapping[str, float | None] = field(default_factory=dict)
-    n_macs: float | None = None
-    n_params: float | None = None
-    size_bytes: float | None = None
-
-
-@dataclass(frozen=True)
-class Latency:
-    """A latency by a table.
-
-    Args:
-        device: label of the table, with its precision and source.
-        table_source: "measured", "modelled" or "imported".
-        budget_ms: the most milliseconds; None where it was not limited.
-        predicted_ms: by the table.
-        predicted_ms_error: mean error of the table on whole subnets, as a share; None if it was not validated.
-    """
-
-    device: str
-    table_source: str
-    budget_ms: float | None
-    predicted_ms: float
-    predicted_ms_error: float | None
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A subnet found for budgets or on a front; latency, accuracy and file size are predictions.
-
-    Args:
-        arch: the subnet.
-        latencies: on each device; on a front, first on the front's own.
-        predicted_accuracy: by the predictor (0 to 1).
-        accuracy_spread: standard deviation over the predictor's networks; None if it has one alone.
-        predictor_rmse_points: the predictor's error on subnets that it had not seen, in points; None if not known.
-        predictor_origin: "fitted" in this workdir, "fitted int8" to the accuracies of int8 files, or "imported".
-        n_macs: multiply-accumulates for one image.
-        n_params: trainable parameters.
-        precision: of the file.
-        predicted_bytes: its size, by a rule.
-    """
-
-    arch: Arch
-    latencies: tuple[Latency, ...]
-    predicted_accuracy: float
-    accuracy_spread: float | None
-    predictor_rmse_points: float | None
-    predictor_origin: str
-    n_macs: int
-    n_params: int
-    precision: str
-    predicted_bytes: int
-
-    @property
-    def budget_ms(self) -> float | None:
-        """The latency budget on the first device."""
-        return self.latencies[0].budget_ms if self.latencies else None
-
-    @property
-    def predicted_ms(self) -> float | None:
-        """The latency on the first device."""
-        return self.latencies[0].predicted_ms if self.latencies else None
-
-    @property
-    def predicted_ms_error(self) -> float | None:
-        """The error of the first device's table."""
-        return self.latencies[0].predicted_ms_error if self.latencies else None
-
-    @property
-    def table_source(self) -> str | None:
-        """The source of the first device's table."""
-        return self.latencies[0].table_source if self.latencies else None
-
-    def to_document(self) -> dict[str, Any]:
-        """The choice as JSON values, what is of the first device beside the rest."""
-        first = dataclasses.asdict(self.latencies[0]) if self.latencies else {}
-        return {**first, **dataclasses.asdict(self), "arch": self.arch.to_document()}
+from ofa_tf.space import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -192,36 +100,36 @@ class Finder:
         """Milliseconds on a device, infinite at the resolutions that are not searched."""
         return self._at_known(self._tabulated[device])
 
-    def budgets(self, limits: Budgets) -> list[Budget]:
-        """The limits as budgets of a search."""
+    def limits(self, budgets: Budgets) -> list[Budget]:
+        """Budgets as a search takes them, with the memories of the devices."""
         space, n_classes = self.space, self.project.config.n_classes
-        several = sum(limit is not None for limit in limits.latency_ms.values()) > 1
-        budgets = [
+        several = sum(limit is not None for limit in budgets.latency_ms.values()) > 1
+        limits = [
             Budget(f"latency on {device}" if several else "latency", "ms", self.latencies(device), limit)
-            for device, limit in limits.latency_ms.items()
+            for device, limit in budgets.latency_ms.items()
             if limit is not None
         ]
         additive: list[tuple[str, str, float | None, Callable[[], ArchCosts]]] = [
-            ("MACs", "", limits.n_macs, lambda: arch_costs(space, lambda block: block.n_macs, n_classes)),
-            ("parameters", "", limits.n_params, lambda: arch_costs(space, lambda block: block.n_params, n_classes)),
-            ("file size", "bytes", limits.size_bytes, lambda: size_costs(space, n_classes, self.precision)),
+            ("MACs", "", budgets.n_macs, lambda: arch_costs(space, lambda block: block.n_macs, n_classes)),
+            ("parameters", "", budgets.n_params, lambda: arch_costs(space, lambda block: block.n_params, n_classes)),
+            ("file size", "bytes", budgets.size_bytes, lambda: size_costs(space, n_classes, self.precision)),
         ]
         for name, unit, limit, costs in additive:
             if limit is not None:
-                budgets.append(Budget(name, unit, self._at_known(costs()), limit))
-        for device in limits.latency_ms:
-            budgets += memory_budgets(self.project, self.tables[device])
-        return budgets
+                limits.append(Budget(name, unit, self._at_known(costs()), limit))
+        for device in budgets.latency_ms:
+            limits += memory_budgets(self.tables[device], space, n_classes)
+        return limits
 
-    def candidates(self, limits: Budgets, n: int = 1) -> list[Choice]:
-        """The best `n` subnets within the limits, by predicted accuracy; fewer where the search met fewer.
+    def candidates(self, budgets: Budgets, n: int = 1) -> list[Choice]:
+        """The best `n` subnets within budgets, by predicted accuracy; fewer where the search met fewer.
 
         Raises:
-            InfeasibleError: no subnet is within all limits; the message has the nearest.
+            InfeasibleError: no subnet is within all budgets; the message has the nearest.
         """
         seed = self.project.config.seed
-        found = search(self.space, self.fitted.predictor, self.budgets(limits), seed=seed, top=n)
-        return self.choices(found.candidates, limits)
+        found = search(self.space, self.fitted.predictor, self.limits(budgets), seed=seed, top=n)
+        return self.choices(found.candidates, budgets)
 
     def front(self, device: str, points: int) -> list[Choice]:
         """The best subnets at latencies from the fastest to the largest one's, in one search."""
@@ -229,7 +137,7 @@ class Finder:
         fastest_ms, slowest_ms = costs(np.stack([costs.cheapest(), space.encode(space.largest(self.resolutions[-1]))]))
         limits_ms = np.geomspace(fastest_ms, max(fastest_ms, slowest_ms), points)
         front = pareto(space, self.fitted.predictor, costs, limits_ms, seed=self.project.config.seed)
-        within = fits_on_chip(self.tables[device], space, self.project.config.n_classes, front.codes)
+        within = fits_memory(self.tables[device], space, self.project.config.n_classes, front.codes)
         if not within.any():
             raise InfeasibleError(
                 f"All {len(within)} subnets on the front have more parameters than the memory of {device} holds: "
@@ -243,11 +151,11 @@ class Finder:
         others = [other for other in self.tables if other != device]
         return self.choices(front.codes[within], Budgets(dict.fromkeys([device, *others])))
 
-    def choices(self, codes: np.ndarray, limits: Budgets) -> list[Choice]:
+    def choices(self, codes: np.ndarray, budgets: Budgets) -> list[Choice]:
         """What is predicted for codes of shape (archs, genes)."""
         space, n_classes = self.space, self.project.config.n_classes
         members = self.fitted.predictor.predict_members(codes)
-        latencies_ms = {device: self.latencies(device)(codes) for device in limits.latency_ms}
+        latencies_ms = {device: self.latencies(device)(codes) for device in budgets.latency_ms}
         sizes = size_costs(space, n_classes, self.precision)(codes)
         choices = []
         for row, arch in enumerate(space.decode(codes)):
@@ -257,7 +165,7 @@ class Finder:
                     arch=arch,
                     latencies=tuple(
                         _latency(self.tables[device], limit, float(latencies_ms[device][row]))
-                        for device, limit in limits.latency_ms.items()
+                        for device, limit in budgets.latency_ms.items()
                     ),
                     predicted_accuracy=min(max(float(members[:, row].mean()), 0.0), 1.0),
                     accuracy_spread=float(members[:, row].std(ddof=1)) if len(members) > 1 else None,
@@ -270,6 +178,16 @@ class Finder:
                 )
             )
         return choices
+
+
+def memory_budgets(table: LatencyTable, space: SearchSpace, n_classes: int) -> list[Budget]:
+    """The memories of a table's device that not every subnet of the space fits into, in megabytes."""
+    budgets = []
+    for limit in memory_limits(table, space, n_classes):
+        if not limit.fits(space.encode([space.largest()])).all():
+            costs_mb = ArchCosts(space, limit.costs.fixed / 1e6, limit.costs.elastic / 1e6)
+            budgets.append(Budget(limit.name, "MB", costs_mb, limit.limit_bytes / 1e6))
+    return budgets
 
 
 def _latency(table: LatencyTable, budget_ms: float | None, predicted_ms: float) -> Latency:

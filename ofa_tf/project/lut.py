@@ -1,6 +1,5 @@
 """The latency tables of a workdir: measured, validated, looked up."""
 
-import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,14 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from ofa_tf.blocks import count_macs, walk
-from ofa_tf.edgetpu.latency_model import NAME as EDGE_TPU
-from ofa_tf.edgetpu.table import build_edgetpu_table, find_edgetpu_table, get_edgetpu_table
-from ofa_tf.errors import DeviceError, FormatError, TableError, WorkdirError
+from ofa_tf.errors import AbsentError, DeviceError, FormatError, TableError, WorkdirError
 from ofa_tf.export.block_files import BlockFiles
-from ofa_tf.latency.backends import DEFAULT, HOST, Settings, fastest, is_measurable, open_device
+from ofa_tf.latency.backends import backend_of, cannot_be_measured
 from ofa_tf.latency.device import Device
-from ofa_tf.latency.host import HostDevice, n_cores
+from ofa_tf.latency.host import HOST, HostDevice
 from ofa_tf.latency.measure import CALIBRATION_SUBNETS, PASSES, build_table, sample_subnets, validate_table
+from ofa_tf.latency.settings import DEFAULT, Settings, fastest
 from ofa_tf.latency.shares import time_shares
 from ofa_tf.latency.store import add_table, find_table, renamed, seen_from_here, table_name
 from ofa_tf.latency.table import LatencyTable
@@ -36,7 +34,7 @@ def measure_table(
     auto: bool = False,
     validation_subnets: int = 0,
 ) -> tuple[Path, LatencyTable]:
-    """Measures the latency table of a device for the workdir's space and keeps it; an Edge TPU not at hand is modelled.
+    """Measures the latency table of a device for the workdir's space and keeps it; an absent Edge TPU is modelled.
 
     What a table of the same device and settings has of other resolutions stays in it.
 
@@ -44,39 +42,42 @@ def measure_table(
         project: the workdir.
         device: `host`, `adb:SERIAL` or `edgetpu`.
         precision: "int8", "fp16" or "fp32".
-        resolutions: those to measure, None for all of the space.
+        resolutions: those to measure, None for all of the space; a modelled table has all.
         settings: how the device runs files.
         auto: whether to try the settings left open on whole subnets first, and keep the fastest.
         validation_subnets: held-out subnets to measure along, for the table's error.
 
     Raises:
-        DeviceError: the device is not at hand, or was lost; the passes measured before are kept for the next call.
+        DeviceError: the device is not at hand, or was lost; the passes measured before are kept for the next call. Or
+            the space, the precision or a setting is not for the device.
+        ExportError: a file cannot be converted or compiled.
     """
     space, workdir, progress = project.config.space, project.workdir, project.progress
     unknown = sorted(set(resolutions or ()) - set(space.resolutions))
     if unknown:
         raise DeviceError(f"`resolution` (={unknown[0]}) must be one of the space's {list(space.resolutions)}.")
-    if device == EDGE_TPU:
-        return build_edgetpu_table(project, precision, resolutions)
-    found = open_device(device, settings, project.host)
+    backend = backend_of(device)
+    backend.require_legal(space, precision)
+    try:
+        found = backend.open(device, settings, project.host)
+    except AbsentError:
+        if (table := backend.model_table(space, project.config.n_classes, progress)) is None:
+            raise
+        return _keep(project, table)
     converter = _converter(project, precision)
     with workdir.lock():
-        if auto:
+        if auto and (threads := backend.threads_to_try()):
             codes = sample_subnets(
                 space, resolutions or space.resolutions, TRIED_SUBNETS, np.random.default_rng([project.config.seed, 9])
             )
             files = converter.convert(space.decode(codes), progress)
-            threads = [n for n in (1, 2, 4, 8) if device != HOST or n <= n_cores()]
-            chosen = fastest(lambda s: open_device(device, s, project.host), settings, files, threads, progress)
-            found = open_device(device, chosen, project.host)
+            chosen = fastest(lambda s: backend.open(device, s, project.host), settings, files, threads, progress)
+            found = backend.open(device, chosen, project.host)
         path = workdir.tables / table_name(found.facts(), found.runtime(), precision)
         journal = path.with_suffix(".journal")
         path.parent.mkdir(exist_ok=True)
         known = _known_table(path, workdir.tables, progress) if path.exists() else None
-        if isinstance(found, HostDevice):  # its seconds are for the whole table
-            found = dataclasses.replace(
-                found, seconds=found.seconds / PASSES, least_rounds=-(-found.least_rounds // PASSES)
-            )
+        found, passes = backend.in_passes(found, PASSES)
         table = build_table(
             space,
             project.config.n_classes,
@@ -88,6 +89,7 @@ def measure_table(
             validation_subnets=validation_subnets,
             known=known,
             journal=journal,
+            passes=passes,
             seed=project.config.seed,
             progress=progress,
         )
@@ -118,13 +120,14 @@ def validate(
         WorkdirError: it has no table yet.
     """
     config = project.config
-    if not is_measurable(device):
-        open_device(device)  # says what can be measured
+    backend = backend_of(device)
+    if not backend.measurable:
+        raise cannot_be_measured(device)
     table = find_device_table(project, device, precision)
     if table is None:
         raise WorkdirError(
-            f"There is no {precision} table of {'this machine' if device == HOST else device} in {project.workdir}: "
-            f"run `ofa-tf lut build{'' if device == HOST else f' --device {device}'}`."
+            f"There is no {precision} table of {backend.describe(device)} in {project.workdir}: "
+            f"run `ofa-tf lut build{backend.option(device)}`."
         )
     found = device_of(table, project.host, settings)
     if found.runtime() != table.runtime:
@@ -147,16 +150,21 @@ def get_table(project: Project, device: str, precision: str) -> LatencyTable:
     """The table of a device; that of a device at hand is measured if it is missing, that of an Edge TPU modelled.
 
     Raises:
-        DeviceError: no such device.
+        DeviceError: no such device, or the space or the precision is not for it.
         FormatError: the file of a table is damaged.
     """
-    if device == EDGE_TPU:
-        return get_edgetpu_table(project, precision)
-    table = find_device_table(project, device, precision)
+    space, n_classes, backend = project.config.space, project.config.n_classes, backend_of(device)
+    backend.require_legal(space, precision)
+    # One that can be made for this very space is not left for one that was shipped.
+    table = find_device_table(project, device, precision, shipped=not backend.precisions)
+    if table is not None and table.resolutions(space, n_classes):
+        return table
+    modelled = backend.model_table(space, n_classes, project.progress)
+    if modelled is not None:
+        return _keep(project, modelled)[1]
     if table is not None:
         return table
-    shown = "this machine" if device == HOST else device
-    project.progress.note(f"There is no {precision} table of {shown} yet: measuring one.")
+    project.progress.note(f"There is no {precision} table of {backend.describe(device)} yet: measuring one.")
     return measure_table(project, device, precision)[1]
 
 
@@ -171,24 +179,19 @@ def device_of(table: LatencyTable, host: HostDevice, settings: Settings = DEFAUL
     Raises:
         DeviceError: it is not at hand.
     """
-    own = {"threads": table.runtime["threads"], "delegate": table.runtime["delegate"]}
-    if (name := table.device["name"]) == HOST:
-        own["cores"] = tuple(table.device.get("cores", ()))
-    return open_device(name, dataclasses.replace(settings, **own), host)
+    name = table.device["name"]
+    backend = backend_of(name)
+    return backend.open(name, backend.settings_of(table, settings), host)
 
 
-def find_device_table(project: Project, device: str, precision: str) -> LatencyTable | None:
-    """The table of a device that a search goes by; None if it has to be measured first.
-
-    Where a device has several it is the fastest; of an Edge TPU, the measured one.
+def find_device_table(project: Project, device: str, precision: str, shipped: bool = True) -> LatencyTable | None:
+    """The table of a device that a search goes by, as `find_table`; None if it has to be made first.
 
     Raises:
         DeviceError: no such device.
         FormatError: the file of a table is damaged.
     """
     space, n_classes = project.config.space, project.config.n_classes
-    if device == EDGE_TPU and precision == "int8" and (own := find_edgetpu_table(project)):
-        return own
 
     def ms_per_mac(table: LatencyTable) -> float:
         """Of the largest subnet that the table knows, so that tables of other resolutions compare."""
@@ -199,9 +202,14 @@ def find_device_table(project: Project, device: str, precision: str) -> LatencyT
         return table.costs(space, n_classes)(space.encode([arch]))[0] / count_macs(walk(space, arch, n_classes))
 
     try:
-        return find_table(project.workdir.tables, device, precision, ms_per_mac)
+        return find_table(project.workdir.tables, device, precision, ms_per_mac, shipped)
     except FormatError as error:
         raise FormatError(f"{error} Remove it, or measure it again: `ofa-tf lut build`.") from None
+
+
+def _keep(project: Project, table: LatencyTable) -> tuple[Path, LatencyTable]:
+    with project.workdir.lock():
+        return add_table(project.workdir.tables, table, replace=True), table
 
 
 def _converter(project: Project, precision: str) -> BlockFiles:

@@ -10,9 +10,9 @@ import numpy as np
 from ofa_tf.accuracy.collect import JOURNAL, read_journal
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.atomic import check_place, write_bytes
-from ofa_tf.edgetpu.latency_model import fits_on_chip
 from ofa_tf.errors import FormatError
 from ofa_tf.jsonio import read_json
+from ofa_tf.latency.backends import fits_memory
 from ofa_tf.latency.shares import parts_ms
 from ofa_tf.latency.store import list_tables
 from ofa_tf.latency.table import LatencyTable
@@ -116,7 +116,7 @@ def _device(path: Path, table: LatencyTable, config: Config, fitted: FittedPredi
     if fitted is not None and set(covered) & set(fitted.predictor.resolutions):
         known = costs.limited_to(fitted.predictor.resolutions)
         found = pareto(space, fitted.predictor, known, seed=config.seed)
-        within = fits_on_chip(table, space, n_classes, found.codes)
+        within = fits_memory(table, space, n_classes, found.codes)
         if within.any():
             front = Front(found.codes[within], np.clip(found.scores[within], 0, 1), found.costs[within])
     ends = {"smallest": space.smallest(covered[-1]), "largest": space.largest(covered[-1])}

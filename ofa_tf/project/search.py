@@ -1,4 +1,4 @@
-"""What `ofa-tf search` answers: the best subnet within each set of limits, its candidates evaluated and measured."""
+"""What `ofa-tf search` answers: the best subnet within each set of budgets, its candidates evaluated and measured."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ from typing import Any
 from ofa_tf.atomic import check_place
 from ofa_tf.errors import FormatError, SpaceError, WorkdirError
 from ofa_tf.jsonio import read_json, write_json
-from ofa_tf.project.finder import Budgets, Choice, Finder
+from ofa_tf.project.choice import Budgets, Choice, Verified
+from ofa_tf.project.finder import Finder
 from ofa_tf.project.opened import Project
 from ofa_tf.project.predictor import require_labels
 from ofa_tf.quiet import load_tensorflow
@@ -17,33 +18,11 @@ ARCH = "arch.json"
 
 
 @dataclass(frozen=True)
-class Verified:
-    """A candidate, and what it really does.
-
-    Args:
-        choice: the candidate with its predictions.
-        accuracy: top-1 on held-out training images, batch norm recalibrated, before quantisation (0 to 1).
-        images: how many of them.
-        measured_ms: of its file on this machine, by the table's statistic; None where the host was not asked for.
-    """
-
-    choice: Choice
-    accuracy: float
-    images: int
-    measured_ms: float | None
-
-    def to_document(self) -> dict[str, Any]:
-        """The candidate as JSON values."""
-        facts = {key: value for key, value in self.__dict__.items() if key != "choice"}
-        return {**self.choice.to_document(), **facts}
-
-
-@dataclass(frozen=True)
 class Answer:
-    """The best subnet within limits.
+    """The best subnet within budgets.
 
     Args:
-        limits: what it had to meet.
+        budgets: what it had to meet.
         choice: the subnet.
         resolutions: those that were searched, in pixels.
         verified: the candidates that it was chosen from, best first; empty if none was evaluated.
@@ -67,11 +46,11 @@ def find_all(
     verify: int = 0,
     out: str | Path | None = None,
 ) -> tuple[list[Answer], Path]:
-    """Searches the best subnet within each set of limits, and writes the arch of the last.
+    """Searches the best subnet within each set of budgets, and writes the arch of the last.
 
     Args:
         project: the workdir.
-        wanted: the limits of each search; all of the same devices.
+        wanted: the budgets of each search; all of the same devices.
         precision: of the files that the tables are of, whose size is predicted and, with `verify`, whose latency
             is measured.
         verify: how many candidates of each search are evaluated and, if the host is among the devices, measured,
@@ -82,7 +61,7 @@ def find_all(
         The answers, and where the arch was written.
 
     Raises:
-        InfeasibleError: no subnet is within the limits of a search; the message has the nearest.
+        InfeasibleError: no subnet is within the budgets of a search; the message has the nearest.
         OfaError: no such device, nothing trained yet, or a file in the way.
     """
     path = _own_arch_file(project) if out is None else Path(out)
@@ -90,15 +69,18 @@ def find_all(
     if verify:
         require_labels(project)
     finder = Finder.of(project, wanted[0].latency_ms, precision)
-    shortlists = [finder.candidates(limits, max(verify, 1)) for limits in wanted]
-    answers = [
-        Answer(limits, choices[0], finder.resolutions) for limits, choices in zip(wanted, shortlists, strict=True)
-    ]
+    shortlists = [finder.candidates(budgets, max(verify, 1)) for budgets in wanted]
+    candidates: list[tuple[Verified, ...]] = [()] * len(wanted)
     if verify:
         load_tensorflow()
-        from ofa_tf.project.verification import verified
+        from ofa_tf.project.verification import verify_all
 
-        answers = verified(finder, answers, shortlists)
+        candidates = verify_all(finder, wanted, shortlists)
+        shortlists = [[candidate.choice for candidate in found] for found in candidates]
+    answers = [
+        Answer(budgets, choices[0], finder.resolutions, found)
+        for budgets, choices, found in zip(wanted, shortlists, candidates, strict=True)
+    ]
     write_json(path, answers[-1].choice.arch.to_document())
     return answers, path
 

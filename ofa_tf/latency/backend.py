@@ -1,0 +1,188 @@
+"""What a backend is: everything that is particular to one kind of device.
+
+A new kind of device is a subclass of `Backend`, in a module of its own, and a row in `latency/backends.py`. Whoever has
+the name of a device asks its backend; no other module compares names.
+"""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ofa_tf.costs import ArchCosts
+from ofa_tf.latency.device import Device
+from ofa_tf.latency.settings import DEFAULT, Settings
+from ofa_tf.latency.table import LatencyTable
+from ofa_tf.precision import table_precisions
+from ofa_tf.progress import SILENT, Progress
+from ofa_tf.space import SearchSpace
+
+THREADS = (1, 2, 4, 8)  # that are tried where the fastest settings are wanted
+
+
+@dataclass(frozen=True)
+class MemoryLimit:
+    """A memory of a device beyond which the latencies of its table do not hold.
+
+    Args:
+        name: what has to fit, such as "parameters in on-chip memory".
+        costs: bytes that every arch of a space takes there.
+        limit_bytes: what it holds.
+    """
+
+    name: str
+    costs: ArchCosts = field(repr=False)
+    limit_bytes: int
+
+    def fits(self, codes: np.ndarray) -> np.ndarray:
+        """Whether archs, codes of shape (archs, genes), fit: bool of shape (archs,)."""
+        return self.costs(codes) <= self.limit_bytes
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a backend made of a finished file.
+
+    Args:
+        files: content by name, put beside the file in the export's folder.
+        manifest: fields of the export's manifest, with what they hold.
+        notes: what to tell the user.
+    """
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+NOTHING_TO_FINISH = Finished()
+
+
+class Backend(ABC):
+    """A kind of device. It has no state; only `usage` and `open` have no default.
+
+    Attributes:
+        usage: how a name of it is written, such as `adb:SERIAL`.
+        precisions: of the files that its tables can be of.
+        measurable: whether whole subnets are timed on it: to validate its table, and when they are exported.
+        always_at_hand: whether it can be used unasked: to time the candidates of a search, and exports without a table.
+        runs_here: whether its interpreter is that of this machine, in which a child can tell load time and memory.
+        cores_are_chosen: whether the user chooses its cores, so that they are part of the name of a table's file.
+    """
+
+    usage: ClassVar[str]
+    precisions: ClassVar[tuple[str, ...]] = table_precisions()
+    measurable: ClassVar[bool] = True
+    always_at_hand: ClassVar[bool] = False
+    runs_here: ClassVar[bool] = False
+    cores_are_chosen: ClassVar[bool] = True
+
+    # --- its names ---
+
+    def recognises(self, name: str) -> bool:
+        """Whether a device of that name is of this kind."""
+        return name == self.usage
+
+    def describe(self, name: str) -> str:
+        """What a device is called in a sentence."""
+        return name
+
+    def option(self, name: str) -> str:
+        """What chooses a device on the command line, with a space before it; nothing for the default."""
+        return f" --device {name}"
+
+    def name_from_here(self, device: Mapping[str, Any]) -> str:
+        """What a device with such facts is called on this machine."""
+        return device["name"]
+
+    # --- what runs on it ---
+
+    @abstractmethod
+    def open(self, name: str, settings: Settings = DEFAULT, host: Device | None = None) -> Device:
+        """The device of a name.
+
+        Args:
+            name: its name, which is recognised.
+            settings: how it runs files.
+            host: this machine, with a way of measuring that is kept if it is the device; None for a fresh one.
+
+        Raises:
+            AbsentError: it is not at hand, and `model_table` can stand in for it.
+            DeviceError: it is not at hand, or does not have such a setting.
+        """
+
+    def settings_of(self, table: LatencyTable, settings: Settings = DEFAULT) -> Settings:
+        """The settings that a table was measured with; from `settings` comes what a table does not tell."""
+        return dataclasses.replace(settings, threads=table.runtime["threads"], delegate=table.runtime["delegate"])
+
+    def threads_to_try(self) -> Sequence[int]:
+        """Numbers of threads among which the fastest is looked for; none for a device without settings."""
+        return THREADS
+
+    def require_legal(self, space: SearchSpace, precision: str) -> None:  # noqa: B027 (most devices run everything)
+        """Refuses what the device cannot run, before any work is done for nothing.
+
+        Raises:
+            DeviceError: says what of the space, or that it is the precision.
+        """
+
+    def with_file(self, device: Device, content: bytes, progress: Progress = SILENT) -> Device:
+        """The device made ready for one file, which may come from anywhere.
+
+        Args:
+            device: as `open` gives it.
+            content: the file.
+            progress: told what of the file does not run there.
+
+        Raises:
+            ExportError: the file cannot be made into one that the device runs.
+        """
+        return device
+
+    def finish(self, content: bytes, allow_cpu: bool = False) -> Finished:
+        """Checks the file of an export, and makes what else the device needs.
+
+        Args:
+            content: the file.
+            allow_cpu: whether operators that the device does not have may run on the CPU.
+
+        Raises:
+            ExportError: an operator would run on the CPU and may not, or a compiler fails.
+        """
+        return NOTHING_TO_FINISH
+
+    # --- its tables ---
+
+    def in_passes(self, device: Device, passes: int) -> tuple[Device, int]:
+        """The device as it measures a table, and in how many passes over all files: `passes`, unless it needs fewer."""
+        return device, passes
+
+    def model_table(self, space: SearchSpace, n_classes: int, progress: Progress = SILENT) -> LatencyTable | None:
+        """The table of a space where the device is not at hand; None for a device that has to be measured."""
+        return None
+
+    def whose_table(self, name: str, tabulated: Collection[str]) -> str:
+        """The device whose table a search goes by.
+
+        Args:
+            name: of the device, as the user gives it.
+            tabulated: names of all devices that have a table.
+
+        Raises:
+            DeviceError: it may be one of several.
+        """
+        return name
+
+    def counts(self, table: LatencyTable) -> bool:
+        """Whether a table still says how fast the device is."""
+        return True
+
+    def rank(self, table: LatencyTable) -> int:
+        """Which of its tables goes before: the one with the lowest number, then the fastest."""
+        return 0
+
+    def memory_limits(self, table: LatencyTable, space: SearchSpace, n_classes: int) -> Sequence[MemoryLimit]:
+        """The memories that archs of a space have to fit into, if a table is of such a device, whatever its name."""
+        return ()

@@ -1,0 +1,63 @@
+"""How a device runs files: what a user may choose, and choosing what is fastest."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ofa_tf.latency.device import DELEGATES, Device, Workload
+from ofa_tf.progress import SILENT, Progress
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a device runs files; None leaves it to the device.
+
+    Args:
+        threads: of the interpreter.
+        delegate: "none" or "xnnpack".
+        cores: of the host, those that may be used.
+        benchmark_model: the program for phones, or the app with it; its default is in the environment.
+    """
+
+    threads: int | None = None
+    delegate: str | None = None
+    cores: tuple[int, ...] = ()
+    benchmark_model: str | None = None
+
+    def chosen(self) -> dict:
+        """Threads and delegate, where they are given."""
+        given = {"threads": self.threads, "delegate": self.delegate}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+DEFAULT = Settings()
+
+
+def fastest(
+    open_with: Callable[[Settings], Device],
+    settings: Settings,
+    files: Sequence[bytes],
+    threads: Sequence[int],
+    progress: Progress = SILENT,
+) -> Settings:
+    """Tries every delegate and number of threads on whole subnets.
+
+    Args:
+        open_with: makes the device.
+        settings: what is kept; its threads and delegate are the only ones tried where they are given.
+        files: of subnets.
+        threads: numbers to try.
+        progress: told what came of it.
+
+    Returns:
+        The settings with the least time for all the files, each at its 10th percentile.
+    """
+    tried: dict[Settings, float] = {}
+    for count in [settings.threads] if settings.threads else threads:
+        for delegate in [settings.delegate] if settings.delegate else DELEGATES:
+            candidate = dataclasses.replace(settings, threads=count, delegate=delegate)
+            timings = open_with(candidate).measure([Workload(content) for content in files])
+            tried[candidate] = sum(timing.percentile_ms(10) for timing in timings) / len(files)
+    shown = ", ".join(f"{s.threads} threads, delegate {s.delegate}: {ms:.3g} ms" for s, ms in tried.items())
+    progress.note(f"Mean of {len(files)} subnets with {shown}.")
+    return min(tried, key=lambda candidate: tried[candidate])

@@ -1,0 +1,120 @@
+"""What a search is asked for, and what is known of a subnet that it finds: predicted, then verified."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ofa_tf.space import Arch
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """What a subnet may cost at most; None for any number.
+
+    Args:
+        latency_ms: milliseconds per device, all at the same time; None where a device's latency is only shown.
+        n_macs: multiply-accumulates for one image.
+        n_params: trainable parameters.
+        size_bytes: of the file, as predicted by a rule.
+    """
+
+    latency_ms: Mapping[str, float | None] = field(default_factory=dict)
+    n_macs: float | None = None
+    n_params: float | None = None
+    size_bytes: float | None = None
+
+
+@dataclass(frozen=True)
+class Latency:
+    """A latency by a table.
+
+    Args:
+        device: label of the table, with its precision and source.
+        table_source: "measured", "modelled" or "imported".
+        budget_ms: the most milliseconds; None where it was not limited.
+        predicted_ms: by the table.
+        predicted_ms_error: mean error of the table on whole subnets, as a share; None if it was not validated.
+    """
+
+    device: str
+    table_source: str
+    budget_ms: float | None
+    predicted_ms: float
+    predicted_ms_error: float | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A subnet found for budgets or on a front; latency, accuracy and file size are predictions.
+
+    Args:
+        arch: the subnet.
+        latencies: on each device; on a front, first on the front's own.
+        predicted_accuracy: by the predictor (0 to 1).
+        accuracy_spread: standard deviation over the predictor's networks; None if it has only one.
+        predictor_rmse_points: the predictor's error on subnets that it had not seen, in points; None if not known.
+        predictor_origin: "fitted" in this workdir, "fitted int8" to the accuracies of int8 files, or "imported".
+        n_macs: multiply-accumulates for one image.
+        n_params: trainable parameters.
+        precision: of the file.
+        predicted_bytes: its size, by a rule.
+    """
+
+    arch: Arch
+    latencies: tuple[Latency, ...]
+    predicted_accuracy: float
+    accuracy_spread: float | None
+    predictor_rmse_points: float | None
+    predictor_origin: str
+    n_macs: int
+    n_params: int
+    precision: str
+    predicted_bytes: int
+
+    @property
+    def budget_ms(self) -> float | None:
+        """The latency budget on the first device."""
+        return self.latencies[0].budget_ms if self.latencies else None
+
+    @property
+    def predicted_ms(self) -> float | None:
+        """The latency on the first device."""
+        return self.latencies[0].predicted_ms if self.latencies else None
+
+    @property
+    def predicted_ms_error(self) -> float | None:
+        """The error of the first device's table."""
+        return self.latencies[0].predicted_ms_error if self.latencies else None
+
+    @property
+    def table_source(self) -> str | None:
+        """The source of the first device's table."""
+        return self.latencies[0].table_source if self.latencies else None
+
+    def to_document(self) -> dict[str, Any]:
+        """The choice as JSON values, what is of the first device beside the rest."""
+        first = dataclasses.asdict(self.latencies[0]) if self.latencies else {}
+        return {**first, **dataclasses.asdict(self), "arch": self.arch.to_document()}
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A candidate, and what it really does.
+
+    Args:
+        choice: the candidate with its predictions.
+        accuracy: top-1 on held-out training images, batch norm recalibrated, before quantisation (0 to 1).
+        images: how many of them.
+        measured_ms: of its file on this machine, by the table's statistic; None where the host was not asked for.
+    """
+
+    choice: Choice
+    accuracy: float
+    images: int
+    measured_ms: float | None
+
+    def to_document(self) -> dict[str, Any]:
+        """The candidate as JSON values."""
+        facts = {key: value for key, value in self.__dict__.items() if key != "choice"}
+        return {**self.choice.to_document(), **facts}

@@ -104,8 +104,8 @@ def twenty_blocks(folder: Path) -> dict[str, float]:
 def accuracies(workdir: Path, subnets: int, trained: int, epochs: float | None) -> dict[str, float]:
     """Files of several subnets, some of them trained for int8, against their float subnets."""
     from ofa_tf.export.verified import QAT_EPOCHS, FileOptions, make_file
+    from ofa_tf.project.evaluator import load_supernet, make_evaluator
     from ofa_tf.project.opened import open_existing
-    from ofa_tf.project.predictor_fit import load_supernet, make_evaluator
 
     project = open_existing(workdir)
     space = project.config.space

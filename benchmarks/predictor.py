@@ -36,8 +36,9 @@ from ofa_tf.accuracy.collect import balanced_archs, collect_pairs
 from ofa_tf.accuracy.predictor import Predictor
 from ofa_tf.costs import arch_costs
 from ofa_tf.data import Images
-from ofa_tf.project.opened import Project, open_existing
-from ofa_tf.project.predictor_fit import fit, make_evaluator
+from ofa_tf.project.evaluator import make_evaluator
+from ofa_tf.project.opened import OpenedWorkdir, open_existing
+from ofa_tf.project.predictor import fit
 from ofa_tf.search import Budget, search
 from ofa_tf.space import Arch
 from ofa_tf.statistics import spearman
@@ -57,7 +58,9 @@ def right(evaluator: SubnetEvaluator, arch: Arch, images: Images) -> np.ndarray:
     return evaluator.logits(arch, images).argmax(1) == images.labels
 
 
-def accuracies(project: Project, name: str, archs: Sequence[Arch], accuracy: Callable[[Arch], float]) -> np.ndarray:
+def accuracies(
+    project: OpenedWorkdir, name: str, archs: Sequence[Arch], accuracy: Callable[[Arch], float]
+) -> np.ndarray:
     """Accuracies of archs, each found once and then kept in a journal of that name."""
     journal = project.workdir.path / "benchmark" / f"{name}.jsonl"
     pairs = dict(collect_pairs(project.config.space, archs, accuracy, 0, journal))
@@ -79,7 +82,7 @@ def noise_points(evaluator: SubnetEvaluator, archs: Sequence[Arch], images: Imag
 
 
 def contest(
-    project: Project,
+    project: OpenedWorkdir,
     evaluator: SubnetEvaluator,
     predictor: Predictor,
     budget: Budget,
@@ -111,7 +114,7 @@ def contest(
     return figures
 
 
-def measure(project: Project, n_fit: int, n_unseen: int, n_random: int) -> dict[str, float]:
+def measure(project: OpenedWorkdir, n_fit: int, n_unseen: int, n_random: int) -> dict[str, float]:
     """All figures."""
     space, data = project.config.space, project.data
     evaluator = make_evaluator(project)

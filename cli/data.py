@@ -24,7 +24,7 @@ def command():
 def pack_command(data, out, shards, size, force, as_json):
     """Pack a data set into TFRecord shards that open at once."""
     with library() as progress:
-        from ofa_tf.data.source import pack
+        from ofa_tf.project.data import pack
 
         packed = pack(data, out, shards, size, force, progress)
     if as_json:

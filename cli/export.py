@@ -68,27 +68,16 @@ def command(
     """Export the best subnet for a latency budget as a .tflite file, or one for each of several devices."""
     if bool(budgets) == (arch_file is not None):
         raise click.ClickException("Give either --latency MS or --arch FILE.")
-    if epochs and not qat:
-        raise click.ClickException("--epochs is for --qat: give both, or neither.")
     pairs = _pairs(devices or ("host",), budgets)
     with library() as progress:
-        from pathlib import Path
-
-        from ofa_tf.export.verified import QAT_EPOCHS, FileOptions
-        from ofa_tf.project.export import ExportOptions, Target, export_arch_file, export_budgets
+        from ofa_tf.project.export import Target, export_all, make_options
         from ofa_tf.project.opened import open_existing
-        from ofa_tf.tflite.metadata import Metadata
 
-        about = Metadata(author=author, license=license_, description=description)
-        qat_epochs = (epochs or QAT_EPOCHS) if qat else 0.0
-        file = FileOptions(precision, io, qat_epochs=qat_epochs, gate=not no_gate, about=about)
-        options = ExportOptions(file, name, Path(out) if out else None, force, allow_cpu)
-        targets = [Target(device, budget) for device, budget in pairs]
+        options = make_options(
+            precision, io, qat, epochs, not no_gate, name, out, allow_cpu, force, author, license_, description
+        )
         project = open_existing(workdir, progress, data)
-        if arch_file is not None:
-            exports = export_arch_file(project, arch_file, targets, options)
-        else:
-            exports = export_budgets(project, targets, options)
+        exports = export_all(project, [Target(device, budget) for device, budget in pairs], options, arch_file)
     print_exports(exports, as_json)
 
 

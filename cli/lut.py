@@ -1,7 +1,5 @@
 """`ofa-tf lut`."""
 
-from pathlib import Path
-
 import click
 from ofa_tf.cli.common import (
     Whole,
@@ -84,16 +82,18 @@ def validate_command(workdir, device, precision, subnets, benchmark_model, as_js
 @json_option
 def list_command(workdir, as_json):
     """List the tables of the workdir and those that come with ofa-tf."""
-    from ofa_tf.latency.backends import backend_of
-    from ofa_tf.latency.store import FOLDER, list_tables
+    from ofa_tf.project.lut import list_files
 
-    tables = list_tables(Path(workdir, FOLDER))
+    found = list_files(workdir)
     if as_json:
-        print_json({"tables": [_facts(path, table) for path, table in tables]})
+        print_json({"tables": [_facts(file.path, file.table) for file in found]})
         return
-    rows = [(table.device["name"], table.precision, table.source, len(table.entries), path) for path, table in tables]
+    rows = [
+        (file.table.device["name"], file.table.precision, file.table.source, len(file.table.entries), file.path)
+        for file in found
+    ]
     print_table(["device", "precision", "source", "blocks", "file"], rows)
-    if not any(backend_of(table.device["name"]).runs_here for _, table in tables):
+    if not any(file.of_this_machine for file in found):
         click.echo("There is none of this machine yet: `ofa-tf lut build` measures one.")
 
 
@@ -104,28 +104,18 @@ def list_command(workdir, as_json):
 @json_option
 def show_command(file, workdir, plot, as_json):
     """Show what a table says of its device, of its own error, and where the time goes."""
-    from ofa_tf.latency.store import seen_from_here
-    from ofa_tf.latency.table import LatencyTable
-    from ofa_tf.project.lut import table_shares
-    from ofa_tf.project.workdir import Workdir
+    from ofa_tf.project.lut import show
 
-    table = seen_from_here(LatencyTable.load(file))
-    shares = table_shares(table, Workdir(workdir))
-    if plot and shares is None:
-        raise click.ClickException(f"--plot: {file} covers no space in full, so there is nothing to draw.")
-    if plot:
-        from ofa_tf.report.plot import plot_shares
-
-        plot_shares(plot, table.label, shares)
+    found = show(file, workdir, plot)
     if as_json:
-        print_json({**_facts(file, table), "shares_ms": shares})
+        print_json({**_facts(file, found.table), "shares_ms": found.shares})
         return
-    _print(file, table, False)
-    if shares is not None:
-        parts = list(next(iter(shares.values())))
+    _print(file, found.table, False)
+    if found.shares is not None:
+        parts = list(next(iter(found.shares.values())))
         rows = [
             (name, f"{sum(of.values()):.3g} ms", *(percent(of[part] / sum(of.values())) for part in parts))
-            for name, of in shares.items()
+            for name, of in found.shares.items()
         ]
         print_table(["subnet", "latency", *parts], rows, "Where the time goes, at the largest resolution covered:")
 
@@ -139,15 +129,10 @@ def show_command(file, workdir, plot, as_json):
 def import_command(source, workdir, name, force, as_json):
     """Take a table over into the workdir: a JSON file, or the published YAML tables (a file or a folder of them)."""
     with library(tensorflow=False) as progress:
-        from ofa_tf.project.lut import import_table
-        from ofa_tf.project.workdir import Workdir
-        from ofa_tf.project.zoo import import_note10
+        from ofa_tf.project.lut import import_any
 
-        if Path(source).is_dir() or Path(source).suffix in (".yaml", ".yml"):
-            path, table = import_note10(source, workdir, None, force, progress, name)
-        else:
-            path, table = import_table(source, Workdir(workdir), force, name)
-    _print(path, table, as_json)
+        found = import_any(source, workdir, force, name, progress)
+    _print(found.path, found.table, as_json)
 
 
 @command.command("merge")
@@ -156,12 +141,10 @@ def import_command(source, workdir, name, force, as_json):
 @json_option
 def merge_command(files, out, as_json):
     """Merge tables of one device and runtime, of several resolutions or spaces."""
-    from ofa_tf.latency.merge import merge_tables
-    from ofa_tf.latency.table import LatencyTable
+    from ofa_tf.project.lut import merge
 
-    table = merge_tables([LatencyTable.load(file) for file in files])
-    table.save(out)
-    _print(out, table, as_json)
+    found = merge(files, out)
+    _print(found.path, found.table, as_json)
 
 
 def _facts(path, table) -> dict:

@@ -28,7 +28,7 @@ def fit_command(workdir, archs, target, int8_archs, data, as_json):
     """Evaluate subnets on held-out training images and fit the predictor to them."""
     with library() as progress:
         from ofa_tf.project.opened import open_existing
-        from ofa_tf.project.predictor_fit import fit
+        from ofa_tf.project.predictor import fit
 
         fitted = fit(open_existing(workdir, progress, data), archs, target=target, n_int8=int8_archs)
     print_predictor(fitted, as_json)
@@ -40,12 +40,9 @@ def fit_command(workdir, archs, target, int8_archs, data, as_json):
 def show_command(workdir, as_json):
     """Show how good the predictor is on subnets it has not seen."""
     from ofa_tf.project.opened import open_existing
-    from ofa_tf.project.predictor import load_predictor
+    from ofa_tf.project.predictor import show
 
-    fitted = load_predictor(open_existing(workdir))
-    if fitted is None:
-        raise click.ClickException(f"{workdir} has no predictor yet: run `ofa-tf predictor fit`.")
-    print_predictor(fitted, as_json)
+    print_predictor(show(open_existing(workdir)), as_json)
 
 
 def print_predictor(fitted, as_json: bool) -> None:

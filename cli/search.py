@@ -15,6 +15,7 @@ from ofa_tf.cli.common import (
 )
 
 from ofa_tf.formatting import milliseconds, percent
+from ofa_tf.project.arguments import NO_BUDGET
 
 
 @click.command("search")
@@ -50,10 +51,8 @@ def command(
     _check(devices, latencies, budgets, pareto, plot)
     with library(tensorflow=False) as progress:
         from ofa_tf.errors import InfeasibleError
-        from ofa_tf.project.choice import Budgets
-        from ofa_tf.project.finder import find_fronts
         from ofa_tf.project.opened import open_existing
-        from ofa_tf.project.search import find_all
+        from ofa_tf.project.search import Budgets, find_all, find_fronts
 
         project = open_existing(workdir, progress, data)
         if pareto:
@@ -84,10 +83,7 @@ def _check(devices, latencies, budgets, pareto, plot) -> None:
     if plot is not None:
         raise click.UsageError("--plot draws fronts: give --pareto, too.")
     if not set(given) - {"--verify"}:
-        raise click.UsageError(
-            "Missing option '--latency': give a positive number of milliseconds, or --macs, --params, --size-kb or "
-            "--pareto."
-        )
+        raise click.UsageError(NO_BUDGET)
     if len(devices) > 1 and latencies and len(latencies) != len(devices):
         raise click.UsageError(
             f"--device names {len(devices)} devices and --latency {len(latencies)} budgets: give one --latency after "

@@ -11,7 +11,7 @@ from ofa_tf.cli.common import json_option, print_json, print_table
 @json_option
 def command(model, as_json):
     """Say what a .tflite file is: input, operators, size, and what it tells about itself."""
-    from ofa_tf.tflite.describe import describe_file
+    from ofa_tf.project.show import describe_file
 
     description = describe_file(model)
     if as_json:

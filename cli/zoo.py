@@ -69,8 +69,7 @@ def import_group():
 def supernet_command(source, workdir, classes, resolutions, as_json):
     """Make a workdir of a published supernet, ready for `search` and `export`."""
     with library() as progress:
-        from ofa_tf.project.zoo import import_supernet
-        from ofa_tf.zoo.supernets import read_classes
+        from ofa_tf.project.zoo import import_supernet, read_classes
 
         names = None if classes is None else read_classes(classes)
         imported = import_supernet(source, workdir, names, resolutions or None, progress)
@@ -96,7 +95,7 @@ def supernet_command(source, workdir, classes, resolutions, as_json):
 def specialized_command(source, out, image_size, no_weights, force, as_json):
     """Read a published specialised network; with --out, write it as a plain Keras model."""
     with library() as progress:
-        from ofa_tf.zoo.specialized import import_specialized
+        from ofa_tf.project.zoo import import_specialized
 
         network = import_specialized(source, out, image_size, not no_weights, force, progress)
     document = network.to_document()

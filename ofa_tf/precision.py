@@ -80,9 +80,9 @@ def get_precision(name: str) -> Precision:
     return PRECISIONS[name]
 
 
-def table_precisions() -> list[str]:
+def table_precisions() -> tuple[str, ...]:
     """The precisions that there are latency tables of."""
-    return [name for name, precision in PRECISIONS.items() if precision.table == name]
+    return tuple(name for name, precision in PRECISIONS.items() if precision.table == name)
 
 
 def integer_precisions() -> str:

@@ -22,9 +22,10 @@ from small_project import Hook
 
 from ofa_tf.data import EncodedImageSet
 from ofa_tf.data.pack import open_pack
-from ofa_tf.data.source import load_data, pack
+from ofa_tf.data.source import load_data
 from ofa_tf.errors import DataError, OfaError
 from ofa_tf.jsonio import read_json, write_json
+from ofa_tf.project.data import pack
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,10 @@ from ofa_tf.data.arrays import DEBIAN_FASHION_MNIST, KERAS, read_idx
 from ofa_tf.data.decode import encode
 from ofa_tf.data.encoded import Records
 from ofa_tf.data.shards import open_shards, open_tfds
-from ofa_tf.data.source import load_data, load_images, pack
+from ofa_tf.data.source import load_data, load_images
 from ofa_tf.errors import DataError, MissingDependencyError
 from ofa_tf.progress import SILENT
+from ofa_tf.project.data import pack
 from ofa_tf.quiet import quiet
 
 # --- keras.datasets ---------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from ofa_tf.project.choice import Choice
 from ofa_tf.project.export import ExportOptions, Target, export
 from ofa_tf.project.finder import find_fronts, find_with, memory_budgets
 from ofa_tf.project.lut import get_table, measure_table
-from ofa_tf.project.opened import Project, open_existing
+from ofa_tf.project.opened import OpenedWorkdir, open_existing
 from ofa_tf.project.predictor import load_predictor
 from ofa_tf.project.report import read_contents
 from ofa_tf.search.budget import starts
@@ -201,7 +201,7 @@ class Notes(Progress):
         self.notes.append(text)
 
 
-def with_space(project: Project, **changes) -> Project:
+def with_space(project: OpenedWorkdir, **changes) -> OpenedWorkdir:
     space = dataclasses.replace(project.config.space, **changes)
     return dataclasses.replace(project, config=dataclasses.replace(project.config, space=space))
 

@@ -20,9 +20,9 @@ from ofa_tf.errors import ExportError, FormatError
 from ofa_tf.export.verified import FileOptions
 from ofa_tf.jsonio import read_json
 from ofa_tf.latency.table import LatencyTable
+from ofa_tf.project.evaluator import make_evaluator
 from ofa_tf.project.export import ExportOptions, export
 from ofa_tf.project.opened import open_existing
-from ofa_tf.project.predictor_fit import make_evaluator
 from ofa_tf.tflite.run import ModelFile
 from ofa_tf.training import checkpoint
 from ofa_tf.training.ledger import StageRecord
@@ -249,7 +249,7 @@ def test_a_search_makes_what_is_missing_and_says_so(ofa, workdir, finished, monk
     table = LatencyTable.load(*finished.glob(HOST_TABLE))
     fitted = FittedPredictor.load(finished / "accuracy", space_of(workdir))
     monkeypatch.setattr("ofa_tf.project.lut.build_table", lambda *_, **__: table)
-    monkeypatch.setattr("ofa_tf.project.predictor_fit.fit", lambda _: fitted)
+    monkeypatch.setattr("ofa_tf.project.finder.fit", lambda _: fitted)
     run = ofa("search", "--workdir", workdir, "--latency", 1000)
     assert run.code == 0
     assert "There is no int8 table of this machine yet: measuring one." in run.err

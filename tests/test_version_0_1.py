@@ -67,8 +67,8 @@ def test_an_arch_file_is_read(old):
 
 
 def test_weights_answer_the_same(old):
+    from ofa_tf.project.evaluator import make_evaluator
     from ofa_tf.project.opened import open_existing
-    from ofa_tf.project.predictor_fit import make_evaluator
 
     project = open_existing(old)
     space, evaluator = project.config.space, make_evaluator(project)

@@ -21,10 +21,11 @@ from ofa_tf.errors import DataError, FormatError, WorkdirError
 from ofa_tf.export.convert import to_tflite
 from ofa_tf.export.verified import FileOptions
 from ofa_tf.jsonio import write_json
+from ofa_tf.project.evaluator import load_supernet, make_evaluator
 from ofa_tf.project.export import ExportOptions, Target, export
 from ofa_tf.project.finder import find
 from ofa_tf.project.opened import open_existing, open_project
-from ofa_tf.project.predictor_fit import fit, load_supernet, make_evaluator
+from ofa_tf.project.predictor import fit
 from ofa_tf.project.train import train
 from ofa_tf.project.workdir import Workdir
 from ofa_tf.project.zoo import import_supernet

@@ -13,7 +13,7 @@ from ofa_tf.data.encoded import EncodedImageSet, Parts, Records
 from ofa_tf.data.folder import list_images
 from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES, Data, Images, ImageSet
 from ofa_tf.data.in_memory import read_npz
-from ofa_tf.data.pack import DOCUMENT, SHARDS, Pack, check_out, open_pack, write_pack
+from ofa_tf.data.pack import DOCUMENT, open_pack
 from ofa_tf.data.shards import PARTS, find_shards, open_shards, open_tfds
 from ofa_tf.errors import DataError
 from ofa_tf.progress import SILENT, Progress
@@ -156,35 +156,6 @@ def load_images(
     if len(data.train) < GOOD_IMAGES * 0.8:
         progress.note(f"{spec} has {len(data.train)} training images; {GOOD_IMAGES} give better batch norm statistics.")
     return data
-
-
-def pack(
-    spec: str,
-    out: str | Path,
-    shards: int = SHARDS,
-    size: int | None = None,
-    force: bool = False,
-    progress: Progress = SILENT,
-) -> Pack:
-    """Packs a data set into TFRecord shards, from which it opens at once.
-
-    Args:
-        spec: as for `load_data`.
-        out: the folder to write.
-        shards: files of each part.
-        size: larger images become JPEGs whose shorter side is this long, in pixels; None keeps every file as it is.
-        force: whether a packed data set that is already there may be replaced.
-        progress: told about the work, and about images left out.
-
-    Raises:
-        DataError: the data set cannot be read, the folder exists, or the disk is full.
-    """
-    folder = Path(out)
-    if folder.is_symlink():
-        folder = folder.resolve()
-    check_out(folder, force)
-    classes, parts = open_source(spec, None, progress)
-    return write_pack(classes, parts, folder, shards, size, progress)
 
 
 def open_source(spec: str, cache: Path | None, progress: Progress) -> tuple[tuple[str, ...], dict[str, Images]]:

@@ -7,17 +7,17 @@ shared with, its device is called after its processor, such as `host-amd-epyc`.
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
+from importlib.resources import files
 from math import isinf
 from pathlib import Path
 from typing import Any
 
-import ofa_tf.lut
 from ofa_tf.errors import DeviceError, WorkdirError
 from ofa_tf.latency.backends import all_backends, backend_of, is_reserved
 from ofa_tf.latency.table import LatencyTable
 
 FOLDER = "lut"  # of a workdir
-SHIPPED = Path(ofa_tf.lut.__file__).parent
+SHIPPED = Path(str(files("ofa_tf.lut")))
 
 
 def table_name(device: Mapping[str, Any], runtime: Mapping[str, Any], precision: str) -> str:

@@ -7,6 +7,9 @@ from ofa_tf.errors import ArgumentError
 from ofa_tf.precision import table_precisions
 
 T = TypeVar("T")
+NO_BUDGET = (
+    "Missing option '--latency': give a positive number of milliseconds, or --macs, --params, --size-kb or --pareto."
+)
 
 
 def positive(value: Any, unit: str = "") -> float:

@@ -1,11 +1,15 @@
 """What a search is asked for, and what is known of a subnet that it finds: predicted, then verified."""
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ofa_tf.formatting import milliseconds, percent
+from ofa_tf.frames import to_frame
 from ofa_tf.space import Arch
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,12 @@ class Budgets:
     n_params: float | None = None
     size_bytes: float | None = None
 
+    @property
+    def given(self) -> bool:
+        """Whether anything is limited."""
+        limits = (*self.latency_ms.values(), self.n_macs, self.n_params, self.size_bytes)
+        return any(limit is not None for limit in limits)
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -35,6 +45,7 @@ class Latency:
         budget_ms: the most milliseconds; None where it was not limited.
         predicted_ms: by the table.
         predicted_ms_error: mean error of the table on whole subnets, as a share; None if it was not validated.
+        name: of the device, as it is asked for.
     """
 
     device: str
@@ -42,9 +53,14 @@ class Latency:
     budget_ms: float | None
     predicted_ms: float
     predicted_ms_error: float | None
+    name: str = ""
+
+    def to_document(self) -> dict[str, Any]:
+        """The latency as JSON values."""
+        return {key: value for key, value in self.__dict__.items() if key != "name"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Choice:
     """A subnet found for budgets or on a front; latency, accuracy and file size are predictions.
 
@@ -59,6 +75,7 @@ class Choice:
         n_params: trainable parameters.
         precision: of the file.
         predicted_bytes: its size, by a rule.
+        verified: the candidates that it was chosen from, evaluated and measured, best first; empty if none was.
     """
 
     arch: Arch
@@ -71,6 +88,21 @@ class Choice:
     n_params: int
     precision: str
     predicted_bytes: int
+    verified: tuple["Verified", ...] = ()
+
+    def __repr__(self) -> str:
+        latencies = [
+            f"{milliseconds(found.predicted_ms, found.predicted_ms_error)} on {found.device}"
+            for found in self.latencies
+        ]
+        sizes = f"{self.n_macs / 1e6:.2f} M MACs, {self.predicted_bytes / 1e3:.0f} kB"
+        figures = ", ".join([*latencies, f"{percent(self.predicted_accuracy)} predicted", sizes])
+        return f"Choice({self.arch}: {figures})"
+
+    @property
+    def device(self) -> str | None:
+        """The name of the first device."""
+        return self.latencies[0].name if self.latencies else None
 
     @property
     def budget_ms(self) -> float | None:
@@ -94,8 +126,9 @@ class Choice:
 
     def to_document(self) -> dict[str, Any]:
         """The choice as JSON values, what is of the first device beside the rest."""
-        first = dataclasses.asdict(self.latencies[0]) if self.latencies else {}
-        return {**first, **dataclasses.asdict(self), "arch": self.arch.to_document()}
+        latencies = [latency.to_document() for latency in self.latencies]
+        facts = {key: value for key, value in self.__dict__.items() if key != "verified"}
+        return {**(latencies[0] if latencies else {}), **facts, "latencies": latencies, "arch": self.arch.to_document()}
 
 
 @dataclass(frozen=True)
@@ -118,3 +151,23 @@ class Verified:
         """The candidate as JSON values."""
         facts = {key: value for key, value in self.__dict__.items() if key != "choice"}
         return {**self.choice.to_document(), **facts}
+
+
+class Choices(tuple[Choice, ...]):
+    """The subnets of one front or several, by ascending latency on the device of each front."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        lines = "".join(f"\n  {choice}" for choice in self)
+        return f"{len(self)} subnets:{lines}"
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A row for each subnet: latencies in milliseconds, accuracy from 0 to 1, both predicted.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        columns = ("device", "predicted_ms", "predicted_accuracy", "n_macs", "n_params", "predicted_bytes")
+        rows = [{"arch": choice.arch, **{name: getattr(choice, name) for name in columns}} for choice in self]
+        return to_frame(rows)

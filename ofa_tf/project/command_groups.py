@@ -13,6 +13,7 @@ from ofa_tf.project.wording import library_wording
 if TYPE_CHECKING:
     from ofa_tf.accuracy.store import FittedPredictor
     from ofa_tf.latency.table import LatencyTable
+    from ofa_tf.project.lut import TableFile
 
 
 @dataclass(frozen=True)
@@ -111,17 +112,21 @@ class TableCommands:
     @library_wording
     def list(self) -> "list[LatencyTable]":
         """The tables of the workdir and those that come with ofa-tf."""
-        from ofa_tf.latency.store import list_tables
+        from ofa_tf.project.lut import list_files
 
-        return [table for _, table in list_tables(self.project.workdir.tables)]
+        return [found.table for found in list_files(self.project.workdir.path)]
 
     @library_wording
-    def show(self, file: str | Path) -> "LatencyTable":
-        """A table as it is seen from this machine."""
-        from ofa_tf.latency.store import seen_from_here
-        from ofa_tf.latency.table import LatencyTable
+    def show(self, file: str | Path, plot: str | Path | None = None) -> "TableFile":
+        """What a table says of its device, of its own error, and where the time goes.
 
-        return seen_from_here(LatencyTable.load(file))
+        Args:
+            file: the table.
+            plot: where to draw the shares: a `.png` or `.svg` file.
+        """
+        from ofa_tf.project.lut import show
+
+        return show(file, self.project.workdir.path, plot)
 
     @library_wording
     def import_(self, source: str | Path, name: str | None = None, *, force: bool = False) -> "LatencyTable":
@@ -134,14 +139,11 @@ class TableCommands:
         """
         from ofa_tf.project.lut import import_any
 
-        return import_any(str(source), self.project.workdir, force, name, self.project.progress)[1]
+        return import_any(source, self.project.workdir.path, force, name, self.project.progress).table
 
     @library_wording
     def merge(self, files: Sequence[str | Path], out: str | Path) -> "LatencyTable":
         """Merges tables of one device and runtime, of several resolutions or spaces, into the file `out`."""
-        from ofa_tf.latency.merge import merge_tables
-        from ofa_tf.latency.table import LatencyTable
+        from ofa_tf.project.lut import merge
 
-        table = merge_tables([LatencyTable.load(file) for file in files])
-        table.save(out)
-        return table
+        return merge(files, out).table

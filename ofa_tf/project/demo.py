@@ -10,11 +10,12 @@ import numpy as np
 from ofa_tf.accuracy.collect import JOURNAL, read_journal
 from ofa_tf.export.verified import FileOptions
 from ofa_tf.progress import SILENT, Progress
+from ofa_tf.project.evaluator import make_evaluator
 from ofa_tf.project.export import Export, ExportOptions, Target, export
 from ofa_tf.project.finder import find_with
 from ofa_tf.project.lut import measure_table
 from ofa_tf.project.opened import open_project
-from ofa_tf.project.predictor_fit import fit, make_evaluator
+from ofa_tf.project.predictor import fit
 from ofa_tf.project.report import write_report
 from ofa_tf.project.train import train
 from ofa_tf.report.plot import Series, plot_front

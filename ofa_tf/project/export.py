@@ -1,4 +1,4 @@
-"""From a subnet to the folder that a user takes home; one, or one for each of several devices."""
+"""From a subnet to the folder that a user takes home, one for each of several devices: `ofa-tf export`."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,8 @@ from typing import Any
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.errors import DeviceError, ExportError
 from ofa_tf.export.folder import Manifest, check_folder, sha256_of, write_export
-from ofa_tf.export.verified import FileOptions, VerifiedFile, make_file
+from ofa_tf.export.verified import QAT_EPOCHS, FileOptions, VerifiedFile, make_file
+from ofa_tf.formatting import milliseconds, percent
 from ofa_tf.jsonio import read_json
 from ofa_tf.latency.backend import Finished
 from ofa_tf.latency.backends import backend_of
@@ -19,12 +20,13 @@ from ofa_tf.latency.measure import PERCENTILES, STATISTIC
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.precision import get_precision
 from ofa_tf.project.choice import Choice
+from ofa_tf.project.evaluator import make_evaluator
 from ofa_tf.project.finder import find
-from ofa_tf.project.lut import device_of, find_device_table
-from ofa_tf.project.opened import Project
-from ofa_tf.project.predictor_fit import make_evaluator
+from ofa_tf.project.opened import OpenedWorkdir
+from ofa_tf.project.tables import device_of, find_device_table
 from ofa_tf.space import Arch
 from ofa_tf.supernet import Supernet
+from ofa_tf.tflite.metadata import Metadata
 
 EXPORT_SECONDS = 3.0  # that an exported file is measured for
 
@@ -64,16 +66,87 @@ class Target:
 DEFAULTS, THIS_MACHINE = ExportOptions(), Target()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Export:
     """An exported subnet: where it is, and the truth about it."""
 
     folder: Path
     manifest: Manifest
 
+    def __repr__(self) -> str:
+        facts = self.manifest
+        shown = [facts.precision]
+        if facts.file_accuracy is not None:
+            shown.append(f"{percent(facts.file_accuracy)} on validation images")
+        if facts.measured_ms is not None:
+            shown.append(f"{milliseconds(facts.measured_ms)} measured")
+        if facts.predicted_ms is not None:
+            shown.append(f"{milliseconds(facts.predicted_ms, facts.predicted_ms_error)} predicted")
+        return f"Export({str(self.folder)!r}: {', '.join(shown)}, {facts.size_bytes / 1e3:.0f} kB)"
+
+    @property
+    def file(self) -> Path:
+        """The `.tflite` file."""
+        return self.folder / "model.tflite"
+
+
+def make_options(
+    precision: str = "int8",
+    io: str = "int8",
+    qat: bool = False,
+    epochs: float | None = None,
+    gate: bool = True,
+    name: str | None = None,
+    out: str | Path | None = None,
+    allow_cpu: bool = False,
+    force: bool = False,
+    author: str = "",
+    license: str = "",
+    description: str = "",
+) -> ExportOptions:
+    """The options of the command as values; what they mean is said there.
+
+    Raises:
+        ExportError: options that do not go together.
+    """
+    if epochs and not qat:
+        raise ExportError("--epochs is for --qat: give both, or neither.")
+    about = Metadata(author=author, license=license, description=description)
+    qat_epochs = (epochs or QAT_EPOCHS) if qat else 0.0
+    file = FileOptions(precision, io, qat_epochs=qat_epochs, gate=gate, about=about)
+    return ExportOptions(file, name, None if out is None else Path(out), force, allow_cpu)
+
+
+def export_all(
+    project: OpenedWorkdir, targets: Sequence[Target], options: ExportOptions, arch: str | Path | None = None
+) -> list[Export]:
+    """Exports the arch of a file for each of some devices, or, without one, what is searched for their budgets."""
+    if arch is None:
+        return export_budgets(project, targets, options)
+    return export_arch_file(project, arch, targets, options)
+
+
+def export_choice(
+    project: OpenedWorkdir, choice: Choice | Arch, device: str | None = None, options: ExportOptions = DEFAULTS
+) -> Export:
+    """Exports what a search has found, for the device that it was searched for; or any arch, for any device.
+
+    Args:
+        project: the workdir.
+        choice: the subnet.
+        device: `host`, or the name of a table; None for that of the choice, or `host`.
+        options: the kind of file, and where it goes.
+    """
+    if isinstance(choice, Arch):
+        arch = project.config.space.arch_from_document(choice.to_document())
+        return export(project, arch, Target(device or HOST), options)
+    if device in (None, choice.device) and choice.latencies:
+        return export(project, choice.arch, Target(choice.device or HOST, choice.budget_ms), options, choice)
+    return export(project, choice.arch, Target(device or HOST), options)
+
 
 def export_budgets(
-    project: Project,
+    project: OpenedWorkdir,
     targets: Sequence[Target],
     options: ExportOptions = DEFAULTS,
 ) -> list[Export]:
@@ -99,7 +172,7 @@ def export_budgets(
 
 
 def export_arch_file(
-    project: Project,
+    project: OpenedWorkdir,
     path: str | Path,
     targets: Sequence[Target] = (THIS_MACHINE,),
     options: ExportOptions = DEFAULTS,
@@ -119,7 +192,7 @@ def export_arch_file(
 
 
 def export(
-    project: Project,
+    project: OpenedWorkdir,
     arch: Arch,
     target: Target = THIS_MACHINE,
     options: ExportOptions = DEFAULTS,
@@ -145,7 +218,7 @@ def export(
 
 
 def _export_all(
-    project: Project,
+    project: OpenedWorkdir,
     archs: Sequence[Arch],
     targets: Sequence[Target],
     choices: Sequence[Choice | None],
@@ -173,7 +246,7 @@ def _export_all(
 
 
 def _manifest(
-    project: Project,
+    project: OpenedWorkdir,
     arch: Arch,
     target: Target,
     choice: Choice | None,
@@ -230,7 +303,7 @@ def _manifest(
     )
 
 
-def _table(project: Project, target: Target, precision: str) -> LatencyTable | None:
+def _table(project: OpenedWorkdir, target: Target, precision: str) -> LatencyTable | None:
     """The table of the device; None if it has none.
 
     Raises:
@@ -244,7 +317,7 @@ def _table(project: Project, target: Target, precision: str) -> LatencyTable | N
         return None  # no table of that name
 
 
-def _device(project: Project, target: Target, table: LatencyTable | None) -> Device | None:
+def _device(project: OpenedWorkdir, target: Target, table: LatencyTable | None) -> Device | None:
     """The device, set up as its table was measured; None if it is not at hand."""
     backend = backend_of(target.device)
     if not backend.measurable or (table is None and not backend.always_at_hand):
@@ -262,7 +335,7 @@ def _device(project: Project, target: Target, table: LatencyTable | None) -> Dev
 
 
 def _prediction(
-    project: Project, arch: Arch, table: LatencyTable | None, choice: Choice | None, precision: str
+    project: OpenedWorkdir, arch: Arch, table: LatencyTable | None, choice: Choice | None, precision: str
 ) -> Mapping[str, Any]:
     """What the table says about the latency: of the search, or looked up; nothing where no table covers the arch."""
     found = {"predicted_ms": None, "predicted_ms_error": None, "table_source": None, "table_precision": None}
@@ -280,19 +353,19 @@ def _prediction(
     }
 
 
-def _table_ms(project: Project, table: LatencyTable, arch: Arch) -> float:
+def _table_ms(project: OpenedWorkdir, table: LatencyTable, arch: Arch) -> float:
     space = project.config.space
     return float(table.costs(space, project.config.n_classes)(space.encode([arch]))[0])
 
 
-def _table_precision(project: Project, options: ExportOptions, quiet: bool = False) -> str:
+def _table_precision(project: OpenedWorkdir, options: ExportOptions, quiet: bool = False) -> str:
     precision, used = options.file.precision, options.file.kind.table
     if used != precision and not quiet:
         project.progress.note(f"There are no tables of {precision} files: latencies are predicted by the {used} table.")
     return used
 
 
-def _folder(project: Project, target: Target, options: ExportOptions) -> Path:
+def _folder(project: OpenedWorkdir, target: Target, options: ExportOptions) -> Path:
     name = options.name
     if name is None:
         parts = [target.device, f"{target.budget_ms:g}ms" if target.budget_ms else "", options.file.precision]
@@ -302,7 +375,7 @@ def _folder(project: Project, target: Target, options: ExportOptions) -> Path:
     return (options.out or project.workdir.exports) / name
 
 
-def _check_targets(project: Project, targets: Sequence[Target], options: ExportOptions) -> None:
+def _check_targets(project: OpenedWorkdir, targets: Sequence[Target], options: ExportOptions) -> None:
     """Refuses what the device does not run and folders that cannot be written, before minutes of work.
 
     Raises:

@@ -16,11 +16,11 @@ from ofa_tf.errors import InfeasibleError, TableError
 from ofa_tf.jsonio import write_json
 from ofa_tf.latency.backends import fits_memory, memory_limits
 from ofa_tf.latency.table import LatencyTable
-from ofa_tf.project.choice import Budgets, Choice, Latency
+from ofa_tf.project.choice import Budgets, Choice, Choices, Latency
 from ofa_tf.project.lut import get_table
-from ofa_tf.project.opened import Project
-from ofa_tf.project.predictor import load_predictor, require_labels, require_trained, require_useful
-from ofa_tf.quiet import load_tensorflow
+from ofa_tf.project.opened import OpenedWorkdir
+from ofa_tf.project.predictor import fit, load_predictor
+from ofa_tf.project.requirements import require_labels, require_trained, require_useful
 from ofa_tf.report.plot import Series, check_picture, plot_fronts
 from ofa_tf.search import Budget, pareto, search
 from ofa_tf.search.file_size import size_costs
@@ -38,13 +38,13 @@ class Finder:
         precision: of the files whose size is predicted.
     """
 
-    project: Project
+    project: OpenedWorkdir
     tables: Mapping[str, LatencyTable]
     fitted: FittedPredictor
     precision: str = "int8"
 
     @classmethod
-    def of(cls, project: Project, devices: Iterable[str], precision: str) -> "Finder":
+    def of(cls, project: OpenedWorkdir, devices: Iterable[str], precision: str) -> "Finder":
         """Reads the tables of the devices and the predictor; a missing table of the host or predictor is made first.
 
         Raises:
@@ -58,9 +58,6 @@ class Finder:
         tables = {device: get_table(project, device, precision) for device in devices}
         if fitted is None:
             project.progress.note("There is no accuracy predictor yet: fitting one.")
-            load_tensorflow()
-            from ofa_tf.project.predictor_fit import fit
-
             fitted = fit(project)
         finder = cls(project, tables, require_useful(fitted), precision)
         space, searched = project.config.space, finder.resolutions
@@ -164,7 +161,7 @@ class Finder:
                 Choice(
                     arch=arch,
                     latencies=tuple(
-                        _latency(self.tables[device], limit, float(latencies_ms[device][row]))
+                        _latency(device, self.tables[device], limit, float(latencies_ms[device][row]))
                         for device, limit in budgets.latency_ms.items()
                     ),
                     predicted_accuracy=min(max(float(members[:, row].mean()), 0.0), 1.0),
@@ -190,16 +187,16 @@ def memory_budgets(table: LatencyTable, space: SearchSpace, n_classes: int) -> l
     return budgets
 
 
-def _latency(table: LatencyTable, budget_ms: float | None, predicted_ms: float) -> Latency:
+def _latency(device: str, table: LatencyTable, budget_ms: float | None, predicted_ms: float) -> Latency:
     error = None if table.validation is None else table.validation["mape"]
-    return Latency(table.label, table.source, budget_ms, predicted_ms, error)
+    return Latency(table.label, table.source, budget_ms, predicted_ms, error, device)
 
 
 def _pixels(resolutions: Sequence[int]) -> str:
     return f"{', '.join(map(str, resolutions))} px"
 
 
-def find(project: Project, device: str, budget_ms: float, precision: str = "int8") -> Choice:
+def find(project: OpenedWorkdir, device: str, budget_ms: float, precision: str = "int8") -> Choice:
     """Searches the best subnet for a latency budget; a missing table of the host or predictor is made first.
 
     Args:
@@ -215,7 +212,7 @@ def find(project: Project, device: str, budget_ms: float, precision: str = "int8
     return Finder.of(project, [device], precision).candidates(Budgets({device: budget_ms}))[0]
 
 
-def find_with(project: Project, table: LatencyTable, predictor: Predictor, budget_ms: float) -> Choice:
+def find_with(project: OpenedWorkdir, table: LatencyTable, predictor: Predictor, budget_ms: float) -> Choice:
     """Searches with a table and a predictor at hand, at the resolutions that both know; arguments as for `find`."""
     device = table.device["name"]
     finder = Finder(project, {device: table}, FittedPredictor(predictor, {}), table.precision)
@@ -223,13 +220,13 @@ def find_with(project: Project, table: LatencyTable, predictor: Predictor, budge
 
 
 def find_fronts(
-    project: Project,
+    project: OpenedWorkdir,
     devices: Sequence[str],
     precision: str = "int8",
     points: int = 20,
     out: str | Path | None = None,
     plot: str | Path | None = None,
-) -> list[Choice]:
+) -> Choices:
     """A front for each device, one search each: the best subnets at so many latencies, with those on the others.
 
     Args:
@@ -265,4 +262,4 @@ def find_fronts(
             for front in fronts.values()
         }
         plot_fronts(plot, lines)
-    return choices
+    return Choices(choices)

@@ -1,32 +1,29 @@
-"""The latency tables of a workdir: measured, validated, looked up."""
+"""The latency tables of a workdir: `ofa-tf lut`."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ofa_tf.blocks import count_macs, walk
-from ofa_tf.errors import AbsentError, DeviceError, FormatError, TableError, WorkdirError
+from ofa_tf.errors import AbsentError, DeviceError, WorkdirError
 from ofa_tf.export.block_files import BlockFiles
 from ofa_tf.latency.backends import backend_of, cannot_be_measured
-from ofa_tf.latency.device import Device
-from ofa_tf.latency.host import HOST, HostDevice
+from ofa_tf.latency.host import HOST
 from ofa_tf.latency.measure import CALIBRATION_SUBNETS, PASSES, build_table, sample_subnets, validate_table
 from ofa_tf.latency.settings import DEFAULT, Settings, fastest
-from ofa_tf.latency.shares import time_shares
-from ofa_tf.latency.store import add_table, find_table, renamed, seen_from_here, table_name
+from ofa_tf.latency.store import add_table, seen_from_here, table_name
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.progress import Progress
-from ofa_tf.project.opened import Project
-from ofa_tf.project.workdir import Workdir
-from ofa_tf.spaces import SPACES
+from ofa_tf.project.opened import OpenedWorkdir
+from ofa_tf.project.table_files import TableFile, import_any, list_files, merge, show
+from ofa_tf.project.tables import device_of, find_device_table
 
+__all__ = ["TableFile", "get_table", "import_any", "list_files", "measure_table", "merge", "show", "validate"]
 TRIED_SUBNETS = 5  # that settings of a runtime are compared on
 
 
 def measure_table(
-    project: Project,
+    project: OpenedWorkdir,
     device: str = HOST,
     precision: str = "int8",
     resolutions: Sequence[int] | None = None,
@@ -111,7 +108,7 @@ def _known_table(path: Path, folder: Path, progress: Progress) -> LatencyTable |
 
 
 def validate(
-    project: Project, device: str = HOST, precision: str = "int8", subnets: int = 40, settings: Settings = DEFAULT
+    project: OpenedWorkdir, device: str = HOST, precision: str = "int8", subnets: int = 40, settings: Settings = DEFAULT
 ) -> tuple[Path, LatencyTable]:
     """Measures how wrong a table is on whole subnets that it has not seen, and writes that into it.
 
@@ -146,7 +143,7 @@ def validate(
         return add_table(project.workdir.tables, table, replace=True), table
 
 
-def get_table(project: Project, device: str, precision: str) -> LatencyTable:
+def get_table(project: OpenedWorkdir, device: str, precision: str) -> LatencyTable:
     """The table of a device; that of a device at hand is measured if it is missing, that of an Edge TPU modelled.
 
     Raises:
@@ -168,93 +165,10 @@ def get_table(project: Project, device: str, precision: str) -> LatencyTable:
     return measure_table(project, device, precision)[1]
 
 
-def device_of(table: LatencyTable, host: HostDevice, settings: Settings = DEFAULT) -> Device:
-    """The device that a measured table is of, with the settings that it was measured with.
-
-    Args:
-        table: the table.
-        host: the host, whose way of measuring is kept.
-        settings: what a table does not tell.
-
-    Raises:
-        DeviceError: it is not at hand.
-    """
-    name = table.device["name"]
-    backend = backend_of(name)
-    return backend.open(name, backend.settings_of(table, settings), host)
-
-
-def find_device_table(project: Project, device: str, precision: str, shipped: bool = True) -> LatencyTable | None:
-    """The table of a device that a search goes by, as `find_table`; None if it has to be made first.
-
-    Raises:
-        DeviceError: no such device.
-        FormatError: the file of a table is damaged.
-    """
-    space, n_classes = project.config.space, project.config.n_classes
-
-    def ms_per_mac(table: LatencyTable) -> float:
-        """Of the largest subnet that the table knows, so that tables of other resolutions compare."""
-        try:
-            arch = space.largest(table.resolutions(space, n_classes)[-1])
-        except (IndexError, TableError):
-            return np.inf
-        return table.costs(space, n_classes)(space.encode([arch]))[0] / count_macs(walk(space, arch, n_classes))
-
-    try:
-        return find_table(project.workdir.tables, device, precision, ms_per_mac, shipped)
-    except FormatError as error:
-        raise FormatError(f"{error} Remove it, or measure it again: `ofa-tf lut build`.") from None
-
-
-def _keep(project: Project, table: LatencyTable) -> tuple[Path, LatencyTable]:
+def _keep(project: OpenedWorkdir, table: LatencyTable) -> tuple[Path, LatencyTable]:
     with project.workdir.lock():
         return add_table(project.workdir.tables, table, replace=True), table
 
 
-def _converter(project: Project, precision: str) -> BlockFiles:
+def _converter(project: OpenedWorkdir, precision: str) -> BlockFiles:
     return BlockFiles(project.config.space, project.config.n_classes, precision, project.workdir.converted)
-
-
-def import_table(
-    source: str | Path, workdir: Workdir, force: bool = False, name: str | None = None
-) -> tuple[Path, LatencyTable]:
-    """Copies a table of another workdir or machine into this one.
-
-    Args:
-        source: its file.
-        workdir: for whose space it must have something.
-        force: whether a table of the same device, runtime and precision may be replaced.
-        name: of the device from now on; None for the one that the table says, or, of the `host` of another machine, one
-            after its processor.
-
-    Raises:
-        FormatError: not a table.
-        DeviceError: a name that no table can be given.
-        TableError: it covers no resolution of the workdir's space.
-        WorkdirError: the workdir has such a table.
-    """
-    config, table = workdir.config(), LatencyTable.load(source)
-    table = seen_from_here(table) if name is None else renamed(table, name)
-    table.require_resolutions(config.space, config.n_classes)
-    with workdir.lock():
-        return add_table(workdir.tables, table, force), table
-
-
-def table_shares(table: LatencyTable, workdir: Workdir) -> dict[str, dict[str, float]] | None:
-    """Where the time goes in networks of the workdir's space; of the first registered one that fits if there is none.
-
-    Returns:
-        As `time_shares`; None where the table covers no resolution of a space.
-    """
-    if workdir.exists:
-        config = workdir.config()
-        candidates = [(config.space, config.n_classes)]
-    else:
-        classifiers = [re.search(r"^linear .*out=1x1x(\d+) .*bias=1$", key) for key in table.entries]
-        sizes = {int(found[1]) for found in classifiers if found}
-        candidates = [(space, size) for space in SPACES.values() for size in sorted(sizes)]
-    for space, n_classes in candidates:
-        if table.resolutions(space, n_classes):
-            return time_shares(table, space, n_classes)
-    return None

@@ -231,6 +231,3 @@ def _load(spec: str, config: Config, workdir: Workdir, progress: Progress, keep:
         return load_data(spec, size, config.seed, cache, progress)
     aliases = imagenet.wordnet_ids() if config.classes == imagenet.class_names() else ()
     return load_images(spec, config.classes, size, config.seed, cache, progress, aliases)
-
-
-Project = OpenedWorkdir

@@ -1,50 +1,60 @@
-"""The accuracy predictor of a workdir, and what it takes to have one."""
+"""The accuracy predictor of a workdir: `ofa-tf predictor`."""
+
+from typing import TYPE_CHECKING
 
 from ofa_tf.accuracy.store import FittedPredictor
-from ofa_tf.errors import DataError, FormatError, WorkdirError
-from ofa_tf.project.opened import Project
-from ofa_tf.training.recipe import STAGES
+from ofa_tf.errors import FormatError, WorkdirError
+from ofa_tf.project.opened import OpenedWorkdir
+from ofa_tf.quiet import load_tensorflow
+
+if TYPE_CHECKING:
+    from ofa_tf.training.evaluation import SubnetEvaluator
+
+INT8_ARCHS = 24
 
 
-def require_labels(project: Project) -> None:
-    if not project.data.tune.labelled:
-        raise DataError(
-            f"The images in {project.config.data} have no labels, without which there are no accuracies to learn from: "
-            "sort them into folders named after their classes."
-        )
+def fit(
+    project: OpenedWorkdir,
+    n_archs: int = 100,
+    evaluator: "SubnetEvaluator | None" = None,
+    target: str = "float",
+    n_int8: int = INT8_ARCHS,
+) -> FittedPredictor:
+    """Evaluates subnets on held-out training images and fits the accuracy predictor to them.
 
-
-def require_trained(project: Project) -> None:
-    """Refuses a workdir that lacks a stage.
-
-    Raises:
-        WorkdirError: names the stage.
-    """
-    ledger = project.workdir.ledger()
-    for stage in STAGES:
-        if not ledger.done(stage):
-            raise WorkdirError(
-                f"Stage `{stage}` of {project.workdir} is not trained: run `ofa-tf train --stage width`."
-            )
-
-
-def require_useful(fitted: FittedPredictor) -> FittedPredictor:
-    """Refuses a predictor that a search would be misled by.
+    Args:
+        project: the workdir.
+        n_archs: subnets in all; those evaluated in earlier calls count.
+        evaluator: of the trained supernet, if there is one already.
+        target: "float", or "int8" to predict the accuracies of int8 files.
+        n_int8: of these subnets, how many are converted to int8 files for that; likewise.
 
     Raises:
-        WorkdirError: it is no better than the mean of all subnets, though these differ.
+        DataError: there are no images, or they have no labels.
+        FormatError: a journal of earlier results is damaged.
+        SpaceError: it is of another space.
+        WorkdirError: a stage is not trained.
     """
-    if fitted.says_nothing:
-        errors = fitted.errors
-        raise WorkdirError(
-            f"The accuracy predictor is off by {errors['rmse_points']:.2f} points on subnets that it has not seen, no "
-            f"better than the mean of all ({errors['mean_rmse_points']:.2f}): fit it to more subnets than "
-            f"{errors['pairs']:.0f} with `ofa-tf predictor fit --archs N`, or train the network for longer."
-        )
+    load_tensorflow()
+    from ofa_tf.project.predictor_fit import fit_to_subnets
+
+    return fit_to_subnets(project, n_archs, evaluator, target, n_int8)
+
+
+def show(project: OpenedWorkdir) -> FittedPredictor:
+    """The workdir's predictor.
+
+    Raises:
+        WorkdirError: none was fitted or imported yet.
+        FormatError: its files are damaged.
+    """
+    fitted = load_predictor(project)
+    if fitted is None:
+        raise WorkdirError(f"{project.workdir} has no predictor yet: run `ofa-tf predictor fit`.")
     return fitted
 
 
-def load_predictor(project: Project) -> FittedPredictor | None:
+def load_predictor(project: OpenedWorkdir) -> FittedPredictor | None:
     """The workdir's predictor, or None if none was fitted or imported yet.
 
     Raises:

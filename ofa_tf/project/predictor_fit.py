@@ -1,4 +1,4 @@
-"""The trained supernet of a workdir, and the accuracy predictor fitted to its subnets."""
+"""Fitting the accuracy predictor of a workdir to its subnets, with TensorFlow."""
 
 import keras
 
@@ -9,45 +9,22 @@ from ofa_tf.blocks import count_macs, walk
 from ofa_tf.export.convert import to_tflite
 from ofa_tf.export.gate import run_file
 from ofa_tf.export.representative import representative_inputs
-from ofa_tf.project.opened import Project
-from ofa_tf.project.predictor import require_labels, require_trained
+from ofa_tf.project.evaluator import make_evaluator
+from ofa_tf.project.opened import OpenedWorkdir
+from ofa_tf.project.requirements import require_labels
 from ofa_tf.space import Arch
 from ofa_tf.subnet import extract
-from ofa_tf.supernet import Supernet
 from ofa_tf.training.evaluation import SubnetEvaluator
-from ofa_tf.training.recipe import STAGES
-from ofa_tf.training.trainer import load_stage
 
 INT8_JOURNAL = "int8_pairs.jsonl"
-INT8_ARCHS = 24
 
 
-def load_supernet(project: Project) -> Supernet:
-    """The trained supernet.
-
-    Raises:
-        WorkdirError: a stage is missing.
-    """
-    config = project.config
-    require_trained(project)
-    supernet = Supernet(config.space, config.n_classes, seed=config.seed)
-    load_stage(project.workdir, STAGES[-1], supernet)
-    return supernet
-
-
-def make_evaluator(project: Project, supernet: Supernet | None = None, traced: bool = True) -> SubnetEvaluator:
-    """An evaluator of the trained supernet's subnets; `supernet` if there is one already, `traced` as it takes it."""
-    images = project.data.train
-    net = supernet or load_supernet(project)
-    return SubnetEvaluator(net, project.config.preprocessing, images, frozen=True, traced=traced)
-
-
-def fit(
-    project: Project,
+def fit_to_subnets(
+    project: OpenedWorkdir,
     n_archs: int = 100,
     evaluator: SubnetEvaluator | None = None,
     target: str = "float",
-    n_int8: int = INT8_ARCHS,
+    n_int8: int = 24,
 ) -> FittedPredictor:
     """Evaluates subnets on held-out training images and fits the accuracy predictor to them.
 
@@ -83,7 +60,7 @@ def fit(
     return fitted
 
 
-def _int8_pairs(project: Project, evaluator: SubnetEvaluator, pairs: Pairs, n: int) -> Pairs:
+def _int8_pairs(project: OpenedWorkdir, evaluator: SubnetEvaluator, pairs: Pairs, n: int) -> Pairs:
     """Accuracies of the int8 files of the first `n` of these archs, on the images that the float ones are of."""
 
     def accuracy(arch: Arch) -> float:
@@ -99,7 +76,7 @@ def _int8_pairs(project: Project, evaluator: SubnetEvaluator, pairs: Pairs, n: i
     return [pair for pair in quantised if pair[0] in known]
 
 
-def _int8_accuracy(project: Project, model: keras.Model, arch: Arch) -> float:
+def _int8_accuracy(project: OpenedWorkdir, model: keras.Model, arch: Arch) -> float:
     """Converts a subnet as the export does and runs the file on the held-out images, on all cores."""
     config, images = project.config, project.data.tune
     n_macs = count_macs(walk(config.space, arch, config.n_classes))

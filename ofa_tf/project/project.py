@@ -1,8 +1,7 @@
 """The front door: a project of a user, with a method for each command."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     import keras
 
     from ofa_tf.project.benchmark import Benchmark
-    from ofa_tf.project.choice import Choice, Front
+    from ofa_tf.project.choice import Choice, Choices
     from ofa_tf.project.evaluate import Evaluation
     from ofa_tf.project.export import Export
     from ofa_tf.project.report import Report
@@ -53,7 +52,7 @@ class Project(OpenedWorkdir):
     @classmethod
     def of(cls, opened: OpenedWorkdir) -> "Project":
         """The same workdir with methods; images that are loaded stay loaded."""
-        project = cls(**{field.name: getattr(opened, field.name) for field in dataclasses.fields(opened)})
+        project = cls(**{field.name: getattr(opened, field.name) for field in fields(opened)})
         project.__dict__.update({name: opened.__dict__[name] for name in ("data", "host") if name in opened.__dict__})
         return project
 
@@ -180,8 +179,8 @@ class Project(OpenedWorkdir):
             _scaled("size_kb", size_kb, 1e3),
         )
         n_verified = optional("verify", whole, verify, 1, 1000) or 0
-        answers, _ = find_all(self, [budgets], table_precision(precision), n_verified, out)
-        return answers[0].choice
+        (answer,), _ = find_all(self, [budgets], table_precision(precision), n_verified, out)
+        return replace(answer.choice, verified=answer.verified)
 
     @library_wording
     def pareto(
@@ -192,7 +191,7 @@ class Project(OpenedWorkdir):
         precision: str = "int8",
         out: str | Path | None = None,
         plot: str | Path | None = None,
-    ) -> "Front":
+    ) -> "Choices":
         """Searches the best subnets at many latencies: `ofa-tf search --pareto`.
 
         Args:
@@ -210,7 +209,7 @@ class Project(OpenedWorkdir):
             >>> list(front.to_pandas().columns)[:3]
             ['arch', 'device', 'predicted_ms']
         """
-        from ofa_tf.project.finder import find_fronts
+        from ofa_tf.project.search import find_fronts
 
         devices = [device] if isinstance(device, str) else list(device)
         return find_fronts(
@@ -268,38 +267,23 @@ class Project(OpenedWorkdir):
         """
         load_tensorflow()
         from ofa_tf.project.choice import Choice
-        from ofa_tf.project.export import QAT_EPOCHS, ExportOptions, FileOptions, Metadata, Target, export, export_file
+        from ofa_tf.project.export import Target, export_all, export_choice, make_options
 
         if (choice is None) == (latency_ms is None):
             raise ArgumentError("Give either a choice or `latency_ms`: a subnet, or the budget to search one for.")
-        if epochs is not None and not qat:
-            raise ArgumentError("`epochs` is for `qat=True`: give both, or neither.")
-        qat_epochs = (optional("epochs", positive, epochs, "epochs") or QAT_EPOCHS) if qat else 0.0
-        about = Metadata(author=author, license=license, description=description)
-        options = ExportOptions(
-            FileOptions(precision, io, qat_epochs=qat_epochs, gate=gate, about=about),
-            name,
-            None if out is None else Path(out),
-            force,
-            allow_cpu,
+        n_epochs = optional("epochs", positive, epochs, "epochs")
+        options = make_options(
+            precision, io, qat, n_epochs, gate, name, out, allow_cpu, force, author, license, description
         )
         if latency_ms is not None:
             budget_ms = required("latency_ms", positive, latency_ms, "milliseconds")
-            return export_file(self, [Target(device or "host", budget_ms)], options)[0]
+            return export_all(self, [Target(device or "host", budget_ms)], options)[0]
         if isinstance(choice, str | Path):
-            return export_file(self, [Target(device or "host")], options, choice)[0]
-        if isinstance(choice, Choice):
-            target = Target(
-                device or choice.device or "host", choice.budget_ms if device in (None, choice.device) else None
-            )
-            return export(self, choice.arch, target, options, choice if target.device == choice.device else None)
-        if not isinstance(choice, Arch):
-            raise ArgumentError(
-                f"`choice` is a {type(choice).__name__}: give what `search` found, an arch, or its file."
-            )
-        return export(
-            self, self.config.space.arch_from_document(choice.to_document()), Target(device or "host"), options
-        )
+            return export_all(self, [Target(device or "host")], options, choice)[0]
+        if not isinstance(choice, Choice | Arch):
+            found = type(choice).__name__
+            raise ArgumentError(f"`choice` is a {found}: give what `search` found, an arch, or the file of one.")
+        return export_choice(self, choice, device, options)
 
     @library_wording
     def evaluate(

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tf.atomic import check_place
-from ofa_tf.errors import FormatError, SpaceError, WorkdirError
+from ofa_tf.errors import ArgumentError, FormatError, SpaceError, WorkdirError
 from ofa_tf.jsonio import read_json, write_json
+from ofa_tf.project.arguments import NO_BUDGET
 from ofa_tf.project.choice import Budgets, Choice, Verified
-from ofa_tf.project.finder import Finder
-from ofa_tf.project.opened import Project
-from ofa_tf.project.predictor import require_labels
+from ofa_tf.project.finder import Finder, find_fronts
+from ofa_tf.project.opened import OpenedWorkdir
+from ofa_tf.project.requirements import require_labels
 from ofa_tf.quiet import load_tensorflow
 
+__all__ = ["Answer", "Budgets", "find_all", "find_fronts"]
 ARCH = "arch.json"
 
 
@@ -40,7 +42,7 @@ class Answer:
 
 
 def find_all(
-    project: Project,
+    project: OpenedWorkdir,
     wanted: Sequence[Budgets],
     precision: str = "int8",
     verify: int = 0,
@@ -64,6 +66,8 @@ def find_all(
         InfeasibleError: no subnet is within the budgets of a search; the message has the nearest.
         OfaError: no such device, nothing trained yet, or a file in the way.
     """
+    if not all(budgets.given for budgets in wanted):
+        raise ArgumentError(NO_BUDGET)
     path = _own_arch_file(project) if out is None else Path(out)
     check_place(path)
     if verify:
@@ -85,7 +89,7 @@ def find_all(
     return answers, path
 
 
-def _own_arch_file(project: Project) -> Path:
+def _own_arch_file(project: OpenedWorkdir) -> Path:
     """Where an arch goes unasked.
 
     Raises:

@@ -11,10 +11,10 @@ from ofa_tf.latency.backends import backend_of
 from ofa_tf.latency.device import Workload
 from ofa_tf.latency.measure import PERCENTILES
 from ofa_tf.project.choice import Budgets, Choice, Verified
+from ofa_tf.project.evaluator import make_evaluator
 from ofa_tf.project.finder import Finder
-from ofa_tf.project.lut import device_of
-from ofa_tf.project.opened import Project
-from ofa_tf.project.predictor_fit import make_evaluator
+from ofa_tf.project.opened import OpenedWorkdir
+from ofa_tf.project.tables import device_of
 from ofa_tf.space import Arch
 from ofa_tf.subnet import extract
 from ofa_tf.training.evaluation import SubnetEvaluator
@@ -74,7 +74,7 @@ def _verify(
     return tuple(ordered)
 
 
-def _file(project: Project, evaluator: SubnetEvaluator, arch: Arch, precision: str) -> bytes:
+def _file(project: OpenedWorkdir, evaluator: SubnetEvaluator, arch: Arch, precision: str) -> bytes:
     """The file of a calibrated subnet, to be timed: few images for the ranges of int8, which cost no time."""
     images = project.data.train
     images = images.take(np.arange(min(RANGE_IMAGES, len(images))))

@@ -41,7 +41,11 @@ METHODS = {
 
 def in_arguments(sentence: str) -> str:
     """A sentence with arguments for its options, and methods for its commands."""
-    sentence = COMMAND.sub(_method, sentence).replace("leave the option out", "leave the argument out")
+    sentence = (
+        COMMAND.sub(_method, sentence)
+        .replace("the option out", "the argument out")
+        .replace("Missing option '--", "Missing argument '--")
+    )
     sentence = WITH_VALUE.sub(lambda found: f"`{found[1]}={_value(found[2])}`", sentence)
     return OPTION.sub(_argument, sentence)
 

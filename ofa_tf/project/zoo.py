@@ -27,10 +27,20 @@ from ofa_tf.zoo.note10 import MAX_BYTES as MAX_TABLE_BYTES
 from ofa_tf.zoo.note10 import merge_note10, read_note10
 from ofa_tf.zoo.published_predictor import read_published_predictor
 from ofa_tf.zoo.sources import get_file, is_address
-from ofa_tf.zoo.supernets import class_names, supernet_space
+from ofa_tf.zoo.specialized import SpecializedNetwork, import_specialized
+from ofa_tf.zoo.supernets import class_names, read_classes, supernet_space
 from ofa_tf.zoo.torch_file import state_dict
 from ofa_tf.zoo.weights import load_torch_weights
 
+__all__ = [
+    "ImportedSupernet",
+    "SpecializedNetwork",
+    "import_note10",
+    "import_predictor",
+    "import_specialized",
+    "import_supernet",
+    "read_classes",
+]
 MAX_CHECKPOINT_BYTES, MAX_PREDICTOR_BYTES = 500_000_000, 50_000_000
 IMAGENET_PIXELS = Preprocessing(catalog.IMAGENET_MEAN, catalog.IMAGENET_STD)
 

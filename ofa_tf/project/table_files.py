@@ -1,0 +1,148 @@
+"""Latency tables as files: listed, looked into, taken over, merged. No device is needed."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ofa_tf.errors import TableError
+from ofa_tf.latency.backends import backend_of
+from ofa_tf.latency.merge import merge_tables
+from ofa_tf.latency.shares import time_shares
+from ofa_tf.latency.store import FOLDER, add_table, list_tables, renamed, seen_from_here
+from ofa_tf.latency.table import LatencyTable
+from ofa_tf.progress import SILENT, Progress
+from ofa_tf.project.workdir import Workdir
+from ofa_tf.spaces import SPACES
+
+YAML = (".yaml", ".yml")  # of published tables
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A latency table in a file.
+
+    Args:
+        path: of the file.
+        table: as it is seen from this machine.
+        shares: where the time goes, as `time_shares`; None where the table covers no space in full, or nobody asked.
+    """
+
+    path: Path
+    table: LatencyTable
+    shares: Mapping[str, Mapping[str, float]] | None = None
+
+    @property
+    def of_this_machine(self) -> bool:
+        """Whether the device is the machine that this runs on."""
+        return backend_of(self.table.device["name"]).always_at_hand
+
+
+def list_files(workdir: str | Path = ".") -> list[TableFile]:
+    """The tables of a workdir and those that come with ofa-tf."""
+    return [TableFile(path, table) for path, table in list_tables(Path(workdir, FOLDER))]
+
+
+def show(file: str | Path, workdir: str | Path = ".", plot: str | Path | None = None) -> TableFile:
+    """What a table says, and where the time goes in networks of the workdir's space.
+
+    Args:
+        file: the table.
+        workdir: the project; without one, the first registered space that the table covers.
+        plot: where to draw the shares: a `.png` or `.svg` file.
+
+    Raises:
+        FormatError: not a table.
+        TableError: there is nothing to draw.
+    """
+    table = seen_from_here(LatencyTable.load(file))
+    shares = table_shares(table, Workdir(workdir))
+    if plot is not None:
+        if shares is None:
+            raise TableError(f"--plot: {file} covers no space in full, so there is nothing to draw.")
+        from ofa_tf.report.plot import plot_shares
+
+        plot_shares(plot, table.label, shares)
+    return TableFile(Path(file), table, shares)
+
+
+def import_any(
+    source: str | Path,
+    workdir: str | Path = ".",
+    force: bool = False,
+    name: str | None = None,
+    progress: Progress = SILENT,
+) -> TableFile:
+    """Takes a table over into a workdir: a JSON file, or the published YAML tables (a file or a folder of them).
+
+    Args:
+        source: the file or folder.
+        workdir: the project.
+        force: whether a table of the same device, runtime and precision may be replaced.
+        name: of the device from now on.
+        progress: told about the work.
+
+    Raises:
+        OfaError: as for `import_table` and `import_note10`.
+    """
+    if Path(source).is_dir() or Path(source).suffix in YAML:
+        from ofa_tf.project.zoo import import_note10
+
+        return TableFile(*import_note10(str(source), workdir, None, force, progress, name))
+    return TableFile(*import_table(source, Workdir(workdir), force, name))
+
+
+def merge(files: Sequence[str | Path], out: str | Path) -> TableFile:
+    """Merges tables of one device and runtime, of several resolutions or spaces, into one file.
+
+    Raises:
+        TableError: they are of different devices or runtimes.
+        FormatError: one is no table.
+    """
+    table = merge_tables([LatencyTable.load(file) for file in files])
+    table.save(out)
+    return TableFile(Path(out), table)
+
+
+def import_table(
+    source: str | Path, workdir: Workdir, force: bool = False, name: str | None = None
+) -> tuple[Path, LatencyTable]:
+    """Copies a table of another workdir or machine into this one.
+
+    Args:
+        source: its file.
+        workdir: for whose space it must have something.
+        force: whether a table of the same device, runtime and precision may be replaced.
+        name: of the device from now on; None for the one that the table says, or, of the `host` of another machine, one
+            after its processor.
+
+    Raises:
+        FormatError: not a table.
+        DeviceError: a name that no table can be given.
+        TableError: it covers no resolution of the workdir's space.
+        WorkdirError: the workdir has such a table.
+    """
+    config, table = workdir.config(), LatencyTable.load(source)
+    table = seen_from_here(table) if name is None else renamed(table, name)
+    table.require_resolutions(config.space, config.n_classes)
+    with workdir.lock():
+        return add_table(workdir.tables, table, force), table
+
+
+def table_shares(table: LatencyTable, workdir: Workdir) -> dict[str, dict[str, float]] | None:
+    """Where the time goes in networks of the workdir's space; of the first registered one that fits if there is none.
+
+    Returns:
+        As `time_shares`; None where the table covers no resolution of a space.
+    """
+    if workdir.exists:
+        config = workdir.config()
+        candidates = [(config.space, config.n_classes)]
+    else:
+        classifiers = [re.search(r"^linear .*out=1x1x(\d+) .*bias=1$", key) for key in table.entries]
+        sizes = {int(found[1]) for found in classifiers if found}
+        candidates = [(space, size) for space in SPACES.values() for size in sorted(sizes)]
+    for space, n_classes in candidates:
+        if table.resolutions(space, n_classes):
+            return time_shares(table, space, n_classes)
+    return None

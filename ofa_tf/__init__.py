@@ -19,49 +19,45 @@ if TYPE_CHECKING:
     from ofa_tf import search
     from ofa_tf.blocks import Block, walk
     from ofa_tf.latency.table import LatencyTable
-    from ofa_tf.project.benchmark import benchmark_file
+    from ofa_tf.project.benchmark import benchmark_file as benchmark
     from ofa_tf.project.data import pack
-    from ofa_tf.project.demo import run_demo
-    from ofa_tf.project.doctor import examine
-    from ofa_tf.project.evaluate import evaluate_file
+    from ofa_tf.project.doctor import examine as doctor
+    from ofa_tf.project.evaluate import evaluate_file as evaluate
     from ofa_tf.project.project import Project, open
-    from ofa_tf.project.zoo import import_supernet
     from ofa_tf.search import Budget, pareto
     from ofa_tf.space import Arch, SearchSpace, Stage
     from ofa_tf.spaces import get_space
     from ofa_tf.subnet import build_subnet, extract
     from ofa_tf.supernet import Supernet
-    from ofa_tf.tflite.describe import describe_file
+    from ofa_tf.tflite.describe import describe_file as show
     from ofa_tf.tflite.inspect import inspect_file
     from ofa_tf.training.recipe import Recipe
-    from ofa_tf.zoo.specialized import import_specialized
 
-# Where each name is; the classes of errors, which are in one module, are added below.
-_MODULES = {
-    "Arch": "space",
-    "Block": "blocks",
-    "Budget": "search",
-    "LatencyTable": "latency.table",
-    "Project": "project.project",
-    "Recipe": "training.recipe",
-    "SearchSpace": "space",
-    "Stage": "space",
-    "Supernet": "supernet",
-    "benchmark_file": "project.benchmark",
-    "build_subnet": "subnet",
-    "describe_file": "tflite.describe",
-    "evaluate_file": "project.evaluate",
-    "examine": "project.doctor",
-    "extract": "subnet",
-    "get_space": "spaces",
-    "import_specialized": "zoo.specialized",
-    "import_supernet": "project.zoo",
-    "inspect_file": "tflite.inspect",
-    "open": "project.project",
-    "pack": "project.data",
-    "pareto": "search",
-    "run_demo": "project.demo",
-    "walk": "blocks",
+# The functions behind commands that need no project: their errors speak of arguments instead of options.
+_COMMANDS = {
+    "benchmark": "project.benchmark:benchmark_file",
+    "doctor": "project.doctor:examine",
+    "evaluate": "project.evaluate:evaluate_file",
+    "pack": "project.data:pack",
+    "show": "tflite.describe:describe_file",
+}
+_PARTS = {
+    "Arch": "space:Arch",
+    "Block": "blocks:Block",
+    "Budget": "search:Budget",
+    "LatencyTable": "latency.table:LatencyTable",
+    "Project": "project.project:Project",
+    "Recipe": "training.recipe:Recipe",
+    "SearchSpace": "space:SearchSpace",
+    "Stage": "space:Stage",
+    "Supernet": "supernet:Supernet",
+    "build_subnet": "subnet:build_subnet",
+    "extract": "subnet:extract",
+    "get_space": "spaces:get_space",
+    "inspect_file": "tflite.inspect:inspect_file",
+    "open": "project.project:open",
+    "pareto": "search:pareto",
+    "walk": "blocks:walk",
 }
 _ERRORS = (
     "ArgumentError",
@@ -79,17 +75,21 @@ _ERRORS = (
     "TrainingError",
     "WorkdirError",
 )
-_MODULES |= dict.fromkeys(_ERRORS, "errors")
+_PLACES = {**_PARTS, **_COMMANDS, **{name: f"errors:{name}" for name in _ERRORS}}
 
-__all__ = ["__version__", "search", *_MODULES]
+__all__ = ["__version__", "search", *_PLACES]
 
 
 def __getattr__(name: str) -> Any:
     if name == "search":  # a package, which can be called
         return import_module("ofa_tf.search")
-    if name not in _MODULES:
+    if name not in _PLACES:
         raise AttributeError(f"module 'ofa_tf' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"ofa_tf.{_MODULES[name]}"), name)
+    module, _, attribute = _PLACES[name].partition(":")
+    value = getattr(import_module(f"ofa_tf.{module}"), attribute)
+    if name in _COMMANDS:
+        value = import_module("ofa_tf.project.wording").library_wording(value)
+    globals()[name] = value
     return value
 
 

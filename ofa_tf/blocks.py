@@ -32,6 +32,14 @@ def walk(space: SearchSpace, arch: Arch, n_classes: int) -> tuple[Block, ...]:
         space: the space of the arch.
         arch: one of its points.
         n_classes: outputs of the classifier.
+
+    Examples:
+        >>> space = ofa.get_space("tiny")
+        >>> blocks = ofa.walk(space, space.smallest(), n_classes=10)
+        >>> [block.name for block in blocks][:3]
+        ['stem', 'first', 'stage1_block1']
+        >>> sum(block.n_macs for block in blocks)
+        637504
     """
     blocks: list[Block] = []
     size, channels = arch.resolution, 3

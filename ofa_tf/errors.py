@@ -5,7 +5,15 @@ from typing import Any
 
 
 class OfaError(Exception):
-    """Base of every error that ofa-tf raises on purpose; the command line prints it and exits with status 2."""
+    """Base of every error that ofa-tf raises on purpose; the command line prints it and exits with status 2.
+
+    Examples:
+        >>> try:
+        ...     ofa.open("new", space="no-such-space")
+        ... except ofa.OfaError as error:
+        ...     print(error)
+        There is no space 'no-such-space': give one of ['edge', 'mobilenet_v3', 'proxyless', 'tiny'] or a JSON file.
+    """
 
 
 class ArgumentError(OfaError, ValueError):

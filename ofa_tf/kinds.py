@@ -45,6 +45,13 @@ class Block:
         bias: whether a linear has one.
         padding: the space's padding.
         slot: block slot of the space, or -1 for a block that is not elastic.
+
+    Examples:
+        >>> stem, *_ = ofa.walk(ofa.get_space("tiny"), ofa.get_space("tiny").largest(), n_classes=10)
+        >>> stem.key
+        'conv in=32x32x3 out=16x16x16 k=3 s=2 act=relu6'
+        >>> [op.kind for op in stem.ops]
+        ['conv']
     """
 
     name: str

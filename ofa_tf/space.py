@@ -61,6 +61,10 @@ class Stage:
         activation: "relu", "relu6" or "hard_swish".
         se: whether its blocks have squeeze-and-excite.
         kind: the kind of its blocks, an elastic one of `kinds.KINDS`.
+
+    Examples:
+        >>> ofa.Stage(width=24, stride=2, depths=(1, 2), activation="relu6").depths
+        (1, 2)
     """
 
     width: int
@@ -124,6 +128,13 @@ class Arch:
         depths: number of blocks, per stage.
         kernels: kernel size, per block of the deepest network.
         expands: expand ratio, per block of the deepest network.
+
+    Examples:
+        >>> arch = ofa.get_space("tiny").smallest()
+        >>> arch
+        Arch(space='tiny', resolution=24, depths=(1, 1, 1), kernels=(3, 0, 3, 0, 3, 0), expands=(3, 0, 3, 0, 3, 0))
+        >>> print(arch)
+        24 px | 3x3 | 3x3 | 3x3
     """
 
     space: str
@@ -171,6 +182,14 @@ class SearchSpace:
         padding: "same" (TensorFlow's) or "symmetric" (k//2 on each side, as in PyTorch).
         bn_epsilon: epsilon of every batch norm.
         first_skip: whether the first block adds its input to its output where both have the same width.
+
+    Examples:
+        >>> space = ofa.get_space("tiny")
+        >>> space.size()
+        729000
+        >>> codes = space.sample(np.random.default_rng(0), 3)
+        >>> space.decode(codes)[0].resolution in space.resolutions
+        True
     """
 
     name: str

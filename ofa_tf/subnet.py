@@ -24,6 +24,11 @@ def build_subnet(space: SearchSpace, arch: Arch, n_classes: int, fixed_size: boo
 
     Returns:
         A functional model from images `(batch, resolution, resolution, 3)` to logits `(batch, n_classes)`.
+
+    Examples:
+        >>> space = ofa.get_space("tiny")
+        >>> ofa.build_subnet(space, space.smallest(), n_classes=10).output_shape
+        (None, 10)
     """
     size = arch.resolution if fixed_size else None
     inputs = keras.Input((size, size, 3), name="image")
@@ -94,6 +99,12 @@ def extract(supernet: Supernet, arch: Arch, fixed_size: bool = True) -> keras.Mo
         supernet: the source; it is not changed.
         arch: a point of its space.
         fixed_size: whether the input size is the arch's resolution, or left open.
+
+    Examples:
+        >>> space = ofa.get_space("tiny")
+        >>> model = ofa.extract(ofa.Supernet(space, n_classes=10), space.smallest())
+        >>> model.input_shape
+        (None, 24, 24, 3)
     """
     space = supernet.space
     model = build_subnet(space, arch, supernet.n_classes, fixed_size)

@@ -36,6 +36,11 @@ class Supernet(keras.Model):
     code that is a tuple of numbers, as `largest_code` and the default, gives a graph of that arch alone. The code's
     resolution gene is not looked at: the images have the size they have. With `dropout`, that share of the classifier's
     inputs is zero in training; `dropout_seed` are two integers.
+
+    Examples:
+        >>> supernet = ofa.Supernet(ofa.get_space("tiny"), n_classes=10)
+        >>> supernet(np.zeros((1, 24, 24, 3), np.float32)).shape
+        TensorShape([1, 10])
     """
 
     def __init__(

@@ -15,7 +15,7 @@ TARGETS = ("float", "int8")
 ERRORS = {"spearman", "worst_points", "mean_rmse_points", "noise_points", "int8_pairs", "int8_drop_points"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FittedPredictor:
     """A predictor, and the error it has on archs that it did not see.
 
@@ -32,6 +32,12 @@ class FittedPredictor:
     origin: str = "fitted"
     source: Mapping[str, str] = field(default_factory=dict)
     target: str = "float"
+
+    def __repr__(self) -> str:
+        errors = self.errors
+        rank = f", rank correlation {errors['spearman']:.2f}" if "spearman" in errors else ""
+        figures = f"{errors['pairs']:.0f} subnets, error {errors['rmse_points']:.2f} points (RMSE){rank}"
+        return f"FittedPredictor({figures if self.label == 'fitted' else f'{self.label}: {figures}'})"
 
     @property
     def label(self) -> str:

@@ -7,15 +7,19 @@ calibration of three numbers where one was measured.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ofa_tf.blocks import Block
 from ofa_tf.costs import ArchCosts, arch_costs
 from ofa_tf.errors import FormatError, TableError
 from ofa_tf.formatting import percent
+from ofa_tf.frames import to_frame
 from ofa_tf.jsonio import check_keys, read_json, write_json
 from ofa_tf.precision import table_precisions
 from ofa_tf.space import SearchSpace
+
+if TYPE_CHECKING:
+    import pandas
 
 SOURCES = ("measured", "modelled", "imported")
 STATISTICS = ("p10_ms", "median_ms", "mean_ms")
@@ -63,7 +67,7 @@ class Calibration:
     subnets: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LatencyTable:
     """One table; `lut/README.md` describes its file.
 
@@ -77,6 +81,14 @@ class LatencyTable:
         calibration: correction from block sums to whole networks, or None.
         validation: error on whole subnets that the prediction had not seen, or None: `subnets`, `mape`, `within_10pct`,
             `spearman`, `bias`; with `worst_error` and `worst_arch` if they were measured for this alone.
+
+    Examples:
+        >>> (path,) = Path("work/lut").glob("*.json")
+        >>> table = ofa.LatencyTable.load(path)
+        >>> table
+        LatencyTable(host (int8, measured): 41 blocks, ± 0.9 % on whole subnets)
+        >>> table.to_pandas().shape
+        (41, 4)
     """
 
     device: Mapping[str, Any]
@@ -87,6 +99,10 @@ class LatencyTable:
     statistic: str = "median_ms"
     calibration: Calibration | None = None
     validation: Mapping[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        error = "" if self.validation is None else f", ± {percent(self.validation['mape'])} on whole subnets"
+        return f"LatencyTable({self.label}: {len(self.entries)} blocks{error})"
 
     def __post_init__(self):
         where = "The table"
@@ -187,6 +203,14 @@ class LatencyTable:
             return raw
         fixed = raw.fixed * self.calibration.scale + self.calibration.constant_ms
         return ArchCosts(space, fixed, raw.elastic * self.calibration.scale + self.calibration.per_block_ms)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A row for each block by its key: statistics in milliseconds, and the number of runs.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        return to_frame(self.entries.values(), self.entries)
 
     def save(self, path: str | Path) -> None:
         """Writes the table as JSON, atomically."""

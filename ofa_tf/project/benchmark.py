@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ofa_tf.formatting import milliseconds
 from ofa_tf.latency.backends import backend_of
 from ofa_tf.latency.device import Timing, Workload
 from ofa_tf.latency.host import HOST, HostDevice
@@ -18,7 +19,7 @@ from ofa_tf.tflite.run import check_runnable
 from ofa_tf.tflite.sandbox import ChildInterpreter
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Benchmark:
     """What running a file over and over gave.
 
@@ -43,6 +44,12 @@ class Benchmark:
     timing: Timing = field(repr=False)
     load_ms: float | None
     peak_bytes: int | None
+
+    def __repr__(self) -> str:
+        median = milliseconds(self.timing.percentile_ms(50))
+        memory = "" if self.peak_bytes is None else f", {self.peak_bytes / 1e6:.1f} MB"
+        n_runs = len(self.timing.runs_ms)
+        return f"Benchmark({str(self.path)!r} on {self.device['name']}: {median}, median of {n_runs} runs{memory})"
 
     def histogram(self, bins: int = 40) -> tuple[np.ndarray, np.ndarray]:
         """Runs by duration, up to twice the median: the few that are slower would leave no room for the others.
@@ -74,6 +81,10 @@ def benchmark_file(
         ExportError: the interpreter refuses the file, or crashes on it, or the compiler does.
         FormatError: the file is not TFLite, or damaged.
         DeviceError: no such device, or it is not there.
+
+    Examples:
+        >>> ofa.benchmark("work/exports/first/model.tflite", seconds=0.1)
+        Benchmark('work/exports/first/model.tflite' on host: ... ms, median of ... runs...)
     """
     backend = backend_of(device)
     runner = backend.open(device, settings, HostDevice(seconds=seconds))

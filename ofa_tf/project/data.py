@@ -27,6 +27,11 @@ def pack(
 
     Raises:
         DataError: the data set cannot be read, the folder exists, or the disk is full.
+
+    Examples:
+        >>> packed = ofa.pack("digits", "packed", shards=2)
+        >>> packed.images
+        {'train': 1797}
     """
     folder = Path(out)
     if folder.is_symlink():

@@ -29,7 +29,12 @@ PROGRAMS = {
 
 
 def examine() -> list[Check]:
-    """Looks for Python, packages and optional programs; imports nothing heavy."""
+    """Looks for Python, packages and optional programs; imports nothing heavy.
+
+    Examples:
+        >>> {check.name: check.good for check in ofa.doctor()}["numpy"]
+        True
+    """
     checks = [Check("python", sys.version_info >= (3, 11), platform.python_version())]
     checks += map(check_package, REQUIRED)
     return [*checks, check_tflite_support(), *(_program(name, use) for name, use in PROGRAMS.items())]

@@ -11,6 +11,7 @@ from ofa_tf.data import Images, Preprocessing
 from ofa_tf.data.class_names import class_finder
 from ofa_tf.data.source import load_validation
 from ofa_tf.errors import DataError, ExportError, FormatError, WorkdirError
+from ofa_tf.formatting import percent
 from ofa_tf.jsonio import from_document, read_json
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project.opened import data_spec, open_existing
@@ -26,7 +27,7 @@ from ofa_tf.zoo import imagenet
 MOST_LABEL_BYTES = 1 << 24
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """How well a file puts images into classes.
 
@@ -59,6 +60,11 @@ class Evaluation:
     preprocessing: Preprocessing
     preprocessing_from: str
 
+    def __repr__(self) -> str:
+        top5 = "" if self.top5 is None else f", {percent(self.top5)} top-5"
+        images = f"{self.n_images} images of {Path(self.data).name}"
+        return f"Evaluation({str(self.path)!r} on {images}: {percent(self.top1)} top-1{top5})"
+
 
 def evaluate_file(
     path: str | Path,
@@ -85,6 +91,10 @@ def evaluate_file(
         ExportError: not such a file, or the interpreter refuses it, or crashes on it.
         FormatError: the file is not TFLite, or damaged.
         DataError: the images or their classes do not fit.
+
+    Examples:
+        >>> ofa.evaluate("work/exports/first/model.tflite", data="digits")
+        Evaluation('work/exports/first/model.tflite' on 359 images of digits: 60.7 % top-1, 95.3 % top-5)
     """
     if bool(mean) != bool(std):
         raise ExportError("Give --mean and --std together: the input is (pixel - mean) / std.")

@@ -166,7 +166,7 @@ class Project(OpenedWorkdir):
             >>> project = ofa.open("work")
             >>> choice = project.search(macs_millions=0.8, size_kb=90)
             >>> choice
-            Choice(24 px | 5x4 3x3 | 5x3 3x3: 55.8 % predicted, 0.76 M MACs, 64 kB)
+            Choice(24 px | 5x4 3x3 | 5x3 3x3: 55.8 % predicted, 0.79 M MACs, 78 kB)
         """
         from ofa_tf.project.choice import Budgets
         from ofa_tf.project.search import find_all
@@ -352,7 +352,7 @@ class Project(OpenedWorkdir):
 
         Examples:
             >>> ofa.open("work").show("work/exports/first/model.tflite").facts.n_macs
-            1463776
+            1594976
         """
         from ofa_tf.tflite.describe import describe_file
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ofa_tf.atomic import remove_folder
 from ofa_tf.errors import DamagedError, WorkdirError
+from ofa_tf.formatting import percent
 from ofa_tf.npzio import read_arrays
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project.opened import OpenedWorkdir, open_project
@@ -22,7 +23,7 @@ from ofa_tf.training.trainer import Trainer
 OPTIONS = {"epochs": "--epochs", "batch": "--batch", "base_lr": "--lr"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Training:
     """What `train` did.
 
@@ -33,6 +34,10 @@ class Training:
 
     stages: Mapping[str, StageRecord]
     traces: Mapping[str, int]
+
+    def __repr__(self) -> str:
+        ends = {name: percent(record.metrics.get("largest_accuracy")) for name, record in self.stages.items()}
+        return f"Training(largest subnet after {', '.join(f'{name}: {share}' for name, share in ends.items())})"
 
 
 def open_and_train(

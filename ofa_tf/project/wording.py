@@ -30,22 +30,14 @@ FLAGS = {"restart", "force", "qat", "allow-cpu"}
 OPTION = re.compile(r"--([a-z][a-z0-9-]*)")
 WITH_VALUE = re.compile(r"--(stage|space|recipe|seed|device) (?!must|for|and|or|names|each)([\w./:-]*\w)")
 COMMAND = re.compile(r"`ofa-tf ([a-z]+(?: (?:fit|build|validate|import|list|show|merge|pack))?)((?: [^`]*)?)`")
-METHODS = {
-    "data pack": "ofa_tf.pack",
-    "demo": "ofa_tf.demo",
-    "doctor": "ofa_tf.doctor",
-    "zoo import": "ofa_tf.import_supernet",
-    "zoo list": "ofa_tf.zoo_list",
-}
+FUNCTIONS = {"data pack": "ofa_tf.pack", "doctor": "ofa_tf.doctor"}  # of the package; all others are methods
 
 
 def in_arguments(sentence: str) -> str:
     """A sentence with arguments for its options, and methods for its commands."""
-    sentence = (
-        COMMAND.sub(_method, sentence)
-        .replace("the option out", "the argument out")
-        .replace("Missing option '--", "Missing argument '--")
-    )
+    sentence = COMMAND.sub(_method, sentence)
+    for option, argument in (("the option out", "the argument out"), ("Missing option '--", "Missing argument '--")):
+        sentence = sentence.replace(option, argument)
     sentence = WITH_VALUE.sub(lambda found: f"`{found[1]}={_value(found[2])}`", sentence)
     return OPTION.sub(_argument, sentence)
 
@@ -63,7 +55,7 @@ def _method(found: re.Match) -> str:
         if words and not words[0].startswith("--"):
             value = words.pop(0)
         options.append(name if value is None and "=" in name else f"{name}={_value(value)}")
-    name = METHODS.get(found[1], f"project.{found[1].replace(' import', ' import_').replace(' ', '.')}")
+    name = FUNCTIONS.get(found[1], f"project.{found[1].replace(' import', ' import_').replace(' ', '.')}")
     return f"`{name}({', '.join(options)})`"
 
 

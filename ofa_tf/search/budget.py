@@ -31,6 +31,12 @@ class Budget:
 
     Raises:
         OfaError: a limit that is not a finite number above 0.
+
+    Examples:
+        >>> from ofa_tf.costs import arch_costs
+        >>> macs = arch_costs(ofa.get_space("tiny"), lambda block: block.n_macs, n_classes=10)
+        >>> ofa.Budget("MACs", "", macs, 1e6).show(637504)
+        '637,504'
     """
 
     name: str

@@ -115,6 +115,15 @@ def search(
     Raises:
         OfaError: budgets of another space, no resolution known under all of them, or scores that are not numbers.
         InfeasibleError: no arch meets the budgets; says what is reachable.
+
+    Examples:
+        >>> from ofa_tf.costs import arch_costs
+        >>> space = ofa.get_space("tiny")
+        >>> macs = arch_costs(space, lambda block: block.n_macs, n_classes=10)
+        >>> params = arch_costs(space, lambda block: block.n_params, n_classes=10)
+        >>> found = ofa.search(space, params, [ofa.Budget("MACs", "", macs, 1e6)])
+        >>> bool(macs(found.code[None])[0] <= 1e6)
+        True
     """
     rng = np.random.default_rng(seed)
     first = starts(space, budgets)
@@ -178,6 +187,15 @@ def pareto(
     Raises:
         OfaError: limits that are not finite numbers above 0, or scores that are not numbers.
         InfeasibleError: no arch meets the largest limit.
+
+    Examples:
+        >>> from ofa_tf.costs import arch_costs
+        >>> space = ofa.get_space("tiny")
+        >>> macs = arch_costs(space, lambda block: block.n_macs, n_classes=10)
+        >>> params = arch_costs(space, lambda block: block.n_params, n_classes=10)
+        >>> front = ofa.pareto(space, params, macs, limits=[1e6, 2e6])
+        >>> bool(front.costs[-1] <= 2e6)
+        True
     """
     rng = np.random.default_rng(seed)
     resolutions = known_resolutions(space, [costs])

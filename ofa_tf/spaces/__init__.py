@@ -21,6 +21,10 @@ def get_space(name: str) -> SearchSpace:
     Raises:
         SpaceError: neither a registered name nor a file, or a file that breaks a rule.
         FormatError: the file is not a space.
+
+    Examples:
+        >>> ofa.get_space("mobilenet_v3").resolutions[-1]
+        224
     """
     if name in SPACES:
         return SPACES[name]

@@ -11,7 +11,7 @@ from ofa_tf.tflite.metadata import Metadata, read_metadata
 LARGEST_FILE = (1 << 31) - 1  # bytes that the offsets of a FlatBuffer can reach
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Description:
     """A `.tflite` file, looked into and not run.
 
@@ -29,6 +29,11 @@ class Description:
     facts: FileFacts
     metadata: Metadata | None
 
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{tensor.dtype.lower()} {list(tensor.shape)}" for tensor in self.facts.inputs)
+        sizes = f"{self.facts.n_macs / 1e6:.2f} M MACs, {self.facts.size_bytes / 1e3:.0f} kB"
+        return f"Description({str(self.path)!r}: {inputs}, {sum(self.facts.ops.values())} operators, {sizes})"
+
 
 def describe_file(path: str | Path) -> Description:
     """Looks into any `.tflite` file.
@@ -36,6 +41,10 @@ def describe_file(path: str | Path) -> Description:
     Raises:
         ExportError: there is no such file, it cannot be read, or it is too large to be one.
         DamagedError: it is no `.tflite` file, or a damaged one.
+
+    Examples:
+        >>> ofa.show("work/exports/first/model.tflite")
+        Description('work/exports/first/model.tflite': int8 [1, 32, 32, 3], 21 operators, 1.59 M MACs, 90 kB)
     """
     content = _read(path)
     return Description(

@@ -89,6 +89,11 @@ def inspect_file(content: bytes, name: str = "The file") -> FileFacts:
     Raises:
         FormatError: not a `.tflite` file.
         DamagedError: one cut short, or one whose parts refer to what is not there.
+
+    Examples:
+        >>> content = Path("work/exports/first/model.tflite").read_bytes()
+        >>> ofa.inspect_file(content).tensor_types
+        {'INT32': ..., 'INT8': ...}
     """
     model = read_root(content, name)
     damaged = model.buffer.damaged

@@ -97,6 +97,13 @@ class Recipe:
         evaluations: how often within a stage the accuracy of some subnets is measured, the last time at its end; 0 for
             never.
         epoch_images: the most images that count as an epoch, or 0 for all; bounds the time on a large data set.
+
+    Examples:
+        >>> recipe = ofa.open("work").config.recipe
+        >>> recipe.name, recipe.batch
+        ('few', 16)
+        >>> recipe.overridden("full", epochs=3.0).phases[0].epochs
+        3.0
     """
 
     name: str

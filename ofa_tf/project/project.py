@@ -352,7 +352,7 @@ class Project(OpenedWorkdir):
 
         Examples:
             >>> ofa.open("work").show("work/exports/first/model.tflite").facts.n_macs
-            1594976
+            1591360
         """
         from ofa_tf.tflite.describe import describe_file
 

@@ -1,0 +1,63 @@
+"""The structure that CONTRIBUTING.md describes: no circle, short modules, devices and kinds compared in one place."""
+
+import ast
+import statistics
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import _structure
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    assert _structure.circles() == []
+
+
+def test_a_circle_is_found(monkeypatch):
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}
+    monkeypatch.setattr(_structure, "imports", lambda: graph)
+    assert _structure.circles() == [["b", "c"]]
+
+
+def test_imports_inside_functions_count_and_those_of_type_checkers_do_not():
+    known = {"ofa_tf.space": Path(), "ofa_tf.blocks": Path(), "ofa_tf.layers": Path(), "ofa_tf.layers.conv": Path()}
+    source = (
+        "if TYPE_CHECKING:\n    from ofa_tf.space import Arch\n"
+        "def f():\n    from ofa_tf.layers import conv\n    import ofa_tf.blocks\n"
+    )
+    assert set(_structure._imports(ast.parse(source), known)) == {"ofa_tf.layers.conv", "ofa_tf.blocks"}
+
+
+def test_modules_are_short():
+    lengths = _structure.lines()
+    assert [name for name, length in lengths.items() if length > 500] == []
+    assert statistics.median(lengths.values()) < 130
+
+
+def test_devices_are_compared_in_their_registry_only():
+    assert _structure.device_comparisons() == []
+
+
+def test_kinds_are_compared_where_blocks_are_expanded_and_operations_executed():
+    assert len(_structure.kind_comparisons()) <= 4
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("if device == 'host': pass", 1),
+        ("x = name in ('adb', 'edgetpu')", 1),
+        ("x = HOST != name", 1),
+        ("x = name.startswith('adb:')", 1),
+        ("x = name == 'pi4'", 0),
+        ("def f(device='host'): pass", 0),
+    ],
+)
+def test_comparisons_with_devices_are_found(monkeypatch, tmp_path, source, found):
+    path = tmp_path / "module.py"
+    path.write_text(source)
+    monkeypatch.setattr(_structure, "ROOT", tmp_path)
+    monkeypatch.setattr(_structure, "modules", lambda: {"module": path})
+    assert len(_structure.device_comparisons()) == found

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -84,6 +85,8 @@ def plain_gradients(model, space, arch, loss_of):
     for layer in model.layers:
         block = max((b.name for b in walk(space, arch, 3) if layer.name.startswith(b.name)), key=len, default="")
         inner = layer.name.removeprefix(block).removeprefix("_")
+        if not inner and isinstance(layer, keras.layers.Conv2D):
+            inner = "conv"  # the one convolution of a block bears the block's name
         for weight in layer.trainable_weights:
             name = weight.name
             if inner == "depthwise":

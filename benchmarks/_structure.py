@@ -9,7 +9,7 @@ LIBRARY = ROOT / "ofa_tf"
 # The registry of devices: the rows, what a row is, and the modules that the rows name.
 REGISTRY = ("latency/backends.py", "latency/backend.py", "latency/host.py", "latency/adb.py", "edgetpu/backend.py")
 DEVICES = {"host", "adb", "edgetpu", "HOST", "ADB", "EDGETPU", "EDGE_TPU"}
-KINDS = {"block", "op", "stage"}  # what has a `kind` that is one of a block or of an operation
+KINDS = {"conv", "mbconv", "pool", "linear", "depthwise", "dense", "mean", "add", "multiply"}  # blocks, operations
 
 
 def modules() -> dict[str, Path]:
@@ -98,19 +98,17 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def kind_comparisons() -> list[str]:
-    """Files that compare the kind of a block or of an operation."""
-    found = set()
-    for path in modules().values():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Compare) and any(
-                isinstance(operand, ast.Attribute)
-                and operand.attr == "kind"
-                and isinstance(operand.value, ast.Name)
-                and (
-                    operand.value.id in KINDS
-                    or (operand.value.id == "self" and path.name in ("space.py", "kinds.py", "ops.py"))
-                )
-                for operand in (node.left, *node.comparators)
-            ):
-                found.add(str(path.relative_to(ROOT)))
-    return sorted(found)
+    """Files that compare the kind of a block or of an operation with the name of one."""
+    return sorted(str(path.relative_to(ROOT)) for path in modules().values() if _compares_kinds(path))
+
+
+def _compares_kinds(path: Path) -> bool:
+    for node in ast.walk(ast.parse(path.read_text())):
+        subject = node.subject if isinstance(node, ast.Match) else node if isinstance(node, ast.Compare) else None
+        if subject is None:
+            continue
+        kinds = [part for part in ast.walk(subject) if isinstance(part, ast.Attribute) and part.attr == "kind"]
+        constants = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
+        if kinds and constants & KINDS:
+            return True
+    return False

@@ -1,9 +1,7 @@
 """Every kind of block, as it is registered; and a made-up one, which takes one expansion and one layer."""
 
-import ast
 import dataclasses
 import json
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,7 +9,6 @@ import pytest
 import tensorflow as tf
 from layer_checker import randomize
 
-import ofa_tf
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.costs import arch_costs
 from ofa_tf.edgetpu.latency_model import modelled_table, param_bytes
@@ -359,26 +356,3 @@ def test_a_new_kind_is_in_tables(made_up):
     assert np.isfinite(table.costs(made_up, CLASSES)(codes)).all()
     assert param_bytes(ours[0]) == sum(op.n_weights + 4 * op.out_channels for op in ours[0].ops)
     assert (size_costs(made_up, CLASSES, "int8")(codes) > 10_000).all()
-
-
-# --- where kinds are told apart ---------------------------------------------------------------------------------------
-
-
-def compares_kinds(path: Path) -> bool:
-    """Whether a module compares the kind of a block or of an operation with the name of one."""
-    names = {*KINDS, "depthwise", "dense", "mean", "add", "multiply"}
-    for node in ast.walk(ast.parse(path.read_text())):
-        subject = node.subject if isinstance(node, ast.Match) else node if isinstance(node, ast.Compare) else None
-        if subject is None:
-            continue
-        kinds = [part for part in ast.walk(subject) if isinstance(part, ast.Attribute) and part.attr == "kind"]
-        constants = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
-        if kinds and constants & names:
-            return True
-    return False
-
-
-def test_kinds_are_compared_where_blocks_expand_and_operations_execute_and_nowhere_else():
-    root = Path(ofa_tf.__file__).parent
-    found = {str(path.relative_to(root)) for path in root.rglob("*.py") if compares_kinds(path)}
-    assert found == {"ops.py", "subnet.py"}

@@ -14,7 +14,8 @@ from ofa_tf.latency.backends import BACKENDS, TABLE_ONLY, all_backends, backend_
 from ofa_tf.latency.host import HOST, HostDevice
 from ofa_tf.latency.settings import Settings
 from ofa_tf.latency.store import add_table, find_table, list_tables, name_from_here, renamed, table_name
-from ofa_tf.latency.table import PRECISIONS, LatencyTable
+from ofa_tf.latency.table import LatencyTable
+from ofa_tf.precision import table_precisions
 from ofa_tf.space import SearchSpace
 from ofa_tf.spaces import MOBILENET_V3, TINY
 
@@ -88,8 +89,8 @@ def test_one_that_is_not_there_is_a_sentence(backend, monkeypatch, tmp_path):
 @pytest.mark.parametrize("space", [TINY, MOBILENET_V3], ids=lambda space: space.name)
 def test_what_is_legal_there(backend, space):
     """`tiny` is for all; a space that is refused is refused with its name, and no table of it is modelled."""
-    assert set(backend.precisions) <= set(PRECISIONS)
-    for precision in PRECISIONS:
+    assert set(backend.precisions) <= set(table_precisions())
+    for precision in table_precisions():
         said = refusal(backend, space, precision)
         if precision not in backend.precisions:
             assert precision in said

@@ -74,15 +74,14 @@ def device_comparisons() -> list[str]:
         if str(path.relative_to(LIBRARY if path.is_relative_to(LIBRARY) else ROOT)) in REGISTRY:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            asked = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
             if isinstance(node, ast.Compare):
-                operands = [node.left, *node.comparators]
-            elif asked and node.func.attr in ("startswith", "removeprefix"):  # type: ignore[union-attr]
-                operands = node.args  # type: ignore[union-attr]
+                operands, line = [node.left, *node.comparators], node.lineno
+            elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("startswith", "removeprefix"):
+                operands, line = node.args, node.lineno
             else:
                 continue
             if any(_names(operand) & DEVICES for operand in operands):
-                found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+                found.append(f"{path.relative_to(ROOT)}:{line}")
     return sorted(found)
 
 

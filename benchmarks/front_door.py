@@ -14,6 +14,7 @@ import re
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from _common import report, run_timed
 from _structure import ROOT, circles, device_comparisons, kind_comparisons, lines
@@ -43,7 +44,11 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     options = parser.parse_args()
     lengths = sorted(lines().values())
-    places = {"circles": circles(), "device names": device_comparisons(), "kinds": kind_comparisons()}
+    places: dict[str, Sequence] = {
+        "circles": circles(),
+        "device names": device_comparisons(),
+        "kinds": kind_comparisons(),
+    }
     for name, found in places.items():
         print(f"{name}: {found}", file=sys.stderr)
     figures = {

@@ -179,11 +179,11 @@ def train_one(setting: Headline, space, arch) -> dict:
     from ofa_tf.blocks import count_macs, walk
     from ofa_tf.data import Preprocessing
     from ofa_tf.training.evaluation import SubnetEvaluator
-    from ofa_tf.training.standalone import train_alone
+    from ofa_tf.training.standalone import train_standalone
 
     data = setting.data()
     clock = Clock()
-    network = train_alone(space, arch, data, setting.recipe)
+    network = train_standalone(space, arch, data, setting.recipe)
     spent = clock.read()
     accuracy = SubnetEvaluator(network, Preprocessing(), data.train).accuracy(arch, data.val)
     n_macs = count_macs(walk(space, arch, len(data.classes)))

@@ -10,10 +10,10 @@ def write_scalars(folder: Path, name: str, points: dict[int, float]) -> Path:
     import tensorflow as tf
 
     from ofa_tf.spaces import TINY
-    from ofa_tf.training.tensorboard import Watch
+    from ofa_tf.training.tensorboard import Scalars
 
     before = set(folder.glob("*"))
-    watch = Watch(folder, TINY, 16)
+    watch = Scalars(folder, TINY, 16)
     for step, value in points.items():
         watch.write(step, {name: value})
     watch.close()

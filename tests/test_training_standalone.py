@@ -14,7 +14,7 @@ from ofa_tf.spaces import MOBILENET_V3, TINY
 from ofa_tf.subnet import extract
 from ofa_tf.supernet import Supernet
 from ofa_tf.training.evaluation import SubnetEvaluator
-from ofa_tf.training.standalone import train_alone
+from ofa_tf.training.standalone import train_standalone
 
 CLASSES = ("dark", "light", "red")
 N_TRAIN = 96
@@ -77,11 +77,11 @@ def test_an_arch_of_another_space_is_refused():
 
 def test_it_learns_at_its_own_resolution_and_the_same_seed_gives_the_same_network(data):
     done = []
-    network = train_alone(TINY, SMALL, data, RECIPE, epochs=4, progress=Hook(done.append))
+    network = train_standalone(TINY, SMALL, data, RECIPE, epochs=4, progress=Hook(done.append))
     assert len(done) == 4 * N_TRAIN / RECIPE.batch
     assert network.arch == SMALL
     assert SubnetEvaluator(network, Preprocessing(), data.train).accuracy(SMALL, data.val) > 0.9
-    again = train_alone(TINY, SMALL, data, RECIPE, epochs=4)
+    again = train_standalone(TINY, SMALL, data, RECIPE, epochs=4)
     for one, other in zip(network.trainable_weights, again.trainable_weights, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -96,7 +96,7 @@ def test_it_has_the_epochs_of_all_stages_unless_told_otherwise(data, monkeypatch
         return np.zeros(1)
 
     monkeypatch.setattr("ofa_tf.training.standalone.TrainingStep.run", run)
-    train_alone(TINY, SMALL, data, RECIPE)
+    train_standalone(TINY, SMALL, data, RECIPE)
     epochs = sum(phase.epochs + phase.warmup_epochs for phase in RECIPE.phases)
     assert len(rates) == pytest.approx(epochs * N_TRAIN / RECIPE.batch, abs=1)
     peak = RECIPE.phases[0].base_lr * RECIPE.batch / 64
@@ -107,4 +107,4 @@ def test_it_has_the_epochs_of_all_stages_unless_told_otherwise(data, monkeypatch
 def test_a_loss_that_is_not_a_number_ends_it(data, monkeypatch):
     monkeypatch.setattr("ofa_tf.training.standalone.TrainingStep.run", lambda *_: np.array([np.nan]))
     with pytest.raises(TrainingError, match=r"The loss of 24 px .* is not a number at step 0"):
-        train_alone(TINY, SMALL, data, RECIPE)
+        train_standalone(TINY, SMALL, data, RECIPE)

@@ -18,7 +18,7 @@ MEMORY_BYTES = 1 << 30  # of decoded pixels, at most
 MAX_BROKEN_SHARE = 0.01
 
 
-def hold(
+def decode_or_stream(
     parts: Sequence[EncodedImageSet], size: int, cache: Path | None, progress: Progress = SILENT
 ) -> Sequence[Images]:
     """Decodes all parts of a data set into memory, or none of them if that takes more than 1 GiB.

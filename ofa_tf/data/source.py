@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ofa_tf.data.arrays import KERAS, SOURCES, load_digits, load_keras
-from ofa_tf.data.cache import hold
+from ofa_tf.data.cache import decode_or_stream
 from ofa_tf.data.class_names import class_finder
 from ofa_tf.data.encoded import EncodedImageSet, Parts, Records
 from ofa_tf.data.folder import list_images
@@ -225,7 +225,8 @@ def _hold(
     spec: str, parts: Mapping[str, Images], size: int, cache: Path | None, progress: Progress
 ) -> dict[str, Images]:
     encoded = {part: images for part, images in parts.items() if isinstance(images, EncodedImageSet)}
-    held: dict[str, Images] = dict(zip(encoded, hold(list(encoded.values()), size, cache, progress), strict=True))
+    usable = decode_or_stream(list(encoded.values()), size, cache, progress)
+    held: dict[str, Images] = dict(zip(encoded, usable, strict=True))
     for part, images in parts.items():
         if isinstance(images, ImageSet):
             # Arrays are small enough as they are; digits were enlarged from the first version on, and trainings go on.

@@ -15,7 +15,7 @@ from ofa_tf.training.recipe import Recipe, spans
 from ofa_tf.training.step import TrainingStep
 
 
-def train_alone(
+def train_standalone(
     space: SearchSpace,
     arch: Arch,
     data: Data,

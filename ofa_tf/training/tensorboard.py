@@ -18,7 +18,7 @@ SECONDS_BETWEEN_SCALARS = 5
 SCALAR = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR")
 
 
-class Watch:
+class Scalars:
     """Scalars of one stage: losses by depth and by width, learning rate, images per second, accuracies.
 
     Args:

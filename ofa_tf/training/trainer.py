@@ -23,7 +23,7 @@ from ofa_tf.training.sampling import plan_step, probe_archs
 from ofa_tf.training.setup import Setup
 from ofa_tf.training.stage_files import StageFiles
 from ofa_tf.training.step import IMAGES, LABELS, TrainingStep
-from ofa_tf.training.tensorboard import Watch
+from ofa_tf.training.tensorboard import Scalars
 
 SECONDS_BETWEEN_CHECKPOINTS = 60
 
@@ -133,23 +133,23 @@ class Trainer:
         evaluations = {n_steps * part // recipe.evaluations for part in range(1, recipe.evaluations)} - {0}
         saved = time.monotonic()
         try:
-            with self._watch(stage, recipe) as watch:
+            with self._scalars(stage, recipe) as scalars:
                 total, before = n_steps * recipe.batch, step * recipe.batch
                 with self.progress.task(f"training `{stage}`", total, "images", before) as advance:
                     for images, labels in batches:
-                        self._train_step(stage, recipe, span_of(layout, step), step, images, labels, watch)
+                        self._train_step(stage, recipe, span_of(layout, step), step, images, labels, scalars)
                         step += 1
                         advance(recipe.batch)
                         if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS and step < n_steps:
                             self._save(stage, step, n_steps)
                             saved = time.monotonic()
-                        if step in evaluations and watch is not None:
-                            watch.write(step, self._metrics())
+                        if step in evaluations and scalars is not None:
+                            scalars.write(step, self._metrics())
                 self._save(stage, step, n_steps)  # before the accuracies, which take a while
                 metrics: dict[str, float] = {}
-                if watch is not None and recipe.evaluations:
+                if scalars is not None and recipe.evaluations:
                     metrics = self._metrics(f"evaluating `{stage}`")
-                    watch.write(step, metrics)
+                    scalars.write(step, metrics)
         except KeyboardInterrupt:
             # It may have come after the weights changed and before that was counted, or while channels were sorted.
             step = int(self.step.iterations.numpy())
@@ -198,19 +198,19 @@ class Trainer:
         )
 
     @contextlib.contextmanager
-    def _watch(self, stage: str, recipe: Recipe) -> Iterator[Watch | None]:
+    def _scalars(self, stage: str, recipe: Recipe) -> Iterator[Scalars | None]:
         """The scalars of the stage; None for workers other than the chief."""
         if not self.cluster.chief:
             yield None
             return
-        watch = Watch(self.workdir.logs / stage, self.config.space, recipe.batch, self.progress)
+        scalars = Scalars(self.workdir.logs / stage, self.config.space, recipe.batch, self.progress)
         try:
-            yield watch
+            yield scalars
         finally:
-            watch.close()
+            scalars.close()
 
     def _train_step(
-        self, stage: str, recipe: Recipe, span: Span, step: int, images, labels, watch: Watch | None
+        self, stage: str, recipe: Recipe, span: Span, step: int, images, labels, scalars: Scalars | None
     ) -> None:
         if step == span.start:
             with self.cluster.strategy.scope():
@@ -232,8 +232,8 @@ class Trainer:
                 f"training images with the numbers {first}, …: train it again at a lower learning rate "
                 f"(--stage {stage} --restart --lr X); the last checkpoint is kept."
             )
-        if watch is not None:
-            watch.step(step, plan.codes, losses, learning_rate)
+        if scalars is not None:
+            scalars.step(step, plan.codes, losses, learning_rate)
 
     def _save(self, stage: str, step: int, n_steps: int) -> None:
         if self.cluster.chief:

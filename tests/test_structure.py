@@ -61,3 +61,13 @@ def test_comparisons_with_devices_are_found(monkeypatch, tmp_path, source, found
     monkeypatch.setattr(_structure, "ROOT", tmp_path)
     monkeypatch.setattr(_structure, "modules", lambda: {"module": path})
     assert len(_structure.device_comparisons()) == found
+
+
+def test_a_class_name_means_one_thing():
+    classes = [
+        node.name
+        for path in _structure.modules().values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert sorted(name for name in set(classes) if classes.count(name) > 1) == []

@@ -16,7 +16,7 @@ from ofa_tf.errors import InfeasibleError, TableError
 from ofa_tf.jsonio import write_json
 from ofa_tf.latency.backends import fits_memory, memory_limits
 from ofa_tf.latency.table import LatencyTable
-from ofa_tf.project.choice import Budgets, Choice, Choices, Latency
+from ofa_tf.project.choice import Budgets, Choice, Fronts, Latency
 from ofa_tf.project.lut import get_table
 from ofa_tf.project.opened import OpenedWorkdir
 from ofa_tf.project.predictor import fit, load_predictor
@@ -226,7 +226,7 @@ def find_fronts(
     points: int = 20,
     out: str | Path | None = None,
     plot: str | Path | None = None,
-) -> Choices:
+) -> Fronts:
     """A front for each device, one search each: the best subnets at so many latencies, with those on the others.
 
     Args:
@@ -262,4 +262,4 @@ def find_fronts(
             for front in fronts.values()
         }
         plot_fronts(plot, lines)
-    return Choices(choices)
+    return Fronts(choices)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import keras
 
     from ofa_tf.project.benchmark import Benchmark
-    from ofa_tf.project.choice import Choice, Choices
+    from ofa_tf.project.choice import Choice, Fronts
     from ofa_tf.project.evaluate import Evaluation
     from ofa_tf.project.export import Export
     from ofa_tf.project.report import Report
@@ -191,7 +191,7 @@ class Project(OpenedWorkdir):
         precision: str = "int8",
         out: str | Path | None = None,
         plot: str | Path | None = None,
-    ) -> "Choices":
+    ) -> "Fronts":
         """Searches the best subnets at many latencies: `ofa-tf search --pareto`.
 
         Args:

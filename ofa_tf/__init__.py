@@ -59,6 +59,7 @@ _PARTS = {
     "pareto": "search:pareto",
     "walk": "blocks:walk",
 }
+_WITH_TENSORFLOW = {"Supernet", "build_subnet", "evaluate", "extract", "pack"}  # which is loaded without its chatter
 _ERRORS = (
     "ArgumentError",
     "DamagedError",
@@ -85,6 +86,8 @@ def __getattr__(name: str) -> Any:
         return import_module("ofa_tf.search")
     if name not in _PLACES:
         raise AttributeError(f"module 'ofa_tf' has no attribute {name!r}")
+    if name in _WITH_TENSORFLOW:
+        import_module("ofa_tf.quiet").load_tensorflow()
     module, _, attribute = _PLACES[name].partition(":")
     value = getattr(import_module(f"ofa_tf.{module}"), attribute)
     if name in _COMMANDS:

@@ -110,8 +110,10 @@ class Project(OpenedWorkdir):
             "base_lr": optional("lr", positive, lr),
         }
         overrides = {name: value for name, value in given.items() if value is not None}
-        run = estimate_training if dry_run else train
-        return run(self, stage, restart, overrides, make_cluster(strategy, self.progress))  # type: ignore[operator]
+        cluster = make_cluster(strategy, self.progress)
+        if dry_run:
+            return estimate_training(self, stage, restart, overrides, cluster)
+        return train(self, stage, restart, overrides, cluster)
 
     @property
     def predictor(self) -> PredictorCommands:

@@ -17,7 +17,7 @@ INSTALLED = ("ai-edge-litert", "click", "numpy", "pillow", "pyyaml", "rich", "sc
 NEEDED = ("flatbuffers", "markdown-it-py", "mdurl", "pygments")
 MAIN = """
 from functools import partial
-from ofa_tf import project
+from ofa_tf.project import opened as project
 from ofa_tf.cli.main import main
 from ofa_tf.project import lut as measuring
 project.HostDevice = partial(project.HostDevice, seconds=0.1, least_rounds=2)

@@ -9,6 +9,7 @@ LIBRARY = ROOT / "ofa_tf"
 # The registry of devices: the rows, what a row is, and the modules that the rows name.
 REGISTRY = ("latency/backends.py", "latency/backend.py", "latency/host.py", "latency/adb.py", "edgetpu/backend.py")
 DEVICES = {"host", "adb", "edgetpu", "HOST", "ADB", "EDGETPU", "EDGE_TPU"}
+LOOKUPS = ("startswith", "removeprefix", "get", "pop")  # methods whose argument is compared
 KINDS = {"conv", "mbconv", "pool", "linear", "depthwise", "dense", "mean", "add", "multiply"}  # blocks, operations
 
 
@@ -73,24 +74,38 @@ def device_comparisons() -> list[str]:
     for path in modules().values():
         if str(path.relative_to(LIBRARY if path.is_relative_to(LIBRARY) else ROOT)) in REGISTRY:
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Compare):
-                operands, line = [node.left, *node.comparators], node.lineno
-            elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("startswith", "removeprefix"):
-                operands, line = node.args, node.lineno
-            else:
-                continue
-            if any(_names(operand) & DEVICES for operand in operands):
-                found.append(f"{path.relative_to(ROOT)}:{line}")
+        tree = ast.parse(path.read_text())
+        constants = DEVICES | {
+            alias.asname
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+            if alias.asname and alias.name in DEVICES | {"NAME"}
+        }
+        lines = {node.lineno for node in _compared(tree) if _names(node) & constants}
+        found += [f"{path.relative_to(ROOT)}:{line}" for line in lines]
     return sorted(found)
+
+
+def _compared(tree: ast.AST) -> Iterator[ast.expr]:
+    """What is compared with, or looked up by."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            yield from (node.left, *node.comparators)
+        elif isinstance(node, ast.MatchValue):
+            yield node.value
+        elif isinstance(node, ast.Subscript):
+            yield node.slice
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in LOOKUPS:
+            yield from node.args
 
 
 def _names(node: ast.AST) -> set[str]:
     """What a constant or a name says, or the members of a tuple or list of them."""
     if isinstance(node, ast.Constant):
-        return {str(node.value).rstrip(":")}
-    if isinstance(node, ast.Name):
-        return {node.id}
+        return {str(node.value).split(":")[0]}
+    if isinstance(node, ast.Name | ast.Attribute):
+        return {node.id if isinstance(node, ast.Name) else node.attr}
     if isinstance(node, ast.Tuple | ast.List | ast.Set):
         return set().union(*map(_names, node.elts))
     return set()

@@ -1,6 +1,5 @@
 """What holds for every kind of device: a new one joins these tests by its row in the registry."""
 
-import ast
 import sys
 from pathlib import Path
 
@@ -8,10 +7,10 @@ import numpy as np
 import pytest
 
 from ofa_tf.errors import AbsentError, DeviceError
-from ofa_tf.latency.adb import ADB, PROGRAM_VARIABLE
+from ofa_tf.latency.adb import PROGRAM_VARIABLE
 from ofa_tf.latency.backend import Backend
 from ofa_tf.latency.backends import BACKENDS, TABLE_ONLY, all_backends, backend_of, cannot_be_measured, open_device
-from ofa_tf.latency.host import HOST, HostDevice
+from ofa_tf.latency.host import HostDevice
 from ofa_tf.latency.settings import Settings
 from ofa_tf.latency.store import add_table, find_table, list_tables, name_from_here, renamed, table_name
 from ofa_tf.latency.table import LatencyTable
@@ -147,55 +146,6 @@ def test_memory_is_limited_by_what_a_table_says(backend):
     codes = TINY.encode([TINY.smallest(), TINY.largest()])
     for limit in backend.memory_limits(make_table(backend.usage, parameter_memory_bytes=1), TINY, 3):
         assert limit.fits(codes).tolist() == [False, False]
-
-
-def test_no_module_compares_names_of_devices():
-    """Outside the registry: no `==`, `in`, `match`, `startswith` or look-up by the name of a kind of device."""
-    found = []
-    for folder in (ROOT / "ofa_tf", ROOT / "cli"):
-        for path in sorted(folder.rglob("*.py")):
-            place = str(path.relative_to(folder))
-            if folder.name != "ofa_tf" or not place.startswith(REGISTRY):
-                found += [f"{place}:{line}" for line in compared(ast.parse(path.read_text()))]
-    assert found == []
-
-
-def test_a_comparison_is_noticed():
-    code = (
-        "from ofa_tf.latency.host import HOST as HERE\nfrom ofa_tf.latency import adb\n"
-        "name == HERE\nname in ('x', 'edgetpu')\nadb.ADB != name\nname.startswith('adb:')\nby_name.get('host')\n"
-        "by_name[HERE]\nmatch name:\n  case 'host': pass\nname == 'other'\nf(device=HERE)\n"
-    )
-    assert compared(ast.parse(code)) == [3, 4, 5, 6, 7, 8, 10]
-
-
-def compared(tree: ast.AST) -> list[int]:
-    """Lines on which something is compared with, or looked up by, the name of a kind of device."""
-    constants = {HOST, ADB, "HOST", "ADB", "EDGE_TPU", "EDGETPU"}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            constants |= {name.asname for name in node.names if name.asname and name.name in ("HOST", "ADB", "NAME")}
-
-    def is_name(node: ast.AST) -> bool:
-        if isinstance(node, ast.Tuple | ast.List | ast.Set):
-            return any(map(is_name, node.elts))
-        if isinstance(node, ast.Constant):
-            return isinstance(node.value, str) and node.value.split(":")[0] in BACKENDS
-        return getattr(node, "id", getattr(node, "attr", None)) in constants - {HOST, ADB}
-
-    lines = set()
-    for node in ast.walk(tree):
-        sides: list[ast.AST] = []
-        if isinstance(node, ast.Compare):
-            sides = [node.left, *node.comparators]
-        elif isinstance(node, ast.MatchValue):
-            sides = [node.value]
-        elif isinstance(node, ast.Subscript):
-            sides = [node.slice]
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            sides = list(node.args) if node.func.attr in ("startswith", "get", "removeprefix", "pop") else []
-        lines |= {side.lineno for side in sides if is_name(side)}
-    return sorted(lines)
 
 
 def test_tables_of_a_name_without_a_kind_are_taken_as_they_are(tmp_path):

@@ -153,7 +153,7 @@ class Verified:
         return {**self.choice.to_document(), **facts}
 
 
-class Fronts(tuple[Choice, ...]):
+class Fronts(list[Choice]):
     """The subnets of one front or several, by ascending latency on the device of each front."""
 
     __slots__ = ()

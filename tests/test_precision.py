@@ -52,7 +52,7 @@ def test_what_it_is_made_of(precision):
 
 
 def test_what_follows_for_all():
-    assert table_precisions() == ["int8", "fp16", "fp32"]
+    assert table_precisions() == ("int8", "fp16", "fp32")
     assert integer_precisions() == "int8"
     with pytest.raises(
         ExportError, match=r"`precision` \(='int4'\) must be one of \['int8', 'fp16', 'fp32', 'dynamic'\]"
@@ -67,7 +67,7 @@ def test_the_command_line_offers_what_is_registered():
     assert choices(export_command, "precision") == list(PRECISIONS)
     assert choices(export_command, "io") == list(INTEGER_ENDS)
     holder = precision_option(lambda: None)
-    assert list(holder.__click_params__[0].type.choices) == table_precisions()
+    assert tuple(holder.__click_params__[0].type.choices) == table_precisions()
 
 
 def test_a_size_without_a_rule_is_refused():
@@ -134,7 +134,7 @@ def made_up(monkeypatch):
 
 
 def test_one_more_precision_is_a_row(made_up):
-    assert table_precisions() == ["int8", "fp16", "fp32", "w8"]
+    assert table_precisions() == ("int8", "fp16", "fp32", "w8")
     assert FileOptions("w8", io="uint8", qat_epochs=1).kind is made_up
     with pytest.raises(ExportError, match="--io uint8 is for int8 or w8 files; those of --precision fp16 take floats"):
         FileOptions("fp16", io="uint8")

@@ -24,16 +24,14 @@ docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info ofa-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-other build dist site *.egg-info ofa-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("ofa-tf needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
-	@# docs/dependencies.md says why this one is installed on its own.
+	@# Tests hold exported files against this one; docs/dependencies.md says why it is installed on its own.
 	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then \
 	  $(BIN)/pip install --quiet --disable-pip-version-check --no-deps tflite-support==0.4.4; \
-	else \
-	  echo 'Without tflite-support, which ends at Python 3.11: exported files carry no embedded metadata.'; \
 	fi
 	touch $@

@@ -1,9 +1,23 @@
-"""Small `.tflite` files whose answers are known, and ways to break files."""
+"""Small `.tflite` files whose answers are known, what they may say about themselves, and ways to break files."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from ofa_tf.tflite.metadata import Metadata
+
+WHAT = Metadata(
+    name="tints",
+    description="Which colour is the strongest.",
+    version="3",
+    author="A. Painter",
+    license="Apache-2.0",
+    labels=("red", "green ish", "blau-grün"),
+    mean=(123.5, 116.25, 103.0),
+    std=(58.5, 57.0, 57.5),
+    arch={"schema": 1, "space": "tiny", "resolution": 32},
+)
 
 
 def tint_file(

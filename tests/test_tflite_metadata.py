@@ -1,4 +1,4 @@
-"""Metadata inside a file: written by tflite-support, read without it; and files that nobody should have made."""
+"""Metadata inside a file, as it is read; and files that nobody should have made."""
 
 import io
 import json
@@ -10,38 +10,15 @@ from dataclasses import replace
 
 import pytest
 from finished_workdir import CLASSES
-from model_files import edited, tint_file
+from model_files import WHAT, edited, tint_file
 
 from ofa_tf.errors import DamagedError, FormatError
-from ofa_tf.progress import Progress
 from ofa_tf.tflite.describe import describe_file
 from ofa_tf.tflite.flatbuffer import FlatBuffer
 from ofa_tf.tflite.inspect import inspect_file
-from ofa_tf.tflite.metadata import Metadata, add_metadata, label_lines, read_metadata
+from ofa_tf.tflite.metadata import Metadata, label_lines, read_metadata
+from ofa_tf.tflite.metadata_writer import add_metadata
 from ofa_tf.tflite.sandbox import ChildInterpreter
-
-WHAT = Metadata(
-    name="tints",
-    description="Which colour is the strongest.",
-    version="3",
-    author="A. Painter",
-    license="Apache-2.0",
-    labels=("red", "green ish", "blau-grün"),
-    mean=(123.5, 116.25, 103.0),
-    std=(58.5, 57.0, 57.5),
-    arch={"schema": 1, "space": "tiny", "resolution": 32},
-)
-needs_library = pytest.mark.skipif(sys.version_info >= (3, 12), reason="tflite-support ends at Python 3.11")
-
-
-class Listener(Progress):
-    """Keeps what it is told."""
-
-    def __init__(self):
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +31,10 @@ def told(plain) -> bytes:
     return add_metadata(plain, WHAT)
 
 
-@needs_library
 def test_what_is_written_is_read_back(told):
     assert read_metadata(told) == WHAT
 
 
-@needs_library
 def test_a_file_that_tells_little(plain):
     assert read_metadata(add_metadata(plain, Metadata())) == Metadata()
     assert read_metadata(add_metadata(plain, Metadata(mean=(0.0,), std=(1.0,)))) == Metadata(mean=(0.0,), std=(1.0,))
@@ -69,7 +44,6 @@ def test_a_file_without_metadata(plain):
     assert read_metadata(plain) is None
 
 
-@needs_library
 def test_metadata_changes_nothing_else(plain, told):
     before, after = inspect_file(plain), inspect_file(told)
     assert after == replace(before, size_bytes=len(told))
@@ -80,41 +54,15 @@ def test_metadata_changes_nothing_else(plain, told):
         assert (first.run(pixels)[0] == second.run(pixels)[0]).all()
 
 
-@needs_library
 def test_the_bytes_do_not_depend_on_the_time(plain, told, monkeypatch):
     monkeypatch.setattr("time.time", lambda: 1.5e9)
     assert add_metadata(plain, WHAT) == told
 
 
-@needs_library
 def test_metadata_is_replaced_by_other_metadata(plain, told):
     other = Metadata(name="other", labels=("a", "b", "c"))
     assert add_metadata(add_metadata(plain, other), WHAT) == told
     assert read_metadata(add_metadata(told, other)) == other
-
-
-@needs_library
-def test_other_programs_read_it(told):
-    from tensorflow_lite_support.metadata.python.metadata import MetadataDisplayer
-
-    displayer = MetadataDisplayer.with_model_buffer(bytearray(told))
-    document = json.loads(displayer.get_metadata_json())
-    (graph,) = document["subgraph_metadata"]
-    (unit,) = graph["input_tensor_metadata"][0]["process_units"]
-    assert (document["name"], document["author"], document["license"]) == ("tints", "A. Painter", "Apache-2.0")
-    assert unit["options"] == {"mean": [123.5, 116.25, 103.0], "std": [58.5, 57.0, 57.5]}
-    assert displayer.get_associated_file_buffer("labels.txt").decode().splitlines() == list(WHAT.labels)
-    with zipfile.ZipFile(io.BytesIO(told)) as archive:
-        assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
-
-
-def test_without_the_library_the_file_stays_as_it_is_and_one_line_says_so(plain, monkeypatch):
-    monkeypatch.setitem(sys.modules, "libusb_package", None)
-    listener = Listener()
-    assert add_metadata(plain, WHAT, listener) == plain
-    (note,) = listener.notes
-    assert note.startswith("The file has no metadata inside: tflite-support")
-    assert "\n" not in note
 
 
 def test_empty_lines_between_labels_keep_their_place():
@@ -122,7 +70,6 @@ def test_empty_lines_between_labels_keep_their_place():
     assert label_lines("\n \n") == ()
 
 
-@needs_library
 def test_an_export_describes_itself(finished, workdir, ofa):
     folder = finished / "exports" / "first"
     said = ("--author", "A. Painter", "--license", "MIT", "--description", "For the wall.")
@@ -157,7 +104,6 @@ def test_show_tells_what_the_manifest_tells(finished, ofa):
     assert manifest["n_params"] < shown["parameter_bytes"] < shown["size_bytes"]
 
 
-@needs_library
 def test_show_for_people(told, tmp_path, ofa):
     (tmp_path / "m.tflite").write_bytes(told)
     run = ofa("show", tmp_path / "m.tflite")
@@ -270,7 +216,6 @@ def test_sizes_that_cannot_be_are_refused(plain):
             inspect_file(edited(plain, change))
 
 
-@needs_library
 def test_metadata_that_is_damaged_is_refused(told):
     with zipfile.ZipFile(io.BytesIO(told)) as archive:
         (start,) = (entry.header_offset for entry in archive.infolist() if entry.filename == "labels.txt")
@@ -280,7 +225,6 @@ def test_metadata_that_is_damaged_is_refused(told):
         read_metadata(told.replace(b"M001", b"M00?"))
 
 
-@needs_library
 def test_text_cannot_steer_a_terminal(plain, tmp_path, ofa):
     (tmp_path / "m.tflite").write_bytes(add_metadata(plain, replace(WHAT, name="\x1b[2Jboo\nboo")))
     run = ofa("show", tmp_path / "m.tflite")

@@ -21,7 +21,8 @@ from ofa_tf.precision import INTEGER_ENDS, Precision, get_precision, integer_pre
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.space import Arch
 from ofa_tf.subnet import extract
-from ofa_tf.tflite.metadata import Metadata, add_metadata
+from ofa_tf.tflite.metadata import Metadata
+from ofa_tf.tflite.metadata_writer import add_metadata
 from ofa_tf.tflite.run import FileFacts, ModelFile, inspect_file
 from ofa_tf.training.evaluation import SubnetEvaluator
 from ofa_tf.training.setup import Setup
@@ -132,7 +133,7 @@ def make_file(
         _tell(progress, qat)
         if better:
             content, parity = trained, trained_parity
-    content = add_metadata(content, _metadata(options, config, arch), progress)
+    content = add_metadata(content, _metadata(options, config, arch))
     facts = inspect_file(content)
     if options.kind.integer and facts.n_float_tensors:
         raise ExportError(

@@ -4,12 +4,13 @@ import platform
 import shutil
 import sys
 
-from ofa_tf.packages import Check, check_package, check_tflite_support
+from ofa_tf.packages import Check, check_package
 
 REQUIRED = (
     "tensorflow",
     "keras",
     "ai-edge-litert",
+    "flatbuffers",
     "tf-keras",
     "tensorflow-model-optimization",
     "numpy",
@@ -20,7 +21,6 @@ REQUIRED = (
     "scikit-learn",
     "scipy",
     "pyyaml",
-    "libusb-package",
 )
 PROGRAMS = {
     "adb": "needed to measure on phones",
@@ -37,7 +37,7 @@ def examine() -> list[Check]:
     """
     checks = [Check("python", sys.version_info >= (3, 11), platform.python_version())]
     checks += map(check_package, REQUIRED)
-    return [*checks, check_tflite_support(), *(_program(name, use) for name, use in PROGRAMS.items())]
+    return [*checks, *(_program(name, use) for name, use in PROGRAMS.items())]
 
 
 def _program(name: str, use: str) -> Check:

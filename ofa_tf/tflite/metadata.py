@@ -1,24 +1,18 @@
 """TFLite metadata: what a `.tflite` file says about itself, for people and for the libraries of Android.
 
-It is written by tflite-support, and read without it. A FlatBuffer of the schema `metadata_schema.fbs` of
-https://github.com/tensorflow/tflite-support lies in a buffer of the file; labels and arch are small files in a ZIP
-archive behind it.
+A FlatBuffer of the schema `metadata_schema.fbs` of https://github.com/tensorflow/tflite-support lies in a buffer of the
+file; labels and arch are small files in a ZIP archive behind it. It is read here, and written by `metadata_writer`.
 """
 
-import ctypes
-import errno
 import io
 import json
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from ofa_tf.errors import DamagedError, ExportError, MissingDependencyError
-from ofa_tf.packages import check_tflite_support
-from ofa_tf.progress import SILENT, Progress
+from ofa_tf.errors import DamagedError
 from ofa_tf.tflite.flatbuffer import FlatBuffer, Table, printable
 from ofa_tf.tflite.inspect import read_root
 
@@ -26,7 +20,6 @@ LABELS, ARCH = "labels.txt", "arch.json"
 FIELD, IDENTIFIER = "TFLITE_METADATA", b"M001"
 NORMALIZATION, AXIS_LABELS = 1, 2  # numbers in the schema: a process unit of this kind, an associated file of this kind
 LARGEST_FILE = 1 << 24  # bytes of a file in the archive; labels of 20,000 classes take less than 1 MB
-EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a ZIP archive can tell; the time of writing would make every file another one
 
 
 @dataclass(frozen=True)
@@ -55,43 +48,6 @@ class Metadata:
     mean: Sequence[float] = ()
     std: Sequence[float] = ()
     arch: Mapping[str, Any] | None = None
-
-
-def add_metadata(content: bytes, metadata: Metadata, progress: Progress = SILENT) -> bytes:
-    """Puts metadata into a file of one image input and one output; equal arguments give equal bytes.
-
-    Args:
-        content: a `.tflite` file; metadata that it has are replaced.
-        metadata: what to say.
-        progress: told in one line if tflite-support is missing.
-
-    Returns:
-        The file with metadata; without tflite-support the file as it was.
-
-    Raises:
-        ExportError: tflite-support refuses the file.
-        OSError: there is no room for a temporary file.
-    """
-    import tensorflow as tf
-
-    try:
-        schema, library = _load_library()
-    except MissingDependencyError as error:
-        progress.note(f"The file has no metadata inside: {error}")
-        return content
-    files = {LABELS: "".join(f"{label}\n" for label in metadata.labels).encode()} if metadata.labels else {}
-    if metadata.arch is not None:
-        files[ARCH] = json.dumps(metadata.arch).encode()
-    try:
-        populator = library.MetadataPopulator.with_model_buffer(bytearray(_without_archive(content)))
-        populator.load_metadata_buffer(_pack(schema, metadata))
-        populator.load_associated_file_buffers(files)
-        populator.populate()
-    except ValueError as error:
-        raise ExportError(f"The metadata cannot be put into the file: {str(error).rstrip('.')}.") from error
-    except tf.errors.OpError as error:  # the library works on a temporary file, written by TensorFlow
-        raise OSError(errno.EFBIG, error.message, tempfile.gettempdir()) from error
-    return _with_archive(bytes(populator.get_model_buffer()), files)
 
 
 def read_metadata(content: bytes, name: str = "The file") -> Metadata | None:
@@ -170,87 +126,3 @@ def _parse_arch(text: str, name: str) -> Mapping[str, Any]:
     if not isinstance(arch, dict):
         raise DamagedError(f"The metadata of {name} has an {ARCH} that is not a JSON object.")
     return arch
-
-
-def _load_library() -> tuple[Any, Any]:
-    """The metadata schema and writer of tflite-support.
-
-    `import tflite_support` does not work beside TensorFlow, and wants libusb; `docs/dependencies.md` has the story.
-    """
-    try:
-        import libusb_package
-
-        ctypes.CDLL(str(libusb_package.get_library_path()), ctypes.RTLD_GLOBAL)
-        from tensorflow_lite_support.metadata import metadata_schema_py_generated as schema
-        from tensorflow_lite_support.metadata.python import metadata as library
-    except (ImportError, OSError) as error:
-        check = check_tflite_support()
-        why = f"tflite-support cannot be loaded ({error})" if check.good else f"tflite-support is {check.detail}"
-        raise MissingDependencyError(f"{why}.") from None
-    return schema, library
-
-
-def _pack(schema: Any, metadata: Metadata) -> bytearray:
-    """The metadata as a FlatBuffer, by the classes that tflite-support has for its schema."""
-    import flatbuffers
-
-    image = schema.TensorMetadataT()
-    image.name, image.description = "image", "An RGB image."
-    image.content = schema.ContentT()
-    image.content.contentPropertiesType = schema.ContentProperties.ImageProperties
-    image.content.contentProperties = schema.ImagePropertiesT()
-    image.content.contentProperties.colorSpace = schema.ColorSpaceType.RGB
-    if metadata.mean:
-        unit = schema.ProcessUnitT()
-        unit.optionsType = schema.ProcessUnitOptions.NormalizationOptions
-        unit.options = schema.NormalizationOptionsT()
-        unit.options.mean, unit.options.std = list(metadata.mean), list(metadata.std)
-        image.processUnits = [unit]
-        image.stats = schema.StatsT()
-        for name, pixel in (("min", 0), ("max", 255)):
-            pairs = zip(metadata.mean, metadata.std, strict=True)
-            setattr(image.stats, name, [(pixel - mean) / std for mean, std in pairs])
-    score = schema.TensorMetadataT()
-    score.name, score.description = "score", "One number for each label; the largest is the answer."
-    score.content = schema.ContentT()
-    score.content.contentPropertiesType = schema.ContentProperties.FeatureProperties
-    score.content.contentProperties = schema.FeaturePropertiesT()
-    kinds = schema.AssociatedFileType
-    if metadata.labels:
-        score.associatedFiles = [_file(schema, LABELS, "Labels, one a line.", kinds.TENSOR_AXIS_LABELS)]
-    graph = schema.SubGraphMetadataT()
-    graph.inputTensorMetadata, graph.outputTensorMetadata = [image], [score]
-    document = schema.ModelMetadataT()
-    for field in ("name", "description", "version", "author", "license"):
-        setattr(document, field, getattr(metadata, field) or None)
-    document.subgraphMetadata = [graph]
-    if metadata.arch is not None:
-        document.associatedFiles = [_file(schema, ARCH, "The arch, as ofa-tf reads it.", kinds.DESCRIPTIONS)]
-    builder = flatbuffers.Builder(0)
-    builder.Finish(document.Pack(builder), IDENTIFIER)
-    return builder.Output()
-
-
-def _file(schema: Any, name: str, description: str, kind: int) -> Any:
-    file = schema.AssociatedFileT()
-    file.name, file.description, file.type = name, description, kind
-    return file
-
-
-def _with_archive(content: bytes, files: Mapping[str, bytes]) -> bytes:
-    """The file with its archive written anew: tflite-support notes the time of writing in it."""
-    stream = io.BytesIO()
-    stream.write(_without_archive(content))
-    if not files:
-        return stream.getvalue()
-    with zipfile.ZipFile(stream, "a") as archive:  # not compressed, or the readers on Android cannot map the files
-        for name, data in files.items():
-            archive.writestr(zipfile.ZipInfo(name, EARLIEST), data)
-    return stream.getvalue()
-
-
-def _without_archive(content: bytes) -> bytes:
-    if not zipfile.is_zipfile(io.BytesIO(content)):
-        return content
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return content[: min((entry.header_offset for entry in archive.infolist()), default=len(content))]

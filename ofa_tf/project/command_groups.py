@@ -87,7 +87,7 @@ class TableCommands:
             delegate: "none" or "xnnpack".
             cores: of the host, those that may be used.
             runtime: "auto" to try threads and delegates on whole subnets and keep the fastest.
-            validation_subnets: measure so many held-out subnets along.
+            validation_subnets: also measure this many held-out subnets, to report the error of the table.
             benchmark_model: TFLite's program for a phone's processor, or an app that has it.
         """
         from ofa_tf.project.lut import measure_table
@@ -118,7 +118,7 @@ class TableCommands:
 
     @library_wording
     def show(self, file: str | Path, plot: str | Path | None = None) -> "TableFile":
-        """What a table says of its device, of its own error, and where the time goes.
+        """What a table says about its device and its error, and where the time goes.
 
         Args:
             file: the table.

@@ -26,20 +26,7 @@ def fit_to_subnets(
     target: str = "float",
     n_int8: int = 24,
 ) -> FittedPredictor:
-    """Evaluates subnets on held-out training images and fits the accuracy predictor to them.
-
-    Args:
-        project: the workdir.
-        n_archs: subnets in all; those evaluated in earlier calls count.
-        evaluator: of the trained supernet, if there is one already.
-        target: "float", or "int8" to predict the accuracies of int8 files.
-        n_int8: of these subnets, how many are converted to int8 files for that; likewise.
-
-    Raises:
-        DataError: there are no images, or they have no labels.
-        FormatError: a journal of earlier results is damaged.
-        SpaceError: it is of another space.
-    """
+    """Evaluates subnets and fits the predictor to them; arguments and errors as for `predictor.fit`."""
     workdir, config = project.workdir, project.config
     require_labels(project)
     evaluator, images = evaluator or make_evaluator(project), project.data.tune

@@ -83,7 +83,7 @@ class Project(OpenedWorkdir):
             batch: images per step of this stage.
             lr: peak learning rate of this stage for 64 images per step.
             strategy: the devices: "none" (one), "mirrored", "multiworker" or "tpu".
-            restart: whether to train the stage anew.
+            restart: whether to train the stage again from its beginning.
             dry_run: whether to estimate time and memory instead, and change nothing.
 
         Returns:
@@ -156,7 +156,7 @@ class Project(OpenedWorkdir):
             macs_millions: the most multiply-accumulates for one image.
             params_thousands: the most parameters.
             size_kb: the most kilobytes (1,000 bytes) of the file, as predicted.
-            verify: evaluate and measure so many candidates before choosing.
+            verify: evaluate and measure this many candidates before choosing.
             precision: of the file: "int8", "fp16" or "fp32".
             out: where to write the arch, too; None for `arch.json` in the workdir.
 

@@ -1,4 +1,4 @@
-"""Search: the best subnet within budgets, and the front of the best at every cost. NumPy alone, no model inside.
+"""Search: the best subnet within budgets, and the front of the best at every cost. Only NumPy, no model inside.
 
 The package can be called, as its function `search`: `ofa_tf.search` is this package for those who import from it, and
 the search for those who have `import ofa_tf as ofa`.

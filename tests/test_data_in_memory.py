@@ -125,7 +125,7 @@ def test_the_digest_tells_images_labels_and_names_apart():
         return digest(*take_in((images, labels), 32, names))
 
     assert of(pixels(), LABELS) == of(pixels(), LABELS)
-    others = [of(pixels(seed=1), LABELS), of(pixels(), LABELS[::-1]), of(pixels(), LABELS, "abd")]
+    others = [of(pixels(seed=1), LABELS), of(pixels(), LABELS[::-1]), of(pixels(), LABELS, "abx")]
     assert len({of(pixels(), LABELS), *others}) == 4
 
 

@@ -16,7 +16,7 @@ BARS = " ▁▂▃▄▅▆▇█"
 @runtime_options
 @json_option
 def command(model, device, seconds, threads, delegate, cores, benchmark_model, as_json):
-    """Measure how fast any .tflite file is, and the memory that it takes."""
+    """Measure how fast any .tflite file runs and how much memory it takes."""
     with library(tensorflow=False) as progress:
         from ofa_tf.latency.settings import Settings
         from ofa_tf.project.benchmark import benchmark_file
@@ -40,13 +40,13 @@ def command(model, device, seconds, threads, delegate, cores, benchmark_model, a
         (f"{edges_ms[0]:.3g} to {edges_ms[-1]:.3g} ms", f"{bars(counts)}, {n_runs - counts.sum()} runs were slower"),
         ("loading", milliseconds(found.load_ms)),
         ("memory", "-" if found.peak_bytes is None else f"{found.peak_bytes / 1e6:.1f} MB with the file itself"),
-        ("speed", f"{found.n_macs / found.timing.percentile_ms(50) / 1e6:.2f} billion MACs a second"),
-        ("per operator", "not available: ai-edge-litert does not tell Python"),
+        ("speed", f"{found.n_macs / found.timing.percentile_ms(50) / 1e6:.2f} billion MACs per second"),
+        ("per operator", "not available: ai-edge-litert does not report it to Python"),
     ]
     print_table([str(found.path), ""], rows)
 
 
 def bars(counts) -> str:
-    """A histogram in one line of text; what is not empty can be seen."""
+    """A histogram in one line of text, in which every bin that is not empty is visible."""
     most, steps = max(counts), len(BARS) - 1
     return "".join(BARS[-(-count * steps // most)] for count in counts)

@@ -1,4 +1,4 @@
-"""What commands share: options, progress bars, tables."""
+"""What the commands share: options, progress bars, tables."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from ofa_tf.errors import ArgumentError
 from ofa_tf.precision import table_precisions
 from ofa_tf.project.arguments import positive, whole
 
-WIDE = 10_000  # letters, where no terminal limits a table
+WIDE = 10_000  # characters, where no terminal limits a table
 FOLDABLE = 4  # columns that can still be read when their cells are folded
 
 
@@ -24,12 +24,18 @@ def workdir_option(default: str = ".") -> Callable:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output.")
-device_option = click.option("--device", default="host", show_default=True, help="`host`, or the name of a table.")
+device_option = click.option(
+    "--device", default="host", show_default=True, help="`host` (this machine), `adb:SERIAL` or `edgetpu`."
+)
 precision_option = click.option(
-    "--precision", type=click.Choice(table_precisions()), default="int8", show_default=True, help="Of the file."
+    "--precision",
+    type=click.Choice(table_precisions()),
+    default="int8",
+    show_default=True,
+    help="Precision of the model file.",
 )
 images_option = click.option(
-    "--data", metavar="FOLDER", help="Images for an imported network: train/<class>/*.jpg and, if you have it, val/."
+    "--data", metavar="FOLDER", help="Images for an imported network: train/<class>/*.jpg and, optionally, val/."
 )
 
 
@@ -52,8 +58,8 @@ class Positive(click.ParamType):
     """A positive, finite number.
 
     Args:
-        name: what stands for it in the help.
-        unit: what it counts, as the error says it.
+        name: its placeholder in the help text.
+        unit: the unit that error messages name.
     """
 
     def __init__(self, name: str = "X", unit: str = ""):
@@ -73,19 +79,25 @@ MILLISECONDS = Positive("MS", "milliseconds")
 
 
 benchmark_model_option = click.option(
-    "--benchmark-model", metavar="FILE", help="TFLite's benchmark_model for a phone's processor, or an app that has it."
+    "--benchmark-model",
+    metavar="FILE",
+    help="TFLite's benchmark_model for a phone's processor, or an app that contains it.",
 )
 
 
 def runtime_options(function):
-    """How a device runs files."""
+    """Adds the options that say how a device runs files."""
     for option in (
         benchmark_model_option,
         click.option(
-            "--cores", metavar="N,N", callback=_parse_cores, help="Of the host: use only these processor cores."
+            "--cores", metavar="N,N", callback=_parse_cores, help="Use only these processor cores of this machine."
         ),
-        click.option("--delegate", type=click.Choice(["none", "xnnpack"]), help="[default: none; on phones xnnpack]"),
-        click.option("--threads", type=Whole(1, 64), help="Of the interpreter.  [default: 1]"),
+        click.option(
+            "--delegate",
+            type=click.Choice(["none", "xnnpack"]),
+            help="Delegate of the interpreter.  [default: none; on phones xnnpack]",
+        ),
+        click.option("--threads", type=Whole(1, 64), help="Threads of the interpreter.  [default: 1]"),
     ):
         function = option(function)
     return function
@@ -100,10 +112,10 @@ def _parse_cores(_, option: click.Parameter, value: str | None) -> tuple[int, ..
 
 @contextmanager
 def library(tensorflow: bool = True) -> Iterator[Any]:
-    """Yields a progress that draws bars, or lines where there is no terminal.
+    """Yields a progress that draws bars, or prints lines where there is no terminal.
 
     Args:
-        tensorflow: whether to load it now; without, what computes with it does so when it comes to that.
+        tensorflow: whether to load it now; otherwise it is loaded when it is first needed.
     """
     from ofa_tf.quiet import load_tensorflow
     from ofa_tf.terminal import TerminalProgress
@@ -115,7 +127,7 @@ def library(tensorflow: bool = True) -> Iterator[Any]:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
-    """Prints a table for people to standard output; row by row where the terminal is too narrow for it."""
+    """Prints a table to standard output, or row by row where the terminal is too narrow for a table."""
     from rich.console import Console
     from rich.table import Table
 

@@ -14,15 +14,19 @@ def command():
     "--data",
     metavar="SPEC",
     required=True,
-    help="A name, `tfds:NAME`, or a folder with train/<class>/*.jpg or TFRecord shards.",
+    help="A data set by name, `tfds:NAME`, or a folder with train/<class>/*.jpg or TFRecord shards.",
 )
-@click.option("--out", metavar="DIR", required=True, help="Folder to write.")
-@click.option("--shards", type=Whole(1, 99_999), default=16, show_default=True, help="Files of each part.")
-@click.option("--size", type=Whole(8, 4096), help="Shorter side of larger images in pixels.  [default: as they are]")
-@click.option("--force", is_flag=True, help="Replace a packed data set that is there already.")
+@click.option("--out", metavar="DIR", required=True, help="Folder to write the shards to.")
+@click.option("--shards", type=Whole(1, 99_999), default=16, show_default=True, help="Number of files for each part.")
+@click.option(
+    "--size",
+    type=Whole(8, 4096),
+    help="Shrink larger images until their shorter side has N pixels.  [default: keep every file as it is]",
+)
+@click.option("--force", is_flag=True, help="Replace a packed data set that is already there.")
 @json_option
 def pack_command(data, out, shards, size, force, as_json):
-    """Pack a data set into TFRecord shards that open at once."""
+    """Pack a data set into TFRecord shards, which open at once."""
     with library() as progress:
         from ofa_tf.project.data import pack
 

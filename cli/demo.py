@@ -11,7 +11,7 @@ from ofa_tf.cli.common import json_option, library, workdir_option
 def command(workdir, data, as_json):
     """Train, measure, search and export on bundled data.
 
-    A few minutes on the CPU of a laptop.
+    Takes a few minutes on a laptop's CPU.
     """
     with library() as progress:
         from ofa_tf.project.demo import run_demo

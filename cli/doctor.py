@@ -7,7 +7,7 @@ from ofa_tf.cli.common import json_option, print_json, print_table
 @click.command("doctor")
 @json_option
 def command(as_json):
-    """Say what this machine has and what is missing."""
+    """Show what this machine has and what is missing."""
     from ofa_tf.project.doctor import examine
 
     checks = examine()

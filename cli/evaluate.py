@@ -7,7 +7,7 @@ from ofa_tf.formatting import percent
 
 
 class Numbers(click.ParamType):
-    """One number, or three with commas between them."""
+    """One number, or three numbers separated by commas."""
 
     name = "X or R,G,B"
 
@@ -29,9 +29,11 @@ class Numbers(click.ParamType):
     help="Images: a folder with val/<class>/ or <class>/, or a data set as for `train`.  [default: the workdir's]",
 )
 @workdir_option()
-@click.option("--mean", type=Numbers(), default=None, help="Normalisation of the input, (pixel - mean) / std.")
-@click.option("--std", type=Numbers(), default=None, help="Likewise.  [default: what the file says]")
-@click.option("--labels", metavar="FILE", help="Names of the outputs, one a line.  [default: those inside the file]")
+@click.option("--mean", type=Numbers(), default=None, help="Mean in the input's normalisation, (pixel - mean) / std.")
+@click.option(
+    "--std", type=Numbers(), default=None, help="Standard deviation in it.  [default for both: what the file says]"
+)
+@click.option("--labels", metavar="FILE", help="Names of the outputs, one per line.  [default: those in the file]")
 @json_option
 def command(model, data, workdir, mean, std, labels, as_json):
     """Measure the accuracy of any classification .tflite file on validation images."""

@@ -19,7 +19,10 @@ from ofa_tf.precision import INTEGER_ENDS, PRECISIONS
 @click.command("export")
 @workdir_option()
 @click.option(
-    "--device", "devices", multiple=True, help="`host`, or the name of a table; several, each with its --latency."
+    "--device",
+    "devices",
+    multiple=True,
+    help="`host`, or a device that has a latency table; may be repeated, each with its --latency.",
 )
 @click.option("--latency", "budgets", type=MILLISECONDS, multiple=True, help="Latency budget in milliseconds.")
 @click.option("--arch", "arch_file", metavar="FILE", help="Export this arch instead of searching for one.")
@@ -28,22 +31,26 @@ from ofa_tf.precision import INTEGER_ENDS, PRECISIONS
     type=click.Choice(list(PRECISIONS)),
     default="int8",
     show_default=True,
-    help="Of the file; `dynamic` has int8 weights and float activations.",
+    help="Precision of the model file; `dynamic` has int8 weights and float activations.",
 )
 @click.option(
-    "--io", type=click.Choice(INTEGER_ENDS), default="int8", show_default=True, help="Input and output of int8."
+    "--io",
+    type=click.Choice(INTEGER_ENDS),
+    default="int8",
+    show_default=True,
+    help="Type of the input and output of an int8 file.",
 )
 @click.option("--qat", is_flag=True, help="Train the subnet for int8 (quantisation-aware training).")
-@click.option("--epochs", type=Positive("N", "epochs"), help="Of --qat.  [default: 3]")
-@click.option("--no-gate", is_flag=True, help="Export a file even if it is far from the subnet.")
+@click.option("--epochs", type=Positive("N", "epochs"), help="Epochs of --qat.  [default: 3]")
+@click.option("--no-gate", is_flag=True, help="Export the file even if it differs too much from its subnet.")
 @images_option
-@click.option("--name", help="Name of the folder.  [default: from device, budget and precision]")
-@click.option("--out", metavar="DIR", help="Where to put the folder.  [default: exports/ of the workdir]")
-@click.option("--allow-cpu", is_flag=True, help="Let operators that an Edge TPU does not run fall back to the CPU.")
+@click.option("--name", help="Name of the export's folder.  [default: made of device, budget and precision]")
+@click.option("--out", metavar="DIR", help="Where to put that folder.  [default: exports/ in the workdir]")
+@click.option("--allow-cpu", is_flag=True, help="Let operators that an Edge TPU cannot run fall back to the CPU.")
 @click.option("--force", is_flag=True, help="Replace an export of the same name.")
-@click.option("--author", default="", help="Who made the file; written into it.")
-@click.option("--license", "license_", default="", help="License of the file; written into it.")
-@click.option("--description", default="", help="What the file is for; written into it.")
+@click.option("--author", default="", help="Author to record in the file.")
+@click.option("--license", "license_", default="", help="License to record in the file.")
+@click.option("--description", default="", help="Description to record in the file.")
 @json_option
 def command(
     workdir,
@@ -82,7 +89,7 @@ def command(
 
 
 def _pairs(devices, budgets) -> list[tuple[str, float | None]]:
-    """Each device with its budget; one of either goes with all of the other."""
+    """Pairs each device with its budget; a single one of either is paired with all of the other."""
     if not budgets:
         return [(device, None) for device in devices]
     if len(devices) != len(budgets) and 1 not in (len(devices), len(budgets)):

@@ -26,16 +26,27 @@ def command():
 @workdir_option()
 @device_option
 @precision_option
-@click.option("--resolution", "resolutions", type=Whole(1, 4096), multiple=True, help="Only this one; may be repeated.")
+@click.option(
+    "--resolution",
+    "resolutions",
+    type=Whole(1, 4096),
+    multiple=True,
+    help="Measure only this resolution; may be repeated.  [default: all]",
+)
 @runtime_options
 @click.option(
     "--runtime",
     type=click.Choice(["default", "auto"]),
     default="default",
     show_default=True,
-    help="auto: try threads and delegates on whole subnets, keep the fastest.",
+    help="`auto` tries threads and delegates on whole subnets and keeps the fastest.",
 )
-@click.option("--validate", "held_out", type=Whole(3, 1000), help="Measure so many held-out subnets along.")
+@click.option(
+    "--validate",
+    "held_out",
+    type=Whole(3, 1000),
+    help="Also measure N held-out subnets to report the table's error.",
+)
 @json_option
 def build_command(
     workdir, device, precision, resolutions, threads, delegate, cores, benchmark_model, runtime, held_out, as_json
@@ -62,11 +73,11 @@ def build_command(
 @workdir_option()
 @device_option
 @precision_option
-@click.option("--subnets", type=Whole(3, 1000), default=40, show_default=True, help="How many to measure.")
+@click.option("--subnets", type=Whole(3, 1000), default=40, show_default=True, help="Number of subnets to measure.")
 @benchmark_model_option
 @json_option
 def validate_command(workdir, device, precision, subnets, benchmark_model, as_json):
-    """Measure how wrong a table is on random subnets that it has not seen, and note it in the table."""
+    """Measure a table's error on random subnets that it has not seen, and record it in the table."""
     with library(tensorflow=False) as progress:
         from ofa_tf.latency.settings import Settings
         from ofa_tf.project.lut import validate
@@ -94,16 +105,16 @@ def list_command(workdir, as_json):
     ]
     print_table(["device", "precision", "source", "blocks", "file"], rows)
     if not any(file.of_this_machine for file in found):
-        click.echo("There is none of this machine yet: `ofa-tf lut build` measures one.")
+        click.echo("There is no table of this machine yet; `ofa-tf lut build` measures one.")
 
 
 @command.command("show")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @workdir_option()
-@click.option("--plot", metavar="FILE", help="Draw where the time goes: a .png or .svg file.")
+@click.option("--plot", metavar="FILE", help="Draw where the time goes in this .png or .svg file.")
 @json_option
 def show_command(file, workdir, plot, as_json):
-    """Show what a table says of its device, of its own error, and where the time goes."""
+    """Show a table's device, its error, and where the time goes."""
     from ofa_tf.project.lut import show
 
     found = show(file, workdir, plot)
@@ -123,11 +134,11 @@ def show_command(file, workdir, plot, as_json):
 @command.command("import")
 @click.argument("source")
 @workdir_option()
-@click.option("--as", "name", metavar="NAME", help="What its device is called from now on, such as pi4.")
+@click.option("--as", "name", metavar="NAME", help="New name for the table's device, such as pi4.")
 @click.option("--force", is_flag=True, help="Replace a table of the same device, runtime and precision.")
 @json_option
 def import_command(source, workdir, name, force, as_json):
-    """Take a table over into the workdir: a JSON file, or the published YAML tables (a file or a folder of them)."""
+    """Import a table into the workdir: a JSON file, or the published YAML tables (a file or a folder of them)."""
     with library(tensorflow=False) as progress:
         from ofa_tf.project.lut import import_any
 
@@ -140,7 +151,7 @@ def import_command(source, workdir, name, force, as_json):
 @click.option("--out", required=True, metavar="FILE", help="Where to write the merged table.")
 @json_option
 def merge_command(files, out, as_json):
-    """Merge tables of one device and runtime, of several resolutions or spaces."""
+    """Merge tables that cover several resolutions or spaces of one device and runtime."""
     from ofa_tf.project.lut import merge
 
     found = merge(files, out)

@@ -33,7 +33,7 @@ COMMANDS = (
 
 
 class LazyGroup(click.Group):
-    """Imports a command's module when it is asked for."""
+    """Imports a command's module when that command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -49,7 +49,7 @@ def cli():
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Runs a command and exits: 0, 2 for what the user can mend (one sentence says what), 130 for Ctrl-C."""
+    """Runs a command and exits: 0, 2 for what the user can mend (in one sentence), 130 for Ctrl-C."""
     _open_streams()
     interrupted = _notice_interrupts()
     try:
@@ -83,20 +83,20 @@ def _end(error: BaseException, args: Sequence[str]) -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process ends already
         again = "the same command"
         if "--restart" in args:
-            again += ", without --restart if it has begun to train,"
-        click.echo(f"Stopped. The workdir is intact: {again} goes on where it was.", err=True)
+            again += " (without --restart if it has begun to train)"
+        click.echo(f"Stopped. The workdir is intact: {again} resumes where it left off.", err=True)
         sys.exit(130)
     if isinstance(error, OSError):
         _fail(_explain(error))
     if isinstance(error, ModuleNotFoundError) and not (error.name or "ofa_tf").startswith("ofa_tf"):
-        _fail(f"The package {error.name} is not installed: install it; `ofa-tf doctor` tells what else is missing.")
+        _fail(f"The package {error.name} is not installed: install it; `ofa-tf doctor` shows what else is missing.")
     if isinstance(error, MemoryError):
         _fail("There is not enough memory: use a smaller batch or a smaller space.")
     raise error
 
 
 def _open_streams() -> None:
-    """Gives a standard stream that was closed a place to go, and replaces letters that its encoding lacks."""
+    """Gives a standard stream that was closed a place to go, and replaces characters that its encoding lacks."""
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             null = os.open(os.devnull, os.O_RDWR)  # the lowest descriptor that is free: this one

@@ -11,13 +11,15 @@ def command():
 
 @command.command("fit")
 @workdir_option()
-@click.option("--archs", type=Whole(10, 10**6), default=100, show_default=True, help="Subnets to evaluate in all.")
+@click.option(
+    "--archs", type=Whole(10, 10**6), default=100, show_default=True, help="Total number of subnets to evaluate."
+)
 @click.option(
     "--target",
     type=click.Choice(["float", "int8"]),
     default="float",
     show_default=True,
-    help="Predict the accuracy of the network, or of its int8 file.",
+    help="Whether to predict the accuracy of the float network or of its int8 file.",
 )
 @click.option(
     "--int8-archs", type=Whole(5, 10**6), default=24, show_default=True, help="Subnets to convert, for --target int8."
@@ -25,7 +27,7 @@ def command():
 @images_option
 @json_option
 def fit_command(workdir, archs, target, int8_archs, data, as_json):
-    """Evaluate subnets on held-out training images and fit the predictor to them."""
+    """Evaluate subnets on held-out training images and fit the predictor to the results."""
     with library() as progress:
         from ofa_tf.project.opened import open_existing
         from ofa_tf.project.predictor import fit
@@ -38,7 +40,7 @@ def fit_command(workdir, archs, target, int8_archs, data, as_json):
 @workdir_option()
 @json_option
 def show_command(workdir, as_json):
-    """Show how good the predictor is on subnets it has not seen."""
+    """Show how good the predictor is on subnets that it has not seen."""
     from ofa_tf.project.opened import open_existing
     from ofa_tf.project.predictor import show
 
@@ -63,17 +65,17 @@ def print_predictor(fitted, as_json: bool) -> None:
     if fitted.target == "int8":
         evaluated += (
             f", {errors['int8_pairs']:.0f} of them as int8 files too, which lose {errors['int8_drop_points']:.2f} "
-            "points on average; what follows is of int8 files"
+            "points on average; the figures that follow are for int8 files"
         )
     worst = f", {errors['worst_points']:.2f} at worst" if "worst_points" in errors else ""
     click.echo(
-        f"{evaluated}; on those a member had not seen: error {errors['rmse_points']:.2f} points (RMSE){worst}, "
+        f"{evaluated}; on those left out of a fit: error {errors['rmse_points']:.2f} points (RMSE){worst}, "
         f"rank correlation {errors['spearman']:.2f} (Spearman)."
     )
     if {"mean_rmse_points", "noise_points"} <= errors.keys():
         click.echo(
-            f"Predicting the mean of all would be off by {errors['mean_rmse_points']:.2f} points. An accuracy itself "
-            f"has a standard error of {errors['noise_points']:.2f} points on so few images."
+            f"Always predicting the mean would be off by {errors['mean_rmse_points']:.2f} points. With so few images, "
+            f"each accuracy has a standard error of {errors['noise_points']:.2f} points."
         )
     if fitted.says_nothing:
-        click.echo("It is no better than the mean: searches refuse it.")
+        click.echo("The predictor is no better than the mean, so searches refuse it.")

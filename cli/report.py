@@ -9,7 +9,7 @@ from ofa_tf.cli.common import json_option, library, print_json, workdir_option
 @click.option("--out", metavar="FILE", help="HTML file to write.  [default: report.html in the workdir]")
 @json_option
 def command(workdir, out, as_json):
-    """Write one HTML page of all that a workdir holds."""
+    """Write everything that a workdir holds to one HTML page."""
     with library():
         from ofa_tf.project.report import write_report
 
@@ -19,5 +19,5 @@ def command(workdir, out, as_json):
         return
     click.echo(
         f"{report.path}: {report.stages} stages, {report.subnets} evaluated subnets, {report.devices} devices with a "
-        f"front, {report.exports} exports ({report.size_bytes / 1e6:.2f} MB). It needs no other file and no network."
+        f"front, {report.exports} exports ({report.size_bytes / 1e6:.2f} MB). It needs no other files and no network."
     )

@@ -20,33 +20,40 @@ from ofa_tf.project.arguments import NO_BUDGET
 
 @click.command("search")
 @workdir_option()
-@click.option("--device", "devices", multiple=True, help="`host`, or the name of a table.  [default: host]")
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    help="`host`, or a device that has a latency table; may be repeated.  [default: host]",
+)
 @click.option(
     "--latency",
     "latencies",
     type=MILLISECONDS,
     multiple=True,
-    help="The most milliseconds; one after each of several --device. Several for one device: a search each.",
+    help="Latency budget in milliseconds; one after each --device. Several for one device are separate searches.",
 )
-@click.option("--macs", type=Positive(), help="The most multiply-accumulates, in millions.")
-@click.option("--params", type=Positive(), help="The most parameters, in thousands.")
-@click.option("--size-kb", type=Positive("KB"), help="The most kilobytes (1,000 bytes) of the file, as predicted.")
-@click.option("--verify", type=Whole(1, 1000), default=None, help="Evaluate and measure N candidates before choosing.")
-@click.option("--pareto", is_flag=True, help="The best subnets at many latencies, instead of within a budget.")
-@click.option("--points", type=Whole(2, 1000), default=20, show_default=True, help="How many latencies of a front.")
+@click.option("--macs", type=Positive(), help="Budget of multiply-accumulates, in millions.")
+@click.option("--params", type=Positive(), help="Budget of parameters, in thousands.")
+@click.option("--size-kb", type=Positive("KB"), help="Budget of the predicted file size, in kilobytes (1,000 bytes).")
+@click.option(
+    "--verify", type=Whole(1, 1000), default=None, help="Evaluate and measure N candidates before choosing one."
+)
+@click.option("--pareto", is_flag=True, help="Find the best subnets at many latencies instead of one within a budget.")
+@click.option("--points", type=Whole(2, 1000), default=20, show_default=True, help="Number of latencies on a front.")
 @click.option("--plot", type=click.Path(dir_okay=False), help="Also draw the front: a .png or .svg file.")
 @precision_option
 @images_option
 @click.option(
     "--out",
     type=click.Path(dir_okay=False),
-    help="Write the arch of the last search here; with --pareto, the front.  [default: arch.json in the workdir]",
+    help="File for the arch of the last search or, with --pareto, the front.  [default: arch.json in the workdir]",
 )
 @json_option
 def command(
     workdir, devices, latencies, macs, params, size_kb, verify, pareto, points, plot, precision, data, out, as_json
 ):
-    """Search the most accurate subnet within budgets."""
+    """Search for the most accurate subnet within budgets."""
     budgets = {"--latency": latencies, "--macs": macs, "--params": params, "--size-kb": size_kb, "--verify": verify}
     _check(devices, latencies, budgets, pareto, plot)
     with library(tensorflow=False) as progress:
@@ -81,7 +88,7 @@ def _check(devices, latencies, budgets, pareto, plot) -> None:
             raise click.UsageError(f"--pareto takes no budget: leave {', '.join(given)} out.")
         return
     if plot is not None:
-        raise click.UsageError("--plot draws fronts: give --pareto, too.")
+        raise click.UsageError("--plot draws fronts: give --pareto with it.")
     if not set(given) - {"--verify"}:
         raise click.UsageError(NO_BUDGET)
     if len(devices) > 1 and latencies and len(latencies) != len(devices):
@@ -92,7 +99,7 @@ def _check(devices, latencies, budgets, pareto, plot) -> None:
 
 
 def _each(most, devices, latencies):
-    """The budgets of each search: with several devices one for all, otherwise one per latency."""
+    """The budgets of each search: one search for several devices together, otherwise one per latency."""
     from dataclasses import replace
 
     if len(devices) > 1 or not latencies:
@@ -177,14 +184,12 @@ def _print_notes(choice) -> None:
     unknown = [latency.device for latency in choice.latencies if latency.predicted_ms_error is None]
     known = {latency.table_source for latency in choice.latencies if latency.predicted_ms_error is not None}
     if known:
-        modelled = ", of a modelled one on published networks" if "modelled" in known else ""
-        click.echo(f"Latency: ± the table's mean error on whole subnets{modelled}.")
+        modelled = " (of a modelled table, on published networks)" if "modelled" in known else ""
+        click.echo(f"Latency: ± is the table's mean error on whole subnets{modelled}.")
     if unknown:
         click.echo(f"Latency: the error of the table of {' and of '.join(unknown)} on whole subnets is not known.")
-    spread = "" if choice.accuracy_spread is None else ", ± the spread of its networks"
+    spread = "" if choice.accuracy_spread is None else ", ± is the spread of its networks"
     rmse = choice.predictor_rmse_points
     error = "not known" if rmse is None else f"{rmse:.2f} points (RMSE)"
-    click.echo(
-        f"Accuracy: by the {choice.predictor_origin} predictor{spread}; its error on subnets it had not seen: {error}."
-    )
-    click.echo(f"Size: of the {choice.precision} file, by rule from weights and channels, not converted.")
+    click.echo(f"Accuracy: by the {choice.predictor_origin} predictor{spread}; its error on unseen subnets is {error}.")
+    click.echo(f"Size: of the {choice.precision} file, estimated from its weights and channels without converting it.")

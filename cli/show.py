@@ -10,7 +10,7 @@ from ofa_tf.cli.common import json_option, print_json, print_table
 @click.argument("model", metavar="MODEL.tflite")
 @json_option
 def command(model, as_json):
-    """Say what a .tflite file is: input, operators, size, and what it tells about itself."""
+    """Describe a .tflite file: input, operators, size, and the metadata in it."""
     from ofa_tf.project.show import describe_file
 
     description = describe_file(model)

@@ -27,24 +27,26 @@ ENDS = ("smallest", "random1", "random2", "random3", "random4", "largest")
 @click.option("--data", metavar="SPEC", help="A data set by name, `tfds:NAME`, or a folder.  [default: digits]")
 @click.option("--space", metavar="NAME", help="A registered space or a JSON file.  [default: tiny]")
 @click.option("--recipe", metavar="NAME", help="A registered recipe or a JSON file.  [default: demo]")
-@click.option("--seed", type=Whole(0, 2**31 - 1), help="Seed of everything random.  [default: 0]")
-@click.option("--epochs", type=Positive(), help="Of this stage, warm-up included, instead of the recipe's.")
-@click.option("--batch", type=Whole(1, 1 << 20), help="Images per step of this stage, over all replicas.")
+@click.option("--seed", type=Whole(0, 2**31 - 1), help="Seed for everything random.  [default: 0]")
+@click.option("--epochs", type=Positive(), help="Epochs of this stage, including warm-up, instead of the recipe's.")
+@click.option("--batch", type=Whole(1, 1 << 20), help="Images per step of this stage, across all replicas.")
 @click.option("--lr", type=Positive(), help="Peak learning rate of this stage for 64 images per step.")
 @click.option(
     "--strategy",
     type=click.Choice(["none", "mirrored", "multiworker", "tpu"]),
     default="none",
     show_default=True,
-    help="Devices: one, all GPUs of this machine, the machines in TF_CONFIG, a TPU.",
+    help="Where to train: on one device, all GPUs of this machine, the machines in TF_CONFIG, or a TPU.",
 )
-@click.option("--dry-run", is_flag=True, help="Print stages, steps, estimated time and memory, and train nothing.")
-@click.option("--restart", is_flag=True, help="Train the stage anew; other stages are not touched.")
+@click.option("--dry-run", is_flag=True, help="Print stages, steps, estimated time and memory without training.")
+@click.option(
+    "--restart", is_flag=True, help="Train the stage again from its start; other stages are left as they are."
+)
 @json_option
 def command(stage, workdir, data, space, recipe, seed, epochs, batch, lr, strategy, dry_run, restart, as_json):
     """Train the supernet by progressive shrinking."""
     if restart and stage is None:
-        raise click.UsageError("--restart needs --stage: name the stage to train anew, or `--stage all`.")
+        raise click.UsageError("--restart needs --stage: name the stage to train again, or give `--stage all`.")
     stage = stage or "all"
     given = {"epochs": epochs, "batch": batch, "base_lr": lr}
     overrides = {name: value for name, value in given.items() if value is not None}
@@ -84,4 +86,4 @@ def _print_estimate(found, as_json: bool) -> None:
         (stage, steps, batch, subnets, f"{step:.3g} s", duration(total))
         for stage, steps, batch, subnets, step, total in rows
     ]
-    print_table(["stage", "steps", "images a step", "subnets a step", "a step", "phase"], shown, title)
+    print_table(["stage", "steps", "images per step", "subnets per step", "time per step", "time"], shown, title)

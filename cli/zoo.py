@@ -3,18 +3,18 @@
 import click
 from ofa_tf.cli.common import json_option, library, print_json, print_table, workdir_option
 
-force_option = click.option("--force", is_flag=True, help="Replace what is there already.")
+force_option = click.option("--force", is_flag=True, help="Replace what is already there.")
 
 
 @click.group("zoo")
 def command():
-    """List or import published networks, tables, predictor."""
+    """List or import published networks, latency tables and the predictor."""
 
 
 @command.command("list")
 @json_option
 def list_command(as_json):
-    """List what is published, with figures as published."""
+    """List what is published, with its published figures."""
     from ofa_tf.zoo.catalog import catalog_document
 
     document = catalog_document()
@@ -45,7 +45,7 @@ def list_command(as_json):
         f"{sizes} px."
     )
     click.echo(f"predictor: accuracies of subnets of `{predictor['space']}`, width {predictor['width_mult']}.")
-    click.echo("Figures as published; `ofa-tf zoo import` counts parameters and MACs itself.")
+    click.echo("These are the published figures; `ofa-tf zoo import` counts parameters and MACs itself.")
 
 
 @command.group("import")
@@ -53,21 +53,21 @@ def import_group():
     """Import a network, latency tables or the predictor.
 
 
-    SOURCE is a published name, a file or folder, or an http(s) address. Downloads are kept in ~/.cache/ofa-tf, or
-    where $OFA_TF_CACHE says, and go on where they were interrupted.
+    SOURCE is a published name, a file or folder, or an http(s) address. Downloads are kept in ~/.cache/ofa-tf, or in
+    $OFA_TF_CACHE, and resume where they were interrupted.
     """
 
 
 @import_group.command("supernet")
 @click.argument("source")
 @workdir_option()
-@click.option("--classes", metavar="FILE", help="Names of the classes, one a line.  [default: those of ImageNet]")
+@click.option("--classes", metavar="FILE", help="Names of the classes, one per line.  [default: those of ImageNet]")
 @click.option(
     "--resolution", "resolutions", type=int, multiple=True, help="Image size; may be repeated.  [default: as published]"
 )
 @json_option
 def supernet_command(source, workdir, classes, resolutions, as_json):
-    """Make a workdir of a published supernet, ready for `search` and `export`."""
+    """Make a workdir from a published supernet, ready for `search` and `export`."""
     with library() as progress:
         from ofa_tf.project.zoo import import_supernet, read_classes
 
@@ -82,14 +82,18 @@ def supernet_command(source, workdir, classes, resolutions, as_json):
         f"parameters, {imported.n_classes} classes, {space.resolutions[0]} to {space.resolutions[-1]} px), imported "
         f"from {imported.source['address']} with the sha256 {imported.source['sha256']}."
     )
-    click.echo("Next: `ofa-tf search` and `ofa-tf export --data FOLDER`, with images of your own.")
+    click.echo("Next: run `ofa-tf search` and `ofa-tf export --data FOLDER` with images of your own.")
 
 
 @import_group.command("specialized")
 @click.argument("source")
-@click.option("--out", metavar="DIR", help="Write a Keras model, arch.json and labels.txt there.  [default: only show]")
+@click.option(
+    "--out",
+    metavar="DIR",
+    help="Write a Keras model, arch.json and labels.txt there.  [default: only show the network]",
+)
 @click.option("--image-size", type=int, help="Height and width in pixels.  [default: what `run.config` says]")
-@click.option("--no-weights", is_flag=True, help="Do not read `init`: the model gets fresh weights.")
+@click.option("--no-weights", is_flag=True, help="Do not read the weights in `init`; the model gets random ones.")
 @force_option
 @json_option
 def specialized_command(source, out, image_size, no_weights, force, as_json):
@@ -141,7 +145,7 @@ def note10_command(source, workdir, out, force, as_json):
 @force_option
 @json_option
 def predictor_command(source, workdir, force, as_json):
-    """Import the published accuracy predictor into a workdir with the supernet it is of."""
+    """Import the published accuracy predictor into a workdir that has its supernet."""
     with library() as progress:
         from ofa_tf.cli.predictor import print_predictor
 

@@ -232,7 +232,7 @@ def test_a_search_for_it_needs_nothing_else(workdir, ofa):
     assert run.code == 0
     assert "edgetpu (int8, modelled)" in run.out
     assert "ms ± 8 %" in run.out
-    assert "± the table's mean error on whole subnets, of a modelled one on published networks." in run.out
+    assert "± is the table's mean error on whole subnets (of a modelled table, on published networks)." in run.out
     run = ofa("lut", "build", "-w", workdir, "--device", "edgetpu")
     assert run.code == 0
     error = "Error on 9 published networks, each left out of the fit: 8.3 %"

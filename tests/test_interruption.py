@@ -72,7 +72,7 @@ def press_in_task(monkeypatch):
 
 def assert_stopped(run) -> None:
     assert (run.code, run.out) == (130, "")
-    assert run.last == "Stopped. The workdir is intact: the same command goes on where it was."
+    assert run.last == "Stopped. The workdir is intact: the same command resumes where it left off."
     assert "Traceback" not in run.err
 
 

@@ -81,7 +81,7 @@ def test_a_process_that_dies_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(block_files, "FILES_PER_PROCESS", 1)
     monkeypatch.setattr(block_files, "n_cores", lambda: 2)
     monkeypatch.setattr(block_files, "_convert", _die)
-    with pytest.raises(ExportError, match="A process that converts blocks died"):
+    with pytest.raises(ExportError, match="A converter process died"):
         BlockFiles(TINY, 10, "fp32").convert([CONV, dataclasses.replace(CONV, kernel=5)])
 
 
@@ -213,7 +213,7 @@ def test_the_host_of_another_machine_is_another_device(ofa, workdir, table_file)
     name = "host-raspberry-pi-5-model-b"
     run = ofa("lut", "list", "--workdir", workdir)
     assert f"{name} " in run.out
-    assert "There is none of this machine yet" in run.out
+    assert "There is no table of this machine yet" in run.out
     assert name in ofa("lut", "show", table_file, "--workdir", workdir).out
     assert_refused(ofa("lut", "validate", "--workdir", workdir), "There is no int8 table of this machine")
     assert_refused(ofa("lut", "validate", "--workdir", workdir, "--device", name), "cannot be measured from here")

@@ -122,7 +122,7 @@ def test_a_restart_that_is_killed_leaves_no_weights_to_go_on_from(workdir, no_tr
         patch.setattr("ofa_tf.project.train.remove_folder", die)
         run = ofa("train", "--workdir", workdir, "--stage", "all", "--restart")
     assert run.code == 130
-    assert "the same command, without --restart if it has begun to train, goes on where it was" in run.last
+    assert "the same command (without --restart if it has begun to train) resumes where it left off" in run.last
     assert no_training == []
     ledger = read_json(workdir / "ledger.json")["stages"]
     assert [record["state"] for record in ledger.values()] == ["done"] * len(STAGES)

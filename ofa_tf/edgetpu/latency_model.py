@@ -105,7 +105,7 @@ def require_legal(space: SearchSpace, precision: str = "int8") -> None:
     """
     if not get_precision(precision).integer:
         raise DeviceError(
-            f"An Edge TPU runs full-integer files alone: --precision must be {integer_precisions()}, not {precision}."
+            f"An Edge TPU runs only full-integer files: --precision must be {integer_precisions()}, not {precision}."
         )
     stages = space.stages
     activations = {space.stem_activation, space.first_activation, space.head_activation}

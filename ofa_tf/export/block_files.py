@@ -91,7 +91,9 @@ class BlockFiles:
                     made = pool.map(_convert, missing)
                 yield from made
             except BrokenProcessPool as error:
-                raise ExportError("A process that converts blocks died; is there memory enough?") from error
+                raise ExportError(
+                    "A converter process died, probably out of memory: free some and run the command again."
+                ) from error
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

@@ -184,7 +184,7 @@ def _run_child(request: Mapping[str, Any], progress: Progress) -> None:
             with progress.task("measuring", 100, "%") as advance:
                 while True:
                     if not select.select([child.stdout], [], [], LIMIT_S)[0]:
-                        raise DeviceError(f"The interpreter was not done with one run of the file after {LIMIT_S:g} s.")
+                        raise DeviceError(f"One run of the file took longer than {LIMIT_S:g} s and was stopped.")
                     if not (line := child.stdout.readline()):
                         break
                     message = json.loads(line)

@@ -117,7 +117,7 @@ class ChildInterpreter:
     def _wait(self) -> None:
         """Until an answer begins; whatever came before it has been read."""
         if not select.select([self._answers], [], [], LIMIT_S)[0]:
-            raise ExportError(f"The interpreter was not done with one run of {self._name} after {LIMIT_S:g} seconds.")
+            raise ExportError(f"One run of {self._name} took longer than {LIMIT_S:g} s and was stopped.")
 
     def _crashed(self) -> Any:
         code = self._process.wait()

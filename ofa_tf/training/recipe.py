@@ -125,7 +125,7 @@ class Recipe:
 
     def __post_init__(self):
         if not isinstance(self.name, str) or not self.name.isprintable() or not 0 < len(self.name) <= 100:
-            raise FormatError(f"Recipe: `name` (={self.name!r}) must be a word or a few.")
+            raise FormatError(f"Recipe: `name` (={self.name!r}) must be 1 to 100 printable characters.")
         require_integer("batch", self.batch, 1, 1 << 20)
         require_integer("micro_batch", self.micro_batch, 0, 1 << 20)
         require_integer("evaluations", self.evaluations, 0, 10_000)

@@ -78,7 +78,7 @@ def check_keys(document: Any, required: set[str], optional: set[str], where: str
     unknown = sorted(set(document) - required - optional)
     missing = sorted(required - set(document))
     if unknown:
-        raise FormatError(f"{where} has the unknown key {unknown[0]!r}; known are {sorted(required | optional)}.")
+        raise FormatError(f"{where} has the unknown key {unknown[0]!r}; known keys: {sorted(required | optional)}.")
     if missing:
         raise FormatError(f"{where} lacks the key {missing[0]!r}.")
 
@@ -99,4 +99,4 @@ def from_document(cls: type, document: Any, where: str) -> Any:
     try:
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in document.items()})
     except TypeError as error:
-        raise FormatError(f"{where} has a value of a wrong type: {error}.") from None
+        raise FormatError(f"{where} has a value of the wrong type: {error}.") from None

@@ -212,7 +212,7 @@ class SearchSpace:
 
     def __post_init__(self):
         good = isinstance(self.name, str) and self.name.isascii() and self.name.isidentifier()
-        _require(good, "name", self.name, "a word of a-z, 0-9, _")
+        _require(good, "name", self.name, "a name made of a-z, 0-9 and _")
         for name in ("stem_width", "first_width", "head_width"):
             _require_width(name, getattr(self, name))
         _require_width("feature_width", self.feature_width, smallest=0)

@@ -63,7 +63,7 @@ class TerminalProgress(Progress):
 
         def advance(n: int) -> None:
             if count.advance(n, SECONDS_BETWEEN_LINES) and done < count.done < total:
-                self.note(f"{count}, {count.rate:.1f} a second, {count.seconds_left:.0f} s left")
+                self.note(f"{count}, {count.rate:.1f} per second, {count.seconds_left:.0f} s left")
 
         yield advance
         self.note(f"{count} in {count.seconds:.0f} s")
@@ -100,7 +100,7 @@ class _Count:
         self._start = self._last = time.monotonic()
 
     def advance(self, n: int, pause_s: float) -> bool:
-        """Counts on; tells whether it is time to say so again."""
+        """Adds to the count; says whether it is time to show it again."""
         self.done += n
         now = time.monotonic()
         due = now - self._last > pause_s
@@ -114,7 +114,7 @@ class _Count:
 
     @property
     def rate(self) -> float:
-        """Units a second, of this run."""
+        """Units per second in this run."""
         return (self.done - self._first) / max(self.seconds, 1e-9)
 
     @property

@@ -110,7 +110,7 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path):
     refused(tmp_path / "few", "leaves 0 validation images after the split")
     make_folder(tmp_path / "new", {"cat": 20, "dog": 20})
     make_folder(tmp_path / "new", {"cat": 2, "cow": 2}, part="val")
-    refused(tmp_path / "new", "has in `val` the class 'cow', which `train` does not have")
+    refused(tmp_path / "new", "`val` of .* has the class 'cow', which `train` does not have")
     make_folder(tmp_path / "void", {"cat": 20, "dog": 20})
     (tmp_path / "void" / "val").mkdir()
     refused(tmp_path / "void", "void/val holds no images: it must have a folder of images for each class")
@@ -158,7 +158,7 @@ def test_more_than_one_broken_image_in_a_hundred_is_too_much(tmp_path, n_broken,
     if fine:
         assert len(decode_all(encoded(paths), 16)) == 99
     else:
-        message = rf"{n_broken} of 100 images \({n_broken}.0%\) cannot be read, the first: {paths[0]}"
+        message = rf"{n_broken} of 100 images \({n_broken}.0%\) cannot be read; the first: {paths[0]}"
         with pytest.raises(DataError, match=message):
             decode_all(encoded(paths), 16, cache=tmp_path / "cache")
         assert not (tmp_path / "cache").exists()
@@ -239,7 +239,7 @@ def test_a_large_data_set_is_the_same_but_stays_encoded(tmp_path, monkeypatch):
     for attempt in range(2):  # the second time out of the cache
         progress = Hook()
         large = load_data(str(tmp_path), 16, cache=tmp_path / "cache", progress=progress)
-        assert progress.notes[0].startswith("The images are decoded at each use: at 16 px")
+        assert progress.notes[0].startswith("The images are decoded each time they are used: at 16 px")
         assert progress.notes[1 if attempt else 2] == "1 of 120 images cannot be read and were skipped."
         for part, other in ((large.train, memory.train), (large.tune, memory.tune), (large.val, memory.val)):
             assert isinstance(part, EncodedImageSet)
@@ -259,7 +259,7 @@ def test_too_many_broken_images_are_noticed_before_training(tmp_path, no_memory)
     paths = make_folder(tmp_path, {"cat": 50, "dog": 50})
     for path in paths[:2]:
         path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(DataError, match=rf"2 of 100 images \(2.0%\) cannot be read, the first: {paths[0]}"):
+    with pytest.raises(DataError, match=rf"2 of 100 images \(2.0%\) cannot be read; the first: {paths[0]}"):
         load_data(str(tmp_path), 16, cache=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 

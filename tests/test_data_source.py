@@ -201,7 +201,7 @@ def test_shards_and_packs_serve_networks_whose_classes_are_given(shards, monkeyp
     for folder in (shards, shards / "packed"):
         data = load_images(str(folder), ("7", "x", "5", "1"), 16)
         assert set(data.train.labels) == {0, 2, 3}
-    with pytest.raises(DataError, match="the class '7', which is none of the network's classes"):
+    with pytest.raises(DataError, match="the class '7', which is not a class of the network"):
         load_images(str(shards), ("1", "5", "x"), 16)
 
 
@@ -256,7 +256,7 @@ def test_a_shard_that_shrinks_while_it_is_used_is_named(shards):
     path = shards / "train-00001-of-00002.tfrecord"
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(
-        DataError, match=rf"{path}, the image at byte \d+, cannot be read: the file ends before it does"
+        DataError, match=rf"{path}, the image at byte \d+, cannot be read: the file ends before the image does"
     ):
         images.resized(16)
     assert isinstance(images.records, Records)

@@ -427,5 +427,5 @@ def test_weights_trained_anew_take_their_accuracies_along(ofa, workdir, monkeypa
     assert (workdir / "accuracy" / "predictor.npz").exists()
     run = ofa(*WIDTH, "--restart")
     assert run.code == 0
-    assert "the predictor of the weights so far are removed" in run.err
+    assert "the predictor of the previous weights were removed" in run.err
     assert not (workdir / "accuracy").exists()

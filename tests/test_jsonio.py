@@ -123,7 +123,7 @@ def test_any_content_is_read_or_refused(tmp_path, content):
 
 def test_check_keys_names_the_key_and_the_place():
     check_keys({"a": 1, "b": 2}, {"a"}, {"b"}, "Here")
-    with pytest.raises(FormatError, match=r"Here has the unknown key 'c'; known are \['a', 'b'\]"):
+    with pytest.raises(FormatError, match=r"Here has the unknown key 'c'; known keys: \['a', 'b'\]"):
         check_keys({"a": 1, "c": 2}, {"a"}, {"b"}, "Here")
     with pytest.raises(FormatError, match="Here lacks the key 'a'"):
         check_keys({"b": 2}, {"a"}, {"b"}, "Here")

@@ -250,11 +250,11 @@ def test_the_real_adb_without_a_phone(monkeypatch, tmp_path):
 def test_the_program_must_be_named_and_there(phone, program, monkeypatch, tmp_path):
     with pytest.raises(DeviceError, match="--benchmark-model or the variable OFA_TF_BENCHMARK_MODEL"):
         open_device("adb")
-    with pytest.raises(DeviceError, match="is no file: name TFLite's benchmark_model"):
+    with pytest.raises(DeviceError, match="is not a file: name TFLite's benchmark_model"):
         open_device("adb", Settings(benchmark_model=str(tmp_path / "none")))
     monkeypatch.setenv(adb.PROGRAM_VARIABLE, str(program))
     assert open_device("adb:R58", Settings(threads=2)) == AdbDevice("R58", program, threads=2)
-    with pytest.raises(DeviceError, match="`cores` are those of the host"):
+    with pytest.raises(DeviceError, match="`cores` is only for this machine"):
         open_device("adb", Settings(cores=(0,)))
     with pytest.raises(DeviceError, match="'pixel' cannot be measured from here"):
         open_device("pixel")
@@ -329,7 +329,9 @@ def test_an_app_without_the_program_is_refused(phone, app, tmp_path, content):
                 file.writestr(f"lib/{abi}/libbenchmark_model.so", b"program")
     if content == "damaged":
         path.write_bytes(app.read_bytes().replace(b"STARTING", b"STORTING"))
-    with pytest.raises(DeviceError, match=r"other\.APK' is no app with benchmark_model: make it with `android_bench/`"):
+    with pytest.raises(
+        DeviceError, match=r"other\.APK' is not an app with benchmark_model: make one with `android_bench/`"
+    ):
         AdbDevice("R58", path)
 
 
@@ -400,7 +402,7 @@ def test_a_phone_that_disappears(phone, program, file, calls):
 
 def test_a_call_that_ends_in_the_middle(phone, program, file):
     write_program(phone / "bin" / "taskset", "#!/bin/sh\nkill $PPID\n")
-    with pytest.raises(DeviceError, match=r"adb shell failed|stopped answering in the middle"):
+    with pytest.raises(DeviceError, match=r"adb shell failed|stopped answering: attach it again"):
         AdbDevice("R58", program).measure([Workload(file)])
 
 
@@ -440,11 +442,11 @@ def test_a_table_of_a_phone(ofa, workdir, phone, program, monkeypatch):
     assert "adb:R58" in found.out
     run = ofa("lut", "validate", "--workdir", workdir, "--device", "adb:R58", "--benchmark-model", "/bin/sh")
     assert run.code == 2
-    assert "is of another runtime than the device has" in run.err
+    assert "was measured with another runtime than the device has" in run.err
     monkeypatch.setenv(adb.PROGRAM_VARIABLE, "/bin/sh")
     run = ofa("export", "--workdir", workdir, "--device", "adb", "--latency", 1000, "--name", "other", "--no-gate")
     assert run.code == 0, run.err
-    assert "The file is not measured on adb: the table is of another runtime." in run.err
+    assert "The file is not measured on adb: its table is of another runtime." in run.err
     (phone / "devices").write_text("List of devices attached\n\n")
     found = ofa("search", "--workdir", workdir, "--device", "adb", "--latency", 1000)
     assert found.code == 0, found.err

@@ -112,20 +112,20 @@ def test_statistics_of_a_timing():
 def test_runs_that_disagree_are_told_from_those_that_do_not():
     disturbed = Timing(np.array([1.0] * 3 + [1.5] * 7))
     assert disturbed.caution is not None
-    assert "half of the runs took 1.5 ms or more, the quickest tenth 1 ms or less" in disturbed.caution
+    assert "half of the runs took 1.5 ms or more, the fastest tenth 1 ms or less" in disturbed.caution
     assert Timing(np.array([1.0] * 3 + [1.2] * 6 + [50.0])).caution is None, "a few slow runs mean nothing"
     assert Timing(np.zeros(4)).caution is None, "a device may tell times that are rounded to nothing"
 
 
 def test_the_process_that_measures_can_die_and_says_where(files):
     """A file that the interpreter dies of does not take this process with it."""
-    with pytest.raises(DeviceError, match=r"The process that measures was ended by SIGKILL at file 1 of 1\."):
+    with pytest.raises(DeviceError, match=r"The measuring process was ended by SIGKILL at file 1 of 1\."):
         _measure_and(lambda child: os.kill(child, signal.SIGKILL), files)
 
 
 def test_a_process_that_dies_before_it_is_told_what_to_do_says_so(monkeypatch):
     monkeypatch.setattr("ofa_tf.latency.host.sys.executable", "/bin/false")
-    with pytest.raises(DeviceError, match=r"The process that measures ended with status 1\."):
+    with pytest.raises(DeviceError, match=r"The measuring process ended with status 1\."):
         QUICK.measure([Workload(b"x")] * 4000)  # more than a pipe holds
 
 
@@ -493,7 +493,7 @@ def test_another_device_is_found_by_its_name_and_precision(tmp_path):
     mine = save_table(tmp_path, "pixel", "c.json")
     assert find_table(tmp_path, "pixel", "int8", total) == mine
     assert (tmp_path / "c.json", mine) in list_tables(tmp_path)
-    with pytest.raises(DeviceError, match=r"no table of a device 'pixel' in fp16; there are: host"):
+    with pytest.raises(DeviceError, match=r"no table of a device 'pixel' in fp16; there is one of host"):
         find_table(tmp_path, "pixel", "fp16", total)
-    with pytest.raises(DeviceError, match=r"'nexus' in int8; there are: edgetpu, host, pixel"):
+    with pytest.raises(DeviceError, match=r"'nexus' in int8; there is one of edgetpu, host, pixel"):
         find_table(tmp_path, "nexus", "int8", total)

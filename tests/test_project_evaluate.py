@@ -149,9 +149,7 @@ def test_a_split_by_another_seed_is_said():
     hook = Hook()
     load_validation("digits", 8, progress=hook)
     (note,) = hook.notes
-    assert note.startswith(
-        "digits has no images for validation: those are used that a training with --seed 0 holds out"
-    )
+    assert note.startswith("digits has no validation images: those that a training with --seed 0 holds out are used")
 
 
 def test_evaluate_for_people(tint, image_folder, ofa):

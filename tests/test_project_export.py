@@ -172,7 +172,7 @@ def test_figures_of_a_comparison():
         (0.9, 0.88, 0.95, None),
         (0.9, 0.95, 0.99, None),
         (0.9, 0.879, 0.99, "2.1 points less accurate"),
-        (0.9, 0.9, 0.949, "agrees with the network it was made from on 94.9% of 1000 images; 95% are needed"),
+        (0.9, 0.9, 0.949, "agrees with the network it was made from on 94.9% of 1000 images; at least 95% is needed"),
         (None, None, 0.949, "94.9%"),
         (None, None, 0.96, None),
     ],

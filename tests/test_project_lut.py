@@ -116,7 +116,7 @@ def test_the_fastest_settings_are_kept():
     assert fastest(Fake, Settings(), [b"a", b"b"], (1, 2), Noting()) == Settings(2, "none")
     assert fastest(Fake, Settings(delegate="xnnpack"), [b"a"], (1, 2)) == Settings(1, "xnnpack")
     assert fastest(Fake, Settings(threads=1), [b"a"], (1, 2)) == Settings(1, "xnnpack")
-    assert notes[0].startswith("Mean of 2 subnets with 1 threads, delegate none: 3 ms")
+    assert notes[0].startswith("Mean latency of 2 subnets with 1 thread, delegate none: 3 ms")
 
 
 def test_auto_measures_a_table_of_the_fastest(ofa, workdir, table_file, monkeypatch):
@@ -124,8 +124,8 @@ def test_auto_measures_a_table_of_the_fastest(ofa, workdir, table_file, monkeypa
     kept = table_file.read_bytes()
     run = ofa("lut", "build", "--workdir", workdir, "--runtime", "auto", "--resolution", 24, "--validate", 3)
     assert run.code == 0, run.err
-    assert "Mean of 5 subnets with 1 threads, delegate none:" in run.err
-    assert "Error on 3 whole subnets, measured for this alone" in run.out
+    assert "Mean latency of 5 subnets with 1 thread, delegate none:" in run.err
+    assert "Error on 3 whole subnets, measured only for this" in run.out
     chosen = Path(run.out.split(": ")[0])
     assert "1t-xnnpack" in chosen.name or "1t-none" in chosen.name
     if chosen != table_file:
@@ -227,7 +227,7 @@ def test_other_cores_are_another_table(ofa, workdir, table_file):
     write_json(table_file, document)
     run = ofa("lut", "build", "--workdir", workdir, "--resolution", 24)
     assert run.code == 0, run.err
-    assert "is of other cores: it is kept as" in run.err
+    assert "was measured on other cores: it is kept as" in run.err
     (kept,) = workdir.glob("lut/host__*-cores-999__int8.json")
     assert read_json(kept)["entries"] == document["entries"]
     assert LatencyTable.load(table_file).resolutions(Workdir(workdir).config().space, len(CLASSES)) == [24]
@@ -238,7 +238,7 @@ def test_measuring_here_keeps_the_table_of_another_machine(ofa, workdir, table_f
     theirs = LatencyTable.load(table_file)
     run = ofa("lut", "build", "--workdir", workdir, "--resolution", 24)
     assert run.code == 0, run.err
-    assert "is of another machine" in run.err
+    assert "was measured on another machine" in run.err
     ours = LatencyTable.load(table_file)
     assert ours.device["soc"] != theirs.device["soc"]
     assert ours.resolutions(Workdir(workdir).config().space, len(CLASSES)) == [24], "nothing of theirs is in it"

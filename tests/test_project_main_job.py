@@ -190,13 +190,13 @@ def test_a_table_is_validated_and_shows_it(ofa, workdir):
     before = LatencyTable.load(path)
     run = ofa("lut", "validate", "--workdir", workdir, "--subnets", 3)
     assert run.code == 0, run.err
-    assert "Error on 3 whole subnets, measured for this alone: " in run.out
+    assert "Error on 3 whole subnets, measured only for this: " in run.out
     assert ", bias " in run.out
     after = LatencyTable.load(path)
     assert (after.entries, after.calibration) == (before.entries, before.calibration)
     assert after.validation["subnets"] == 3
     space_of(workdir).arch_from_document(after.validation["worst_arch"])
-    assert "measured for this alone" in ofa("lut", "show", path).out
+    assert "measured only for this" in ofa("lut", "show", path).out
     path.unlink()
     assert_refused(ofa("lut", "validate", "--workdir", workdir), "no int8 table", "`ofa-tf lut build`")
 

@@ -189,7 +189,7 @@ def test_resolutions_that_a_table_lacks_are_left_out_and_named(ofa, workdir, hal
     (choice,) = choices_of(run)
     assert choice["arch"]["resolution"] == 24
     assert choice["resolutions"] == [24]
-    assert "Only 24 px are searched: the tables or the predictor do not know 32 px." in run.err
+    assert "Only 24 px are searched: the tables or the predictor do not cover 32 px." in run.err
     front = choices_of(ofa(*SEARCH, "--pareto", "--points", 4, "--json"))
     assert {choice["arch"]["resolution"] for choice in front} == {24}
 

@@ -111,7 +111,7 @@ def test_the_space_is_read_off_the_tensors(parity, network):
     found = (space.width_mult, n_classes, space.bn_epsilon, space.padding)
     assert found == (facts["width_mult"], facts["n_classes"], facts["bn_eps"], "symmetric")
     for name in ("classifier.linear.weight", "first_conv.conv.weight", "blocks.3.conv.point_linear.conv.conv.weight"):
-        with pytest.raises(FormatError, match="no supernet of `mobilenet_v3` or `proxyless`"):
+        with pytest.raises(FormatError, match="not a supernet of `mobilenet_v3` or `proxyless`"):
             supernet_space({key: tensor for key, tensor in state.items() if key != name})
         with pytest.raises(FormatError, match="no supernet"):
             supernet_space({**state, name: np.array(1.0, np.float32)})
@@ -152,7 +152,7 @@ def test_both_containers_give_the_same_workdir(parity, imported, tmp_path):
 
 def test_an_existing_workdir_is_left_alone(parity, workdir, imported):
     before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
-    with pytest.raises(WorkdirError, match="is a workdir already"):
+    with pytest.raises(WorkdirError, match="is already a workdir"):
         import_supernet(str(parity / "mbv3_w0.25.pth"), workdir, CLASSES)
     assert before == {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
     (workdir / "config.json").unlink()
@@ -266,9 +266,9 @@ def test_wordnet_ids_name_the_classes_of_imagenet(workdir, make_images):
 def test_images_that_do_not_fit_are_refused_and_not_remembered(workdir, make_images):
     for counts, message in (
         ({"train/class a": 90, "val/class a": 5}, "leaves 81 training images after the split; at least 100"),
-        ({"train/class a": 60, "train/cat": 60}, "'cat', which is none of the network's classes"),
+        ({"train/class a": 60, "train/cat": 60}, "'cat', which is not a class of the network"),
         ({"val/class a": 3}, "no folder `train`"),
-        ({"train/class a": 120, "val/cat": 3, "val/class b": 3}, "has in `val` the class 'cat'"),
+        ({"train/class a": 120, "val/cat": 3, "val/class b": 3}, "has the class 'cat'"),
     ):
         with pytest.raises(DataError, match=message):
             open_existing(workdir, data=str(make_images(counts)))
@@ -401,15 +401,15 @@ def test_specialised_networks_on_the_command_line(specialized, tmp_path, run):
     assert "75802880" not in out
     assert "fresh weights" in out
     for arguments, message in (
-        ([specialized, "--out", out_folder], "holds a network already"),
+        ([specialized, "--out", out_folder], "already holds a network"),
         ([specialized, "--out", specialized], "is not an imported network"),
         ([config], "--image-size"),
         ([config, "--image-size", 7], "`image_size`"),
         ([config, "--image-size", 224, "--out", tmp_path / "b"], "comes without weights"),
         ([tmp_path], "has no `net.config`"),
         (["note10_lat-9ms"], "no specialised network 'note10_lat-9ms'"),
-        ([specialized, "--out", "."], "must be a folder of its own"),
-        ([specialized, "--out", ".."], "must be a folder of its own"),
+        ([specialized, "--out", "."], "must name a folder"),
+        ([specialized, "--out", ".."], "must name a folder"),
     ):
         status, out, err = run("zoo", "import", "specialized", *arguments)
         assert (status, out) == (2, "")

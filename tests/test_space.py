@@ -324,9 +324,9 @@ def test_how_much_a_mutation_changes():
 @pytest.mark.parametrize(
     ("field", "value", "rule"),
     [
-        ("name", "my space", "a word of a-z, 0-9, _"),
-        ("name", "é", "a word of a-z, 0-9, _"),
-        ("name", 5, "a word of a-z, 0-9, _"),
+        ("name", "my space", "a name made of a-z, 0-9 and _"),
+        ("name", "é", "a name made of a-z, 0-9 and _"),
+        ("name", 5, "a name made of a-z, 0-9 and _"),
         ("stem_width", 0, "an integer from 1 to 65536"),
         ("first_width", 16.0, "an integer from 1 to 65536"),
         ("head_width", 10**9, "an integer from 1 to 65536"),

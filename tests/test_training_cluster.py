@@ -96,7 +96,7 @@ def test_two_workers_of_which_one_is_killed_end_as_one_process_does(alone, tmp_p
     finish(other, -signal.SIGKILL)
     said = finish(chief, 2).splitlines()
     assert said[-1] == (
-        "Worker 0 lost the others: start all workers again with the same command, and the run goes on from the newest "
+        "Worker 0 lost the others: start all workers again with the same command, and the run resumes from the newest "
         "checkpoint."
     )
     steps = checkpoint.steps(tmp_path / "work" / "checkpoints" / "depth")

@@ -168,7 +168,7 @@ def test_resumes_after_cut_connections(server, get, tmp_path):
 
 def test_gives_up_and_goes_on_in_the_next_run(server, get, tmp_path):
     with pytest.raises(
-        DownloadError, match=r"in 5 attempts \(.*1000 of 3000000 bytes\); the next run goes on"
+        DownloadError, match=r"in 5 attempts \(.*1000 of 3000000 bytes\); the next run resumes it"
     ) as caught:
         get(Reply(cut=1000), Reply(cut=0))
     assert "\n" not in str(caught.value)
@@ -247,7 +247,7 @@ def test_length_that_lies(get, tmp_path):
 
 
 def test_wrong_hash(get, tmp_path):
-    with pytest.raises(DownloadError, match=f"has the sha256 {SHA256}, not {'0' * 64}, and was thrown away"):
+    with pytest.raises(DownloadError, match=f"has the sha256 {SHA256}, not {'0' * 64}, and was discarded"):
         get(sha256="0" * 64)
     assert names(tmp_path) == set()
 

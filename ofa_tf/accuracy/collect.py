@@ -75,7 +75,7 @@ def read_journal(path: Path, space: SearchSpace) -> Pairs:
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             if number == len(lines):
                 break
-            raise FormatError(f"{path}, line {number}, is not a pair of arch and accuracy: remove it.") from None
+            raise FormatError(f"{path}, line {number}, is not a pair of arch and accuracy: remove that line.") from None
         if not isinstance(accuracy, float) or not 0 <= accuracy <= 1:
             raise FormatError(f"{path}, line {number}: `accuracy` (={accuracy!r}) must be a number from 0 to 1.")
         pairs.append((space.arch_from_document(record, f"{path}, line {number},"), accuracy))
@@ -118,7 +118,7 @@ def collect_pairs(
         for arch in wanted:
             found = accuracy(arch)
             if not 0 <= found <= 1:
-                raise FormatError(f"The subnet {arch} has the accuracy {found}, which is no number from 0 to 1.")
+                raise FormatError(f"The subnet {arch} has the accuracy {found}, which is not a number from 0 to 1.")
             file.write(_line(arch, found))
             file.flush()
             os.fsync(file.fileno())

@@ -36,7 +36,8 @@ def decode_or_stream(
     if n_bytes <= MEMORY_BYTES:
         return [decode_all(part, size, cache, progress) for part in parts]
     progress.note(
-        f"The images are decoded at each use: at {size} px they would take {n_bytes / (1 << 30):.1f} GiB of memory."
+        f"The images are decoded each time they are used: at {size} px they would take {n_bytes / (1 << 30):.1f} GiB "
+        "of memory."
     )
     return [check_all(part, cache, progress) for part in parts]
 
@@ -125,7 +126,7 @@ def refuse_many(broken: Sequence[str], n: int) -> None:
     """
     if len(broken) > MAX_BROKEN_SHARE * n:
         share = len(broken) / n
-        raise DataError(f"{len(broken)} of {n} images ({share:.1%}) cannot be read, the first: {broken[0]}")
+        raise DataError(f"{len(broken)} of {n} images ({share:.1%}) cannot be read; the first: {broken[0]}")
 
 
 def note_broken(broken: Sequence[str], n: int, progress: Progress) -> None:

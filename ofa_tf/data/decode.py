@@ -114,7 +114,7 @@ def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
         with Image.open(io.BytesIO(content), formats=FORMATS) as file:
             yield file
     except UnidentifiedImageError as error:
-        raise DataError(f"{name} cannot be read as an image: it is none of {', '.join(FORMATS)}.") from error
+        raise DataError(f"{name} cannot be read as an image: its format is none of {', '.join(FORMATS)}.") from error
     except Exception as error:  # Pillow's decoders raise some ten kinds for broken files
         raise DataError(f"{name} cannot be read as an image: {str(error).rstrip('.')}.") from error
 

@@ -87,7 +87,7 @@ class Records:
         except OSError as error:
             raise DataError(f"{self.name(index)} cannot be read: {error.strerror}.") from None
         if len(content) < length:
-            raise DataError(f"{self.name(index)} cannot be read: the file ends before it does.")
+            raise DataError(f"{self.name(index)} cannot be read: the file ends before the image does.")
         return content
 
     def cache_file(self, cache: Path | None, what: str) -> Path | None:

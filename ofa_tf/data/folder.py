@@ -28,7 +28,7 @@ def list_images(folder: Path) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
         if found:
             labels += [len(classes)] * len(found)
             if not sub.name.isprintable():
-                raise DataError(f"{folder} has a class with letters that cannot be printed, {sub.name!r}: rename it.")
+                raise DataError(f"{folder} has a class whose name cannot be printed, {sub.name!r}: rename it.")
             classes.append(sub.name)
             paths += found
     if not paths:

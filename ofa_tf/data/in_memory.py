@@ -13,7 +13,7 @@ from ofa_tf.npzio import read_arrays, write_arrays
 
 MEMORY_BYTES = 1 << 30  # of pixels, at most
 PARTS = ("train", "val")
-PIXELS = "pixels from 0 to 255 are needed, without normalisation, which ofa-tf does itself"
+PIXELS = "give pixels from 0 to 255 without normalisation, which ofa-tf does itself"
 Parts = dict[str, ImageSet]
 
 
@@ -36,7 +36,7 @@ def take_in(data: Any, size: int, classes: Sequence[str] | None = None) -> tuple
     """
     parts = data if isinstance(data, Mapping) else {"train": data}
     if "train" not in parts or set(parts) - set(PARTS):
-        raise DataError(f"`data` has the keys {sorted(map(str, parts))}: `train` is needed, and only `val` beside it.")
+        raise DataError(f"`data` has the keys {sorted(map(str, parts))}: it needs `train` and may also have `val`.")
     images = {part: _take_part(value, size, f"`data` ({part})") for part, value in parts.items()}
     n_classes = 1 + max(int(part.labels.max()) for part in images.values())
     names = tuple(map(str, range(n_classes))) if classes is None else tuple(map(str, classes))
@@ -88,7 +88,7 @@ def read_npz(path: Path) -> tuple[tuple[str, ...], Parts]:
             f"`val_labels` and `classes`; {found}."
         )
     if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
-        raise DataError(f"{path}: `classes` must be a list of texts.")
+        raise DataError(f"{path}: `classes` must be a list of strings.")
     try:
         size = max(images.shape[1] for images, _ in parts.values())
         return take_in(parts, size, None if names is None else names.tolist())
@@ -101,7 +101,7 @@ def _take_part(value: Any, size: int, name: str) -> ImageSet:
         return _of_dataset(value, size, name)
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise DataError(
-            f"{name} is a {type(value).__name__}: give a folder, a name, a pair (images, labels) of arrays, or a "
+            f"{name} is of type {type(value).__name__}: give a folder, a name, a pair (images, labels) of arrays, or a "
             "tf.data.Dataset of such pairs."
         )
     pixels, labels = (np.asarray(array) for array in value)
@@ -150,8 +150,8 @@ def _pixels(pixels: np.ndarray, name: str) -> np.ndarray:
         pixels = pixels[..., None]
     if pixels.ndim != 4 or pixels.shape[-1] not in (1, 3) or 0 in pixels.shape:
         raise DataError(
-            f"{name} has images of shape {list(pixels.shape)}: [n, height, width, 3] is needed, or with one grey "
-            "channel, or none."
+            f"{name} has images of shape {list(pixels.shape)}: [n, height, width, 3] is needed, or the same with one "
+            "grey channel or none."
         )
     if pixels.dtype != np.uint8:
         if pixels.dtype.kind not in "fiu":

@@ -51,7 +51,7 @@ def check_out(folder: Path, force: bool) -> None:
         DataError: it exists and `force` is not given, or it is not a packed data set.
     """
     if folder.name in ("", ".."):
-        raise DataError(f"--out (={str(folder)!r}) must be a folder of its own.")
+        raise DataError(f"--out (={str(folder)!r}) must name a folder, which `.`, `..` and `/` do not.")
     if folder.exists() and not (folder / DOCUMENT).exists():
         raise DataError(f"{folder} exists and is not a packed data set: choose another folder with --out.")
     restore_folder(folder, DOCUMENT)
@@ -219,7 +219,7 @@ def _check_shard(folder: Path, path: Path, row: Any) -> Mapping[str, Any]:
         raise FormatError(f"{path}: `file` (={file!r}) must be the name of a shard.")
     for name in ("images", "size_bytes"):
         if not isinstance(row[name], int) or isinstance(row[name], bool) or not 0 <= row[name] < 1 << 62:
-            raise FormatError(f"{path}: `{name}` (={row[name]!r}) must be an integer that is not negative.")
+            raise FormatError(f"{path}: `{name}` (={row[name]!r}) must be an integer of at least 0.")
     shard = folder / file
     if not shard.is_file():
         raise DataError(f"{shard} is missing: pack the data set again.")

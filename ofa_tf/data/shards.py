@@ -36,7 +36,9 @@ def find_shards(folder: Path) -> dict[str, list[Path]]:
                 found[part] = mine
                 break
     if shards and "train" not in found:
-        raise DataError(f"{folder} has no train*.tfrecord beside {shards[0].name}: the names must tell the split.")
+        raise DataError(
+            f"{folder} has no train*.tfrecord beside {shards[0].name}: the names must begin with the split."
+        )
     return found
 
 

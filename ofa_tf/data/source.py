@@ -92,7 +92,7 @@ def load_validation(
         return classes, _hold(spec, {"val": parts["val"]}, size, None, progress)["val"]
     if seed is None:
         progress.note(
-            f"{spec} has no images for validation: those are used that a training with --seed 0 holds out; one with "
+            f"{spec} has no validation images: those that a training with --seed 0 holds out are used; a training with "
             "another seed has seen some of them."
         )
     return classes, load_data(spec, size, seed or 0, None, progress).val
@@ -133,14 +133,14 @@ def load_images(
         for name, labels in zip(names, meant, strict=True):
             if len(labels) > 1:
                 raise DataError(
-                    f"{spec} has in `{part}` the class {name!r}, which may be "
-                    f"{' or '.join(repr(classes[label]) for label in labels)}: write it as one of them."
+                    f"`{part}` of {spec} has the class {name!r}, which may be "
+                    f"{' or '.join(repr(classes[label]) for label in labels)}: name it exactly as one of them."
                 )
         found = [labels[0] if labels else -1 for labels in meant]
         if -1 in found and max(found) >= 0:
             raise DataError(
-                f"{spec} has in `{part}` the class {names[found.index(-1)]!r}, which is none of the network's classes, "
-                "beside others that are: rename it or take it out."
+                f"`{part}` of {spec} has the class {names[found.index(-1)]!r}, which is not a class of the network, "
+                "although others are: rename or remove it."
             )
         if len(encoded) > MOST_IMAGES:
             progress.note(f"{MOST_IMAGES} of the {len(encoded)} images in `{part}` of {spec} are used, evenly spread.")
@@ -152,7 +152,7 @@ def load_images(
             f"and {GOOD_IMAGES} are better."
         )
     if not data.train.labelled:
-        progress.note(f"No training class in {spec} has the name of a class: its images are used without labels.")
+        progress.note(f"No folder in {spec} is named after a class: its images are used without labels.")
     if len(data.train) < GOOD_IMAGES * 0.8:
         progress.note(f"{spec} has {len(data.train)} training images; {GOOD_IMAGES} give better batch norm statistics.")
     return data
@@ -187,7 +187,7 @@ def open_source(spec: str, cache: Path | None, progress: Progress) -> tuple[tupl
     for part, (names, encoded) in parts.items():
         unknown = sorted(set(names) - set(classes))
         if unknown:
-            raise DataError(f"{spec} has in `{part}` the class {unknown[0]!r}, which `train` does not have.")
+            raise DataError(f"`{part}` of {spec} has the class {unknown[0]!r}, which `train` does not have.")
         lookup = np.array([classes.index(name) for name in names], np.int32)
         merged[part] = EncodedImageSet(encoded.records, lookup[encoded.labels])
     return classes, merged

@@ -147,7 +147,7 @@ def check_folder(folder: Path, force: bool) -> None:
         raise ExportError(f"{folder} exists: choose another name with --name, or replace it with --force.")
     place = next(parent for parent in folder.absolute().parents if parent.exists())
     if not place.is_dir():
-        raise ExportError(f"{folder} cannot be made, for {place} is a file: choose another place with --out.")
+        raise ExportError(f"{folder} cannot be made because {place} is a file: choose another place with --out.")
     try:
         os.rmdir(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=place))
     except OSError as error:

@@ -57,12 +57,12 @@ class Parity:
                 return (
                     f"The file is {lost:.1f} points less accurate than the network it was made from "
                     f"({self.file_accuracy:.1%} against {self.float_accuracy:.1%} on {self.images} images; "
-                    f"{limits.points_lost:g} are allowed)"
+                    f"at most {limits.points_lost:g} are allowed)"
                 )
         if self.agreement < limits.agreement:
             return (
                 f"The file agrees with the network it was made from on {self.agreement:.1%} of {self.images} images; "
-                f"{limits.agreement:.0%} are needed"
+                f"at least {limits.agreement:.0%} is needed"
             )
         return None
 

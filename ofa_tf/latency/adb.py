@@ -102,7 +102,7 @@ class AdbDevice:
         check_settings(self.threads, self.delegate)
         if not self.program.is_file():
             raise DeviceError(
-                f"{str(self.program)!r} is no file: name TFLite's benchmark_model for the phone's processor with "
+                f"{str(self.program)!r} is not a file: name TFLite's benchmark_model for the phone's processor with "
                 f"--benchmark-model or the variable {PROGRAM_VARIABLE}."
             )
         if self._is_app:
@@ -161,7 +161,7 @@ class AdbDevice:
                     return hashlib.file_digest(file, "sha256").hexdigest()[:12]  # type: ignore[arg-type]
         except Exception as error:  # zipfile raises some ten kinds for broken files
             raise DeviceError(
-                f"{str(self.program)!r} is no app with benchmark_model: make it with `android_bench/`."
+                f"{str(self.program)!r} is not an app with benchmark_model: make one with `android_bench/`."
             ) from error
 
     @cached_property
@@ -176,7 +176,7 @@ class AdbDevice:
             if number.isdecimal():
                 speeds[int(number)] = int(speed) if speed.isdecimal() else 0
         if not speeds:
-            raise DeviceError(f"The phone {self.serial} does not tell its cores.")
+            raise DeviceError(f"The phone {self.serial} does not report its cores.")
         fastest = sorted(speeds, key=lambda core: (-speeds[core], -core))
         return tuple(sorted(fastest[: self.threads]))
 
@@ -238,7 +238,7 @@ class AdbDevice:
             if not throttled:
                 return [benchmark_model.parse_ms(output) for output in outputs]
         raise DeviceError(
-            f"The phone {self.serial} stays throttled: let it cool down, unplug its charger, and run this again; "
+            f"The phone {self.serial} stays throttled: let it cool down, unplug its charger and run the same command; "
             "what was measured is kept."
         )
 
@@ -267,7 +267,7 @@ class AdbDevice:
                 throttled |= int(words[0]) < int(words[1])
         if len(outputs) != len(lines):
             raise DeviceError(
-                f"The phone {self.serial} stopped answering in the middle: attach it and run this again; "
+                f"The phone {self.serial} stopped answering: attach it again and run the same command; "
                 "what was measured is kept."
             )
         return outputs, throttled
@@ -300,7 +300,7 @@ class AdbBackend(Backend):
                 a setting that it does not have.
         """
         if settings.cores:
-            raise DeviceError("`cores` are those of the host; on a phone the fastest are used.")
+            raise DeviceError("`cores` is only for this machine; on a phone the fastest cores are used.")
         program = settings.benchmark_model or os.environ.get(PROGRAM_VARIABLE)
         if not program:
             raise DeviceError(

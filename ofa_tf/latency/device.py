@@ -48,7 +48,7 @@ class Timing:
             return None
         return (
             f"The device was busy, or changed its speed: half of the runs took {median_ms:.3g} ms or more, the "
-            f"quickest tenth {quick_ms:.3g} ms or less. Measure again when it is quiet."
+            f"fastest tenth {quick_ms:.3g} ms or less. Measure again when it is quiet."
         )
 
 

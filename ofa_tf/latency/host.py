@@ -201,7 +201,7 @@ def _run_child(request: Mapping[str, Any], progress: Progress) -> None:
             said = complaints.read().decode(errors="replace").strip().splitlines()[-1:]
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
             at = f" at file {last['file'] + 1} of {len(request['workloads'])}" if "file" in last else ""
-            raise DeviceError(f"The process that measures {how}{at}{': ' if said else ''}{''.join(said)}.")
+            raise DeviceError(f"The measuring process {how}{at}{': ' if said else ''}{''.join(said)}.")
 
 
 def is_this_machine(device: Mapping[str, Any]) -> bool:

@@ -39,7 +39,7 @@ def measure_in_passes(
     job = _job(device, workloads, passes, seed) if journal else ""
     done = _read(journal, job, len(workloads)) if journal else []
     if done:
-        progress.note(f"{len(done)} of {passes} passes were measured before.")
+        progress.note(f"{len(done)} of {passes} passes were already measured.")
     for number in range(len(done), passes):
         timings = device.measure(workloads, seed=seed + 1000 * number, progress=progress)
         runs = [timing.runs_ms.tolist() for timing in timings]

@@ -110,4 +110,4 @@ def find_table(
         return None
     at_hand = {backend.usage for backend in all_backends() if backend.always_at_hand}
     known = sorted(at_hand | {table.device["name"] for _, table in tables})
-    raise DeviceError(f"There is no table of a device {device!r} in {precision}; there are: {', '.join(known)}.")
+    raise DeviceError(f"There is no table of a device {device!r} in {precision}; there is one of {', '.join(known)}.")

@@ -42,7 +42,7 @@ def _check_texts(facts: Mapping[str, Any], where: str) -> None:
     """Refuses letters that could steer a terminal: tables come from anywhere."""
     for name, value in facts.items():
         if not name.isprintable() or (isinstance(value, str) and not value.isprintable()):
-            raise FormatError(f"{where}: {name!r} (={value!r}) must be of letters that can be printed.")
+            raise FormatError(f"{where}: {name!r} (={value!r}) must consist of printable characters.")
 
 
 def _check_validation(validation: Mapping[str, Any], where: str) -> None:
@@ -119,7 +119,7 @@ class LatencyTable:
             raise FormatError(f"{where}: `threads` (={threads!r}) must be an integer above 0, or 'unknown'.")
         for name in ("name", "version", "delegate"):
             if not isinstance(self.runtime[name], str):
-                raise FormatError(f"{where}, `runtime`: `{name}` (={self.runtime[name]!r}) must be a text.")
+                raise FormatError(f"{where}, `runtime`: `{name}` (={self.runtime[name]!r}) must be a string.")
         if not isinstance(cores, list | tuple) or not all(_is_whole(core, 0) for core in cores):
             raise FormatError(f"{where}: `cores` (={cores!r}) must be a list of numbers of processor cores.")
         for name, choice, known in (
@@ -149,7 +149,7 @@ class LatencyTable:
         if errors is None:
             return "Its error on whole subnets is not known."
         what = "published networks" if self.source == "modelled" else "whole subnets"
-        how = "measured for this alone" if "worst_arch" in errors else "each left out of the fit"
+        how = "measured only for this" if "worst_arch" in errors else "each left out of the fit"
         bias = f", bias {errors['bias'] * 100:+.1f} %" if "bias" in errors else ""
         worst = f", worst {errors['worst_error'] * 100:+.1f} %" if "worst_error" in errors else ""
         return (

@@ -329,7 +329,7 @@ def _device(project: OpenedWorkdir, target: Target, table: LatencyTable | None) 
         project.progress.note(f"The file is not measured on {target.device}: {error}")
         return None
     if table is not None and found.runtime() != table.runtime:
-        project.progress.note(f"The file is not measured on {target.device}: the table is of another runtime.")
+        project.progress.note(f"The file is not measured on {target.device}: its table is of another runtime.")
         return None
     return found
 
@@ -371,7 +371,7 @@ def _folder(project: OpenedWorkdir, target: Target, options: ExportOptions) -> P
         parts = [target.device, f"{target.budget_ms:g}ms" if target.budget_ms else "", options.file.precision]
         name = "-".join(part for part in parts if part)
     if not name or name != Path(name).name or name.startswith("."):
-        raise ExportError(f"--name {name!r} must be a plain folder name: no slash, and no dot at the beginning.")
+        raise ExportError(f"--name {name!r} must be a plain folder name, without a slash or a leading dot.")
     return (options.out or project.workdir.exports) / name
 
 
@@ -389,7 +389,7 @@ def _check_targets(project: OpenedWorkdir, targets: Sequence[Target], options: E
     for folder in folders:
         if folders.count(folder) > 1:
             raise ExportError(
-                f"{len(folders)} exports cannot all be {folder}: "
-                + ("leave --name out." if options.name else "each pair of device and budget may be named once.")
+                f"{len(folders)} exports cannot all be written to {folder}: "
+                + ("leave --name out." if options.name else "each pair of device and budget may be given only once.")
             )
         check_folder(folder, options.force)

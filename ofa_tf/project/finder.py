@@ -62,11 +62,11 @@ class Finder:
         finder = cls(project, tables, require_useful(fitted), precision)
         space, searched = project.config.space, finder.resolutions
         if not searched:
-            raise TableError(f"No resolution of the space `{space.name}` is known to the predictor and to every table.")
+            raise TableError(f"No resolution of the space `{space.name}` is covered by the predictor and every table.")
         if len(searched) < len(space.resolutions):
             left_out = [resolution for resolution in space.resolutions if resolution not in searched]
             project.progress.note(
-                f"Only {_pixels(searched)} are searched: the tables or the predictor do not know {_pixels(left_out)}."
+                f"Only {_pixels(searched)} are searched: the tables or the predictor do not cover {_pixels(left_out)}."
             )
         return finder
 
@@ -138,7 +138,7 @@ class Finder:
         if not within.any():
             raise InfeasibleError(
                 f"All {len(within)} subnets on the front have more parameters than the memory of {device} holds: "
-                "search with --latency, which keeps to those that fit."
+                "search with --latency, which considers only those that fit."
             )
         if not within.all():
             self.project.progress.note(

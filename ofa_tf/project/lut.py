@@ -102,8 +102,8 @@ def _known_table(path: Path, folder: Path, progress: Progress) -> LatencyTable |
     if table_name(seen.device, seen.runtime, seen.precision) == path.name:
         return table
     kept = add_table(folder, seen, replace=True)
-    why = "is of another machine: it is kept as" if seen != table else "is of other cores: it is kept as"
-    progress.note(f"{path} {why} {kept}, of the device `{seen.device['name']}`.")
+    why = "on another machine" if seen != table else "on other cores"
+    progress.note(f"{path} was measured {why}: it is kept as {kept}, for the device `{seen.device['name']}`.")
     return None
 
 
@@ -128,7 +128,9 @@ def validate(
         )
     found = device_of(table, project.host, settings)
     if found.runtime() != table.runtime:
-        raise DeviceError(f"The table of {table.label} is of another runtime than the device has: {found.runtime()}.")
+        raise DeviceError(
+            f"The table of {table.label} was measured with another runtime than the device has: {found.runtime()}."
+        )
     with project.workdir.lock():
         table = validate_table(
             table,

@@ -151,7 +151,7 @@ def open_existing(path: str | Path, progress: Progress = SILENT, data: str | Pat
     images = opened.data
     with workdir.lock():
         workdir.create(opened.config)
-    progress.note(f"{workdir} remembers its images: {images.spec}.")
+    progress.note(f"{workdir} will use the images in {images.spec} from now on.")
     return opened
 
 
@@ -196,7 +196,7 @@ def _spec(data: Any, config: Config, classes: Sequence[str] | None) -> tuple[Any
     """The spec of a data set, and its images where they are none that a later run could find again."""
     if data is None or isinstance(data, str | Path):
         if classes is not None:
-            raise DataError("`classes` are for arrays and datasets: those of a folder are named by its folders.")
+            raise DataError("`classes` are for arrays and datasets: those of a folder are named after its folders.")
         return None if data is None else data_spec(data), None
     load_tensorflow()
     from ofa_tf.data.in_memory import digest, take_in

@@ -272,7 +272,7 @@ class Project(OpenedWorkdir):
         from ofa_tf.project.export import Target, export_all, export_choice, make_options
 
         if (choice is None) == (latency_ms is None):
-            raise ArgumentError("Give either a choice or `latency_ms`: a subnet, or the budget to search one for.")
+            raise ArgumentError("Give either a choice or `latency_ms`: a subnet, or a budget to search for one.")
         n_epochs = optional("epochs", positive, epochs, "epochs")
         options = make_options(
             precision, io, qat, n_epochs, gate, name, out, allow_cpu, force, author, license, description
@@ -284,7 +284,7 @@ class Project(OpenedWorkdir):
             return export_all(self, [Target(device or "host")], options, choice)[0]
         if not isinstance(choice, Choice | Arch):
             found = type(choice).__name__
-            raise ArgumentError(f"`choice` is a {found}: give what `search` found, an arch, or the file of one.")
+            raise ArgumentError(f"`choice` is of type {found}: give what `search` found, an arch, or the file of one.")
         return export_choice(self, choice, device, options)
 
     @library_wording

@@ -180,7 +180,7 @@ def _prepare(
     _reopen_damaged(project, ledger, wanted)
     missing = [name for name in wanted if not ledger.done(name)]
     if STAGES[-1] in missing and workdir.accuracy.exists():  # of its weights, whatever becomes of earlier stages
-        project.progress.note("The accuracies and the predictor of the weights so far are removed.")
+        project.progress.note("The accuracies and the predictor of the previous weights were removed.")
         shutil.rmtree(workdir.accuracy)
     return missing
 
@@ -199,8 +199,8 @@ def _check_overrides(
         used = " ".join(f"{OPTIONS[key]} {value:g}" for key, value in ledger.stages[name].overrides.items())
         state = "is done" if ledger.done(name) else f"was begun with {used or 'the values of its recipe'}"
         raise WorkdirError(
-            f"Stage `{name}` of {project.workdir} {state}: leave --epochs, --batch and --lr out, or train it anew with "
-            f"--stage {name} --restart."
+            f"Stage `{name}` of {project.workdir} {state}: leave --epochs, --batch and --lr out, or train it again "
+            f"with --stage {name} --restart."
         )
     return begun
 
@@ -224,7 +224,7 @@ def _reopen_damaged(project: OpenedWorkdir, ledger: Ledger, wanted: Sequence[str
         if not ledger.done(name) or is_whole(name, record.steps):
             return False
         path = checkpoint.checkpoint_path(project.workdir.checkpoints(name), record.steps)
-        how = "goes on from the checkpoint before" if goes_on(name) else "has no other checkpoint and starts again"
+        how = "resumes from the checkpoint before" if goes_on(name) else "has no other checkpoint and starts again"
         project.progress.note(f"{path} is damaged or lost: stage `{name}` {how}.")
         ledger.record(name, replace(record, state="running", step=0, metrics={}))
         return True

@@ -69,7 +69,7 @@ def _verify(
     if (excess_ms := _excess_ms(ordered[0], limit_ms)) > 0:
         project.progress.note(
             f"None of the {len(ordered)} candidates is within {limit_ms:g} ms as measured: the nearest is "
-            f"{excess_ms:.2g} ms over it. Search with a lower --latency, or verify more."
+            f"{excess_ms:.2g} ms over it. Search with a lower --latency, or verify more candidates."
         )
     return tuple(ordered)
 

@@ -93,7 +93,7 @@ def import_supernet(
     """
     target = Workdir(workdir)
     if target.exists:
-        raise WorkdirError(f"{target} is a workdir already: import into another folder.")
+        raise WorkdirError(f"{target} is already a workdir: import into another folder.")
     published = catalog.find_supernet(source)
     if published is None and not Path(source).is_file() and not is_address(source):
         names = ", ".join(supernet.name for supernet in catalog.SUPERNETS)
@@ -180,7 +180,7 @@ def import_note10(
         table = renamed(table, name)
     if config is not None and not table.resolutions(config.space, config.n_classes):
         network = f"`{catalog.NOTE10.space}` of width {catalog.NOTE10.width_mult} with {imagenet.N_CLASSES} classes"
-        raise TableError(f"The tables cover no resolution of {target}: they are of {network}.")
+        raise TableError(f"The tables cover no resolution of {target}: they are for {network}.")
     if out is not None:
         return add_table(Path(out), table, force), table
     with target.lock():
@@ -225,7 +225,7 @@ def import_predictor(
             f"`{published.space}` of width {published.width_mult} with {imagenet.N_CLASSES}."
         )
     if (target.accuracy / WEIGHTS).exists() and not force:
-        raise WorkdirError(f"{target} has a predictor already: replace it with --force.")
+        raise WorkdirError(f"{target} already has a predictor: replace it with --force.")
     file = get_file(published.address if source is None else source, MAX_PREDICTOR_BYTES, progress)
     predictor = read_published_predictor(file.path, config.space)
     errors = {"rmse_points": published.rmse_points, "pairs": float(published.pairs)}

@@ -22,7 +22,7 @@ def front(contents: Contents) -> Html:
     if not contents.devices:
         parts.append(_missing("No device has a latency table yet.", ofa_tf(contents, "lut", "build")))
     if contents.fitted is None:
-        parts.append(_missing("There is no accuracy predictor yet, so no front.", ofa_tf(contents, "predictor", "fit")))
+        parts.append(_missing("Without an accuracy predictor there is no front.", ofa_tf(contents, "predictor", "fit")))
     if any(device.front is not None for device in shown) or (shown and contents.pairs):
         parts += [*(_lead(device) for device in shown), _chart()]
     for device in shown:
@@ -142,7 +142,7 @@ def _predictor(contents: Contents) -> list[Any]:
             f", {errors['int8_pairs']:.0f} of them as int8 files too, which lose {errors['int8_drop_points']:.2f} "
             "points on average, and predicts the accuracy of int8 files"
         )
-    return [f"{fitted_to}; on those a member had not seen: {figures}."]
+    return [f"{fitted_to}; on those left out of a fit: {figures}."]
 
 
 def latency(contents: Contents) -> Html:

@@ -155,7 +155,7 @@ def _infeasible(space: SearchSpace, budgets: Sequence[Budget], nearest: np.ndarr
         cost, arch = float(budget.costs(code[None])[0]), space.decode_one(code)
         alone += [budget.name] if cost > budget.limit else []
         reachable.append(
-            f"the least {budget.name} is {budget.show(cost)} ({arch}), the budget {budget.show(budget.limit)}"
+            f"the least {budget.name} is {budget.show(cost)} ({arch}), the budget is {budget.show(budget.limit)}"
         )
         least.append(
             {"name": budget.name, "unit": budget.unit, "limit": budget.limit, "least": cost, "arch": arch.to_document()}
@@ -176,7 +176,7 @@ def _infeasible(space: SearchSpace, budgets: Sequence[Budget], nearest: np.ndarr
         sentence = f"No subnet of `{space.name}` meets the budget for {' and '.join(alone)}: "
         return InfeasibleError(f"{sentence}{'; '.join(reachable)}{ending}.", details)
     return InfeasibleError(
-        f"The budgets exclude each other in `{space.name}`, though each can be met alone: {'; '.join(reachable)}"
+        f"The budgets exclude each other in `{space.name}`, though each can be met on its own: {'; '.join(reachable)}"
         f"{ending}, where the budget for {binds[0]} binds.",
         details,
     )

@@ -30,15 +30,15 @@ class FlatBuffer:
         """The outermost table.
 
         Args:
-            identifier: the four letters of the format.
-            what: what bytes with these letters are, for the error.
+            identifier: the four characters that identify the format.
+            what: what bytes with this identifier are, for the error.
 
         Raises:
-            FormatError: the letters are not there.
+            FormatError: the identifier is not there.
         """
         if self.content[4:8] != identifier:
-            letters = identifier.decode()
-            raise FormatError(f"{self.name} is not {what}: it does not have the letters {letters} at byte 4.")
+            characters = identifier.decode()
+            raise FormatError(f"{self.name} is not {what}: it does not have the characters {characters} at byte 4.")
         return Table(self, int(self.number(0, "I")))
 
     def number(self, position: int, kind: str) -> int | float:
@@ -63,7 +63,7 @@ class FlatBuffer:
 
 
 def printable(text: str) -> str:
-    """A text out of a file, without letters that could steer a terminal."""
+    """A text from a file, without characters that could control a terminal."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 

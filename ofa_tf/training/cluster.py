@@ -140,7 +140,7 @@ class Cluster:
                 raise
             raise TrainingError(
                 f"Worker {self.worker} lost the others: start all workers again with the same command, and the run "
-                "goes on from the newest checkpoint."
+                "resumes from the newest checkpoint."
             ) from error
 
 

@@ -165,7 +165,7 @@ class Trainer:
             images = f"{record.images} training images and " if record.images else ""
             raise WorkdirError(
                 f"Stage `{stage}` of {self.workdir} was begun with {images}{record.steps} steps, and now there are "
-                f"{n_images} training images and {n_steps} steps: put the images back, or train it anew with "
+                f"{n_images} training images and {n_steps} steps: put the images back, or train it again with "
                 f"--stage {stage} --restart."
             )
 
@@ -229,7 +229,7 @@ class Trainer:
             first = ", ".join(map(str, batch_indices(len(self.data.train), recipe.batch, seed, step)[:3]))
             raise TrainingError(
                 f"The loss of stage `{stage}` is not a number at step {step}, arch {arch}, the batch of {recipe.batch} "
-                f"training images with the numbers {first}, …: train it again at a lower learning rate "
+                f"training images numbered {first}, …: train it again at a lower learning rate "
                 f"(--stage {stage} --restart --lr X); the last checkpoint is kept."
             )
         if scalars is not None:
@@ -290,4 +290,4 @@ def load_stage(workdir: StageFiles, stage: str, supernet: Supernet) -> None:
     except DamagedError as error:
         raise WorkdirError(f"{error} Train its last steps again: `ofa-tf train --stage {stage}`.") from None
     except FormatError as error:
-        raise WorkdirError(f"{error} Train the stage anew: `ofa-tf train --stage {stage} --restart`.") from None
+        raise WorkdirError(f"{error} Train the stage again: `ofa-tf train --stage {stage} --restart`.") from None

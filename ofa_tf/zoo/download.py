@@ -87,13 +87,13 @@ def fetch(
             except _Interrupted as error:
                 if attempt + 1 == ATTEMPTS:
                     raise DownloadError(
-                        f"{url} could not be downloaded in {ATTEMPTS} attempts ({error}); the next run goes on."
+                        f"{url} could not be downloaded in {ATTEMPTS} attempts ({error}); the next run resumes it."
                     ) from None
                 time.sleep(PAUSE_S * 2**attempt)
         found = file_sha256(part)
         if sha256 is not None and found != sha256.lower():
             _discard(part)
-            raise DownloadError(f"{url} has the sha256 {found}, not {sha256.lower()}, and was thrown away.")
+            raise DownloadError(f"{url} has the sha256 {found}, not {sha256.lower()}, and was discarded.")
         write_json(sidecar, {"url": url, "size_bytes": part.stat().st_size, "sha256": found})
         os.replace(part, path)
         _discard(part)
@@ -156,7 +156,7 @@ def _download(url: str, part: Path, max_bytes: int, progress: Tell | None, timeo
             match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", ""))
             if not headers or match is None or int(match[1]) != done or _validator(response) not in (None, validator):
                 _discard(part)
-                raise _Interrupted("the server sent another part than it was asked for")
+                raise _Interrupted("the server sent a different part from the one it was asked for")
             total: int | None = int(match[3])
         else:  # the whole file: a first attempt, no ranges, or a file that changed
             _discard(part)

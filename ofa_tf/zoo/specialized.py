@@ -153,7 +153,7 @@ def _files(source: str) -> tuple[str, dict[str, str]]:
         return (Path(source).resolve().parent.name if last == NET else stem), {NET: source}
     raise FormatError(
         f"There is no specialised network {source!r}: `ofa-tf zoo list` has the published ones; a folder with `{NET}`, "
-        "such a file, or an address will do too."
+        "that file itself, or an address works, too."
     )
 
 
@@ -166,13 +166,13 @@ def _load(model: keras.Model, space: SearchSpace, arch: Arch, n_classes: int, fi
 
 def _check_target(target: Path, force: bool) -> None:
     if target.name in ("", ".."):
-        raise FormatError(f"--out (={str(target)!r}) must be a folder of its own.")
+        raise FormatError(f"--out (={str(target)!r}) must name a folder, which `.`, `..` and `/` do not.")
     empty = target.is_dir() and not any(target.iterdir())
     if target.exists() and not empty and not (target / FACTS).is_file():
         raise FormatError(f"{target} exists and is not an imported network: give another folder.")
     restore_folder(target, FACTS)
     if target.exists() and not empty and not force:
-        raise FormatError(f"{target} holds a network already: give another folder, or replace it with --force.")
+        raise FormatError(f"{target} already holds a network: give another folder, or replace it with --force.")
 
 
 def _write(network: SpecializedNetwork, target: Path) -> None:

@@ -44,7 +44,7 @@ def supernet_space(state: Mapping[str, np.ndarray]) -> tuple[SearchSpace, int]:
             if elastic == projections:
                 return _published_resolutions(space), n_classes
     raise FormatError(
-        f"it is no supernet of {' or '.join(f'`{base.name}`' for base in NETWORKS.values())}: it has {n_blocks} "
+        f"it is not a supernet of {' or '.join(f'`{base.name}`' for base in NETWORKS.values())}: it has {n_blocks} "
         f"blocks, first and last convolutions of the widths {found}, and {n_classes} classes."
     )
 
@@ -87,6 +87,6 @@ def read_classes(path: str | os.PathLike) -> tuple[str, ...]:
     before: set[str] = set()
     for number, name in enumerate(names, start=1):
         if not name.strip() or name in before:
-            raise FormatError(f"{path}, line {number}: {name!r} must be a name, and another one than those before.")
+            raise FormatError(f"{path}, line {number}: {name!r} must be a name that no earlier line has.")
         before.add(name)
     return tuple(names)

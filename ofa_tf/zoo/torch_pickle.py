@@ -255,7 +255,7 @@ class Unpickler:
             case (str("storage"), _Global() as kind, str(key), str(), int(n_values)) if kind in _STORAGES:
                 stored, result = (np.dtype(name) for name in _STORAGES[kind])
             case _:
-                raise FormatError(f"is refused: {self._name()} asks for something else than a storage")
+                raise FormatError(f"is refused: {self._name()} asks for something other than a storage")
         if key in self.storages:
             storage = self.storages[key]
             if (storage.kind, storage.values.size) != (kind, n_values):

@@ -75,7 +75,7 @@ def copy_tensors(rows: Sequence[Row], state: Mapping[str, np.ndarray], network: 
     counters = {name.replace("running_mean", "num_batches_tracked") for name, *_ in rows}
     surplus = sorted(tensors.keys() - {name for name, *_ in rows} - counters)
     if surplus:
-        raise FormatError(f"The checkpoint has {tensors[surplus[0]][0]}, which `{network}` has not.")
+        raise FormatError(f"The checkpoint has {tensors[surplus[0]][0]}, which `{network}` does not have.")
     values = []
     for name, variable, axes in rows:
         if name not in tensors:

@@ -148,7 +148,7 @@ def test_from_document():
         from_document(Thing, {"size": 1, "more": 1}, "Here")
     with pytest.raises(FormatError, match="lacks the key 'size'"):
         from_document(Thing, {}, "Here")
-    with pytest.raises(FormatError, match="Here has a value of a wrong type"):
+    with pytest.raises(FormatError, match="Here has a value of the wrong type"):
         from_document(Thing, {"size": "1"}, "Here")
     with pytest.raises(OfaError, match="too small"):
         from_document(Thing, {"size": -1}, "Here")

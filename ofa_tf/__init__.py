@@ -1,4 +1,4 @@
-"""Train one elastic network, then hand every device the sub-network that fits it, without training again.
+"""Train one elastic network, then hand every device the subnetwork that fits it, without training again.
 
     import ofa_tf as ofa
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ofa_tf.tflite.inspect import inspect_file
     from ofa_tf.training.recipe import Recipe
 
-# The functions behind commands that need no project: their errors speak of arguments instead of options.
+# The functions behind commands that need no project: their errors name arguments instead of options.
 _COMMANDS = {
     "benchmark": "project.benchmark:benchmark_file",
     "doctor": "project.doctor:examine",
@@ -59,7 +59,7 @@ _PARTS = {
     "pareto": "search:pareto",
     "walk": "blocks:walk",
 }
-_WITH_TENSORFLOW = {"Supernet", "build_subnet", "evaluate", "extract", "pack"}  # which is loaded without its chatter
+_WITH_TENSORFLOW = {"Supernet", "build_subnet", "evaluate", "extract", "pack"}  # it is loaded without its chatter
 _ERRORS = (
     "ArgumentError",
     "DamagedError",

@@ -1,4 +1,4 @@
-"""The errors that a user can mend. Each message is one sentence: what was given, what would be right."""
+"""The errors that a user can fix. Each message is one sentence: what was given and what would be right."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,7 +37,7 @@ class DataError(OfaError):
 
 
 class DownloadError(OfaError):
-    """A file that could not be fetched, or is not the one that was asked for."""
+    """A file that could not be fetched, or is not the one that was requested."""
 
 
 class WorkdirError(OfaError):
@@ -53,15 +53,15 @@ class DeviceError(OfaError):
 
 
 class AbsentError(DeviceError):
-    """A device that is not at hand, whose table can be modelled instead."""
+    """A device that is not at hand but whose table can be modelled instead."""
 
 
 class InfeasibleError(OfaError):
     """Budgets that no subnet of the space can meet.
 
     Args:
-        message: the sentence.
-        details: the same as JSON values; `search.budget.starts` fills it.
+        message: the message.
+        details: the same as JSON values; filled by `search.budget.starts`.
     """
 
     def __init__(self, message: str, details: Mapping[str, Any] | None = None):

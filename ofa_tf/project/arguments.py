@@ -1,4 +1,4 @@
-"""What options of the command line and arguments of the library may be; both say the same of what they may not."""
+"""Checks for options of the command line and arguments of the library, which give the same messages."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ def positive(value: Any, unit: str = "") -> float:
         unit: what it counts, for the error.
 
     Raises:
-        ArgumentError: it is none.
+        ArgumentError: it is something else.
     """
     try:
         number = float("nan") if isinstance(value, bool) else float(value)
@@ -35,7 +35,7 @@ def whole(value: Any, least: int, most: int) -> int:
     """A whole number within bounds.
 
     Raises:
-        ArgumentError: it is none.
+        ArgumentError: it is something else.
     """
     try:
         number = least - 1 if isinstance(value, bool | float) else int(value)
@@ -50,7 +50,7 @@ def one_of(value: T, choices: Sequence[T]) -> T:
     """One of some values.
 
     Raises:
-        ArgumentError: it is none of them.
+        ArgumentError: it is not one of them.
     """
     if value not in choices:
         raise ArgumentError(f"{value!r} is not one of {', '.join(map(repr, choices))}.")
@@ -71,5 +71,5 @@ def required(name: str, check: Callable[..., T], value: Any, *bounds: Any) -> T:
 
 
 def table_precision(name: str) -> str:
-    """A precision that there are latency tables of."""
+    """The precision, if there are latency tables for it."""
     return required("precision", one_of, name, table_precisions())

@@ -1,4 +1,4 @@
-"""What a search is asked for, and what is known of a subnet that it finds: predicted, then verified."""
+"""The budgets of a search, and what is known about a subnet that it finds: predicted, then verified."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Budgets:
-    """What a subnet may cost at most; None for any number.
+    """The most that a subnet may cost; None for no limit.
 
     Args:
-        latency_ms: milliseconds per device, all at the same time; None where a device's latency is only shown.
+        latency_ms: milliseconds on each device, all at the same time; None where a device's latency is only shown.
         n_macs: multiply-accumulates for one image.
         n_params: trainable parameters.
-        size_bytes: of the file, as predicted by a rule.
+        size_bytes: predicted size of the file.
     """
 
     latency_ms: Mapping[str, float | None] = field(default_factory=dict)
@@ -37,15 +37,15 @@ class Budgets:
 
 @dataclass(frozen=True)
 class Latency:
-    """A latency by a table.
+    """A latency predicted by a table.
 
     Args:
         device: label of the table, with its precision and source.
         table_source: "measured", "modelled" or "imported".
-        budget_ms: the most milliseconds; None where it was not limited.
-        predicted_ms: by the table.
+        budget_ms: the budget in milliseconds; None where it was not limited.
+        predicted_ms: the latency predicted by the table.
         predicted_ms_error: mean error of the table on whole subnets, as a share; None if it was not validated.
-        name: of the device, as it is asked for.
+        name: name of the device, as the user gave it.
     """
 
     device: str
@@ -66,16 +66,16 @@ class Choice:
 
     Args:
         arch: the subnet.
-        latencies: on each device; on a front, first on the front's own.
-        predicted_accuracy: by the predictor (0 to 1).
+        latencies: the latency on each device; on a front, the front's own device comes first.
+        predicted_accuracy: accuracy given by the predictor (0 to 1).
         accuracy_spread: standard deviation over the predictor's networks; None if it has only one.
         predictor_rmse_points: the predictor's error on subnets that it had not seen, in points; None if not known.
         predictor_origin: "fitted" in this workdir, "fitted int8" to the accuracies of int8 files, or "imported".
         n_macs: multiply-accumulates for one image.
         n_params: trainable parameters.
-        precision: of the file.
-        predicted_bytes: its size, by a rule.
-        verified: the candidates that it was chosen from, evaluated and measured, best first; empty if none was.
+        precision: precision of the file.
+        predicted_bytes: predicted size of the file.
+        verified: the candidates that it was chosen from, evaluated and measured, best first; may be empty.
     """
 
     arch: Arch
@@ -125,7 +125,7 @@ class Choice:
         return self.latencies[0].table_source if self.latencies else None
 
     def to_document(self) -> dict[str, Any]:
-        """The choice as JSON values, what is of the first device beside the rest."""
+        """The choice as JSON values; those of the first device stand beside the rest."""
         latencies = [latency.to_document() for latency in self.latencies]
         facts = {key: value for key, value in self.__dict__.items() if key != "verified"}
         return {**(latencies[0] if latencies else {}), **facts, "latencies": latencies, "arch": self.arch.to_document()}
@@ -133,13 +133,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Verified:
-    """A candidate, and what it really does.
+    """A candidate and its true figures.
 
     Args:
         choice: the candidate with its predictions.
         accuracy: top-1 on held-out training images, batch norm recalibrated, before quantisation (0 to 1).
-        images: how many of them.
-        measured_ms: of its file on this machine, by the table's statistic; None where the host was not asked for.
+        images: number of these images.
+        measured_ms: measured latency of its file on this machine, by the table's statistic; None where the host was not
+            among the devices.
     """
 
     choice: Choice
@@ -154,7 +155,7 @@ class Verified:
 
 
 class Fronts(list[Choice]):
-    """The subnets of one front or several, by ascending latency on the device of each front."""
+    """The subnets of one or several fronts, by ascending latency on the device of each front."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Commands with commands of their own, as methods of `project.predictor` and `project.lut`."""
+"""Commands that consist of several commands, as methods of `project.predictor` and `project.lut`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ class PredictorCommands:
         """Evaluates subnets on held-out training images and fits the predictor to them.
 
         Args:
-            archs: subnets to evaluate in all; those evaluated earlier count.
-            target: "float" to predict the accuracy of the network, "int8" that of its int8 file.
-            int8_archs: subnets to convert for that.
+            archs: total number of subnets to evaluate, including those evaluated earlier.
+            target: "float" to predict the accuracy of the float network, "int8" to predict that of its int8 file.
+            int8_archs: number of subnets to convert for "int8".
 
         Examples:
             >>> ofa.open("work").predictor.fit(archs=12)
@@ -47,10 +47,10 @@ class PredictorCommands:
 
     @library_wording
     def show(self) -> "FittedPredictor":
-        """The predictor, with what is known of its error.
+        """The predictor and what is known about its error.
 
         Raises:
-            WorkdirError: there is none yet.
+            WorkdirError: there is no predictor yet.
         """
         from ofa_tf.project.predictor import show
 
@@ -77,18 +77,18 @@ class TableCommands:
         validation_subnets: int | None = None,
         benchmark_model: str | None = None,
     ) -> "LatencyTable":
-        """Measures every block of the space on a device; models it for an Edge TPU that is not at hand.
+        """Measures every block of the space on a device; the latencies of an absent Edge TPU are modelled.
 
         Args:
             device: `host`, `adb:SERIAL` or `edgetpu`.
-            precision: of the files: "int8", "fp16" or "fp32".
-            resolutions: those to measure; empty for all of the space.
-            threads: of the interpreter.
+            precision: precision of the files: "int8", "fp16" or "fp32".
+            resolutions: the resolutions to measure; empty for all of the space.
+            threads: threads of the interpreter.
             delegate: "none" or "xnnpack".
-            cores: of the host, those that may be used.
+            cores: the processor cores of this machine that may be used; empty for all.
             runtime: "auto" to try threads and delegates on whole subnets and keep the fastest.
-            validation_subnets: also measure this many held-out subnets, to report the error of the table.
-            benchmark_model: TFLite's program for a phone's processor, or an app that has it.
+            validation_subnets: number of held-out subnets to also measure, to report the table's error.
+            benchmark_model: TFLite's program for a phone's processor, or an app that contains it.
         """
         from ofa_tf.project.lut import measure_table
 
@@ -102,7 +102,7 @@ class TableCommands:
     def validate(
         self, device: str = "host", *, precision: str = "int8", subnets: int = 40, benchmark_model: str | None = None
     ) -> "LatencyTable":
-        """Measures how wrong a table is on random subnets that it has not seen, and notes it in the table."""
+        """Measures a table's error on random subnets that it has not seen, and records it in the table."""
         from ofa_tf.project.lut import validate
 
         n_subnets = required("subnets", whole, subnets, 3, 1000)
@@ -118,11 +118,11 @@ class TableCommands:
 
     @library_wording
     def show(self, file: str | Path, plot: str | Path | None = None) -> "TableFile":
-        """What a table says about its device and its error, and where the time goes.
+        """A table's device, its error, and where the time goes.
 
         Args:
             file: the table.
-            plot: where to draw the shares: a `.png` or `.svg` file.
+            plot: `.png` or `.svg` file to draw where the time goes.
         """
         from ofa_tf.project.lut import show
 
@@ -130,11 +130,11 @@ class TableCommands:
 
     @library_wording
     def import_(self, source: str | Path, name: str | None = None, *, force: bool = False) -> "LatencyTable":
-        """Takes a table over into the workdir: a JSON file, or the published YAML tables (a file or a folder of them).
+        """Imports a table into the workdir: a JSON file, or the published YAML tables (a file or a folder of them).
 
         Args:
             source: the file or folder.
-            name: what its device is called from now on, such as `pi4`.
+            name: new name for the table's device, such as `pi4`.
             force: whether a table of the same device, runtime and precision may be replaced.
         """
         from ofa_tf.project.lut import import_any
@@ -143,7 +143,7 @@ class TableCommands:
 
     @library_wording
     def merge(self, files: Sequence[str | Path], out: str | Path) -> "LatencyTable":
-        """Merges tables of one device and runtime, of several resolutions or spaces, into the file `out`."""
+        """Merges tables that cover several resolutions or spaces of one device and runtime, into the file `out`."""
         from ofa_tf.project.lut import merge
 
         return merge(files, out).table

@@ -36,9 +36,9 @@ SEEDS = 0, 2**31 - 1
 
 @dataclass(frozen=True, repr=False)
 class Project(OpenedWorkdir):
-    """A workdir, and all that can be done in it; `open` makes or opens one.
+    """A workdir and everything that can be done in it; `open` makes or opens one.
 
-    Every command of `ofa-tf` is a method with the same name and the same options; options with units say them.
+    Every command of `ofa-tf` is a method with the same name and options. Arguments with a unit have it in their name.
 
     Examples:
         >>> project = ofa.open("work")
@@ -51,7 +51,7 @@ class Project(OpenedWorkdir):
 
     @classmethod
     def of(cls, opened: OpenedWorkdir) -> "Project":
-        """The same workdir with methods; images that are loaded stay loaded."""
+        """The same workdir with methods; images that are already loaded stay loaded."""
         project = cls(**{field.name: getattr(opened, field.name) for field in fields(opened)})
         project.__dict__.update({name: opened.__dict__[name] for name in ("data", "host") if name in opened.__dict__})
         return project
@@ -75,22 +75,22 @@ class Project(OpenedWorkdir):
         restart: bool = False,
         dry_run: bool = False,
     ) -> "Training | Estimate":
-        """Trains the supernet by progressive shrinking; what is trained already stays.
+        """Trains the supernet by progressive shrinking; stages that are already trained are kept.
 
         Args:
             stage: "full", "kernel", "depth", "width" or "all"; missing earlier ones are trained first.
-            epochs: of this stage, instead of the recipe's.
+            epochs: epochs of this stage, instead of the recipe's.
             batch: images per step of this stage.
             lr: peak learning rate of this stage for 64 images per step.
-            strategy: the devices: "none" (one), "mirrored", "multiworker" or "tpu".
-            restart: whether to train the stage again from its beginning.
-            dry_run: whether to estimate time and memory instead, and change nothing.
+            strategy: where to train: "none" (one device), "mirrored", "multiworker" or "tpu".
+            restart: whether to train the stage again from its start.
+            dry_run: whether to only estimate time and memory and change nothing.
 
         Returns:
             The record of each stage; with `dry_run`, the estimate.
 
         Raises:
-            OfaError: says what is wrong with the data, the workdir or an argument.
+            OfaError: something is wrong with the data, the workdir or an argument; the message says what.
 
         Examples:
             >>> project = ofa.open("work")
@@ -148,21 +148,22 @@ class Project(OpenedWorkdir):
         precision: str = "int8",
         out: str | Path | None = None,
     ) -> "Choice":
-        """Searches the most accurate subnet within budgets.
+        """Searches for the most accurate subnet within budgets.
 
         Args:
-            latency_ms: the most milliseconds on `device`; or, for several at the same time, by the name of each.
-            device: `host`, or the name of a table.
-            macs_millions: the most multiply-accumulates for one image.
-            params_thousands: the most parameters.
-            size_kb: the most kilobytes (1,000 bytes) of the file, as predicted.
-            verify: evaluate and measure this many candidates before choosing.
-            precision: of the file: "int8", "fp16" or "fp32".
-            out: where to write the arch, too; None for `arch.json` in the workdir.
+            latency_ms: latency budget on `device` in milliseconds; for several devices at the same time, a mapping from
+                their names to budgets.
+            device: `host`, or a device that has a latency table.
+            macs_millions: budget of multiply-accumulates for one image, in millions.
+            params_thousands: budget of parameters, in thousands.
+            size_kb: budget of the predicted file size, in kilobytes (1,000 bytes).
+            verify: number of candidates to evaluate and measure before choosing one.
+            precision: precision of the file: "int8", "fp16" or "fp32".
+            out: file to write the arch to; None for `arch.json` in the workdir.
 
         Raises:
-            InfeasibleError: no subnet is within the budgets; the message has the nearest.
-            OfaError: no budget, no such device, or nothing trained yet.
+            InfeasibleError: no subnet is within the budgets; the message names the nearest.
+            OfaError: there is no budget, the device has no table, or nothing is trained yet.
 
         Examples:
             >>> project = ofa.open("work")
@@ -194,14 +195,14 @@ class Project(OpenedWorkdir):
         out: str | Path | None = None,
         plot: str | Path | None = None,
     ) -> "Fronts":
-        """Searches the best subnets at many latencies: `ofa-tf search --pareto`.
+        """Searches for the best subnets at many latencies: `ofa-tf search --pareto`.
 
         Args:
-            device: `host`, or the name of a table; several for a front of each.
-            points: how many latencies, from the fastest subnet's to the largest one's.
-            precision: of the files: "int8", "fp16" or "fp32".
-            out: where to write the fronts as JSON, too.
-            plot: where to draw them, too: a `.png` or `.svg` file.
+            device: `host`, or a device that has a latency table; several give a front for each.
+            points: number of latencies, from the fastest subnet's to the largest one's.
+            precision: precision of the files: "int8", "fp16" or "fp32".
+            out: file to also write the fronts to, as JSON.
+            plot: `.png` or `.svg` file to also draw them in.
 
         Examples:
             >>> project = ofa.open("work")
@@ -242,23 +243,23 @@ class Project(OpenedWorkdir):
 
         Args:
             choice: what `search` found, an arch, or the file of one; None to search within `latency_ms`.
-            latency_ms: the budget; only without a choice.
-            device: what the file is for; None for that of the choice, or `host`.
+            latency_ms: latency budget in milliseconds; only without a choice.
+            device: the device that the file is for; None for that of the choice, or `host`.
             precision: "int8", "fp16", "fp32" or "dynamic" (int8 weights, float activations).
-            io: element type of input and output of int8: "int8" or "uint8".
+            io: type of the input and output of an int8 file: "int8" or "uint8".
             qat: whether to train the subnet for int8 (quantisation-aware training).
-            epochs: of this training; None for 3.
-            gate: whether a file that is far from its subnet is refused.
-            name: of the folder; None for one made of device, budget and precision.
-            out: where to put the folder; None for `exports/` of the workdir.
+            epochs: epochs of this training; None for 3.
+            gate: whether to refuse a file that differs too much from its subnet.
+            name: name of the export's folder; None for one made of device, budget and precision.
+            out: where to put that folder; None for `exports/` in the workdir.
             allow_cpu: whether operators that an Edge TPU does not have may run on the CPU.
             force: whether an export of the same name may be replaced.
-            author: who made the file; written into it, as the next two.
-            license: of the file.
-            description: what it is for.
+            author: author to record in the file.
+            license: license to record in the file.
+            description: description to record in the file.
 
         Raises:
-            ExportError: the file is not what the subnet is, or the folder exists.
+            ExportError: the file does not answer as its subnet does, or the folder exists.
             OfaError: as for `search`.
 
         Examples:
@@ -302,9 +303,10 @@ class Project(OpenedWorkdir):
         Args:
             model: the file.
             data: other images: a folder with `val/<class>/` or `<class>/`, or a data set by name.
-            mean: `(pixel - mean) / std` is what the file expects, one number or three; empty for what the file says.
-            std: likewise.
-            labels: a file with the names of the outputs, one a line.
+            mean: mean in the input's normalisation, `(pixel - mean) / std`: one number or three; empty for what the
+                file says.
+            std: standard deviation in it; give both or neither.
+            labels: a file with the names of the outputs, one per line.
 
         Examples:
             >>> ofa.open("work").evaluate("work/exports/first/model.tflite")
@@ -327,16 +329,16 @@ class Project(OpenedWorkdir):
         cores: Sequence[int] = (),
         benchmark_model: str | None = None,
     ) -> "Benchmark":
-        """Measures how fast any `.tflite` file is, and the memory that it takes.
+        """Measures how fast any `.tflite` file runs and how much memory it takes.
 
         Args:
             model: the file.
             device: `host`, `adb:SERIAL` or `edgetpu`.
             seconds: how long to measure.
-            threads: of the interpreter.
+            threads: threads of the interpreter.
             delegate: "none" or "xnnpack".
-            cores: of the host, those that may be used.
-            benchmark_model: TFLite's program for a phone's processor, or an app that has it.
+            cores: the processor cores of this machine that may be used; empty for all.
+            benchmark_model: TFLite's program for a phone's processor, or an app that contains it.
 
         Examples:
             >>> benchmark = ofa.open("work").benchmark("work/exports/first/model.tflite", seconds=0.1)
@@ -350,7 +352,7 @@ class Project(OpenedWorkdir):
 
     @library_wording
     def show(self, model: str | Path) -> "Description":
-        """Says what a `.tflite` file is: input, operators, size, and what it tells about itself.
+        """Describes a `.tflite` file: input, operators, size, and the metadata in it.
 
         Examples:
             >>> ofa.open("work").show("work/exports/first/model.tflite").facts.n_macs
@@ -362,7 +364,7 @@ class Project(OpenedWorkdir):
 
     @library_wording
     def report(self, out: str | Path | None = None) -> "Report":
-        """Writes one HTML page of all that the workdir holds.
+        """Writes everything that the workdir holds to one HTML page.
 
         Args:
             out: the file; None for `report.html` in the workdir.
@@ -381,7 +383,7 @@ class Project(OpenedWorkdir):
         """A plain Keras model of one arch, its batch norm statistics recalibrated on training images.
 
         Args:
-            arch: such as `choice.arch`.
+            arch: the arch, such as `choice.arch`.
 
         Returns:
             A functional model from preprocessed images `(batch, resolution, resolution, 3)` to logits `(batch,
@@ -418,18 +420,19 @@ def open(
 
     Args:
         path: the folder.
-        data: images: a folder with `train/<class>/*.jpg`, the name of a data set, an `.npz` file; a pair `(images,
-            labels)` of arrays or a `tf.data.Dataset` of such pairs, or either by part: `{"train": …, "val": …}`. The
-            workdir keeps arrays and datasets itself. None for what the workdir has, or, of a new one, `digits`.
-        space: a search space, the name of one, or a JSON file; of a new workdir `tiny`.
-        recipe: a recipe, the name of one, or a JSON file; of a new workdir `demo`.
-        seed: seed of everything random; of a new workdir 0.
+        data: the images: a folder with `train/<class>/*.jpg`, the name of a data set, or an `.npz` file; a pair
+            `(images, labels)` of arrays, a `tf.data.Dataset` of such pairs, or a mapping with either for each part:
+            `{"train": …, "val": …}`. The workdir keeps arrays and datasets itself. None for the workdir's own data; a
+            new workdir then gets `digits`.
+        space: a search space, the name of one, or a JSON file; `tiny` by default.
+        recipe: a recipe, the name of one, or a JSON file; `demo` by default.
+        seed: seed for everything random; 0 by default.
         classes: names of the classes, for arrays and datasets.
-        progress: told about the work: by default bars on a terminal and in a notebook; None for silence.
+        progress: where to report progress: by default bars on a terminal and in a notebook; None for silence.
 
     Raises:
         WorkdirError: the workdir was made with something else, or another process is at work in it.
-        OfaError: images, a space or a recipe that cannot be used.
+        OfaError: the images, the space or the recipe cannot be used.
 
     Examples:
         >>> project = ofa.open("work")

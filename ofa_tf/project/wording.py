@@ -1,7 +1,7 @@
-"""Sentences that were written for the command line, said in terms of the library.
+"""Translates messages that were written for the command line into the words of the library.
 
-Errors name options (`--latency`) and commands (`ofa-tf lut build`), for that is how most people meet them. Who calls
-`project.search(latency_ms=…)` reads the same sentence with `latency_ms` and `project.lut.build()` in it.
+Errors name options (`--latency`) and commands (`ofa-tf lut build`), because most people meet them there. A user who
+calls `project.search(latency_ms=…)` reads the same sentence with `latency_ms` and `project.lut.build()` in it.
 """
 
 import functools
@@ -14,7 +14,7 @@ from ofa_tf.errors import OfaError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Options whose argument is called otherwise than the option.
+# Options whose argument has a different name.
 ARGUMENTS = {
     "latency": "latency_ms",
     "macs": "macs_millions",
@@ -34,7 +34,7 @@ FUNCTIONS = {"data pack": "ofa_tf.pack", "doctor": "ofa_tf.doctor"}  # of the pa
 
 
 def in_arguments(sentence: str) -> str:
-    """A sentence with arguments for its options, and methods for its commands."""
+    """The sentence with its options replaced by arguments and its commands by methods."""
     sentence = COMMAND.sub(_method, sentence)
     for option, argument in (("the option out", "the argument out"), ("Missing option '--", "Missing argument '--")):
         sentence = sentence.replace(option, argument)
@@ -75,7 +75,7 @@ def _name(option: str) -> str:
 
 
 def library_wording(function: Callable[P, T]) -> Callable[P, T]:
-    """A function whose errors speak of arguments."""
+    """The function, with errors that name arguments instead of options."""
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:

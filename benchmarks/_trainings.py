@@ -27,7 +27,7 @@ RANDOM_ARCHS = 8
 
 @dataclass(frozen=True)
 class Job:
-    """A part of the work that runs in a process of its own.
+    """A part of the work that runs in a separate process.
 
     Args:
         name: of its result.

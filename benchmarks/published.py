@@ -182,7 +182,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def import_child(path: str) -> None:
-    """Imports a checkpoint into a fresh workdir and prints seconds and megabytes; runs in a process of its own."""
+    """Imports a checkpoint into a fresh workdir and prints seconds and megabytes; runs in a separate process."""
     import tensorflow as tf
 
     import ofa_tf.project.zoo as importing

@@ -42,7 +42,7 @@ def write_recipe(path: Path, epochs: float) -> None:
 
 
 def start(workdir: Path, recipe: Path) -> subprocess.Popen:
-    """A training, in a process of its own."""
+    """A training, in a separate process."""
     command = [sys.executable, "-c", PROGRAM, "train", "--workdir", str(workdir), "--recipe", str(recipe)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 

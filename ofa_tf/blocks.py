@@ -31,7 +31,7 @@ def walk(space: SearchSpace, arch: Arch, n_classes: int) -> tuple[Block, ...]:
     Args:
         space: the space of the arch.
         arch: one of its points.
-        n_classes: outputs of the classifier.
+        n_classes: number of outputs of the classifier.
 
     Examples:
         >>> space = ofa.get_space("tiny")

@@ -84,8 +84,8 @@ def arch_costs(
     Args:
         space: the space.
         cost: the cost of one block.
-        n_classes: outputs of the classifier.
-        resolutions: the resolutions to tabulate; at others every cost is infinite. None for all of the space.
+        n_classes: number of outputs of the classifier.
+        resolutions: the resolutions to tabulate; at all others the costs are infinite. None for all of the space.
     """
     dimensions, code = space.block_dimensions, space.encode(space.largest())
     sizes = [dimension.size for dimension in dimensions]

@@ -36,11 +36,11 @@ class Block:
         in_size: height and width of the input, in pixels.
         in_channels: channels of the input.
         out_channels: channels of the output.
-        mid_channels: channels between expansion and projection of an mbconv; equal to `in_channels` for none.
+        mid_channels: channels between expansion and projection of an mbconv; `in_channels` without an expansion.
         kernel: kernel size.
         stride: stride.
         activation: an activation of the space, or "none".
-        se_channels: channels of the squeeze, or 0 for no squeeze-and-excite.
+        se_channels: channels of the squeeze; 0 without squeeze-and-excite.
         skip: whether the input is added to the output.
         bias: whether a linear has one.
         padding: the space's padding.
@@ -71,7 +71,7 @@ class Block:
 
     @cached_property
     def ops(self) -> tuple[Op, ...]:
-        """Its operations in the order in which they run; what the last one gives is the block's output."""
+        """Its operations in the order in which they run; the output of the last one is the block's."""
         return _expanded(KINDS[self.kind].expand, _WORK(self))
 
     @property
@@ -101,7 +101,7 @@ class Block:
 
     @property
     def key(self) -> str:
-        """Key in a latency table: the whole signature, and nothing of the space it stands in."""
+        """Key in a latency table: the whole signature, and nothing about the space."""
         out_size = self.out_size
         words = [
             self.kind,

@@ -1,4 +1,4 @@
-"""The operations that blocks consist of, as data: what each computes, and what it counts."""
+"""The operations that blocks consist of, as data: what each computes, and what it costs."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ class Op:
     """One operation, with the batch norm and the activation after it.
 
     Args:
-        suffix: its name within the block, such as "expand"; "" where the block is this one operation.
+        suffix: its name within the block, such as "expand"; "" where the block is only this operation.
         kind: with weights "conv", "depthwise" or "dense"; without "mean" (of each channel, an image of one pixel),
             "pool" (the same as a vector), "add" or "multiply" (of two inputs). Others can be counted, not built.
         in_size: height and width of the input, in pixels.

@@ -1,8 +1,8 @@
 """Search spaces and their points.
 
-A space is what can be chosen (Cai et al., "Once-for-All", ICLR 2020, section 3.1): for every stage how many
-blocks, for every block its kernel size and expand ratio, for the whole network the input resolution. An arch is one
-choice. Work on many archs at once uses codes: integer matrices of shape (archs, genes), a row per arch, with the
+A space says what can be chosen (Cai et al., "Once-for-All", ICLR 2020, section 3.1): the number of blocks of every
+stage, the kernel size and expand ratio of every block, and the input resolution of the whole network. An arch is one
+choice. Work on many archs at once uses codes: integer matrices of shape (archs, genes), one row per arch, with the
 columns `[resolution, depth of each stage, kernel of each block, expand ratio of each block]`, each an index into the
 ascending tuple of choices. The genes of blocks that the depth leaves out are 0, so equal archs have equal codes.
 """
@@ -52,7 +52,7 @@ def _require_choices(name: str, value: Any, smallest: int, largest: int) -> None
 
 @dataclass(frozen=True)
 class Stage:
-    """One elastic stage: its first block changes width and resolution, the others keep them.
+    """One elastic stage. Its first block changes width and resolution; the others keep them.
 
     Args:
         width: output channels, before the space's width multiplier.
@@ -93,7 +93,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Dimension:
-    """Something that is chosen: from what, and where codes hold it.
+    """Something that can be chosen: its choices, and where codes hold them.
 
     Args:
         name: "resolution", "depth", "kernel" or "expand".
@@ -120,14 +120,14 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Arch:
-    """One point of a space. `SearchSpace.arch` makes valid ones; entries of blocks left out are 0.
+    """One point of a space. `SearchSpace.arch` makes valid ones; entries of blocks that are left out are 0.
 
     Args:
         space: name of the space.
         resolution: height and width of the input, in pixels.
-        depths: number of blocks, per stage.
-        kernels: kernel size, per block of the deepest network.
-        expands: expand ratio, per block of the deepest network.
+        depths: number of blocks of each stage.
+        kernels: kernel size of each block of the deepest network.
+        expands: expand ratio of each block of the deepest network.
 
     Examples:
         >>> arch = ofa.get_space("tiny").smallest()
@@ -165,7 +165,7 @@ class SearchSpace:
     Widths are given before `width_mult`; `blocks.walk` applies it and rounds to multiples of 8.
 
     Args:
-        name: its name; an arch carries it.
+        name: its name, which its archs carry.
         stem_width: channels of the first 3x3 convolution.
         stem_stride: its stride, 1 or 2.
         stem_activation: its activation.
@@ -176,7 +176,7 @@ class SearchSpace:
         expands: expand ratios to choose from, ascending, at least 2.
         resolutions: input sizes in pixels to choose from, ascending.
         head_width: channels of the last 1x1 convolution, before the global average.
-        feature_width: outputs of the dense layer after the global average, or 0 for none.
+        feature_width: outputs of the dense layer after the global average; 0 for no such layer.
         head_activation: activation of both.
         width_mult: multiplier of all widths.
         padding: "same" (TensorFlow's) or "symmetric" (k//2 on each side, as in PyTorch).
@@ -258,7 +258,7 @@ class SearchSpace:
 
     @cached_property
     def dimensions(self) -> tuple[Dimension, ...]:
-        """All that is chosen, in the order of the genes. Work on codes loops over it: what is new here is searched."""
+        """All that can be chosen, in the order of the genes. Work on codes loops over these: a new one is searched."""
         per_block = {"kernel": (self.kernels,) * self.n_blocks, "expand": (self.expands,) * self.n_blocks}
         choices = {"resolution": (self.resolutions,), "depth": tuple(s.depths for s in self.stages), **per_block}
         ends = accumulate(map(len, choices.values()))
@@ -269,7 +269,7 @@ class SearchSpace:
 
     @cached_property
     def block_dimensions(self) -> tuple[Dimension, ...]:
-        """What is chosen for each block, in the order of the genes: an option of a block is one choice of each."""
+        """What can be chosen for each block, in the order of the genes: an option of a block is one choice of each."""
         return tuple(dimension for dimension in self.dimensions if dimension.per_block)
 
     @cached_property
@@ -324,7 +324,7 @@ class SearchSpace:
             resolution: input size in pixels.
             depths: blocks per stage.
             kernels: kernel size per block slot; entries of blocks left out may be anything.
-            expands: expand ratio per block slot, likewise.
+            expands: expand ratio per block slot; entries of blocks left out may be anything.
 
         Raises:
             SpaceError: a value is not among the space's choices; names the argument, the value and the choices.
@@ -415,13 +415,13 @@ class SearchSpace:
         return codes
 
     def sample(self, rng: np.random.Generator, n: int, **open_choices: int | None) -> np.ndarray:
-        """Draws archs, every gene uniformly and on its own, as in the paper.
+        """Draws archs, every gene uniformly and independently, as in the paper.
 
         Args:
             rng: the source of randomness.
-            n: how many.
-            **open_choices: `depth_choices`, `kernel_choices`, `expand_choices`: only the so many largest choices of
-                that dimension; None for all. 1 is only the largest.
+            n: number of archs.
+            **open_choices: `depth_choices`, `kernel_choices`, `expand_choices`: how many of the largest choices of that
+                dimension may be drawn; None for all. 1 is only the largest.
 
         Returns:
             Canonical codes, int32 of shape (n, genes).

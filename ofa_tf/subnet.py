@@ -19,7 +19,7 @@ def build_subnet(space: SearchSpace, arch: Arch, n_classes: int, fixed_size: boo
     Args:
         space: the space of the arch.
         arch: one of its points.
-        n_classes: outputs of the classifier.
+        n_classes: number of outputs of the classifier.
         fixed_size: whether the input size is the arch's resolution, or left open.
 
     Returns:
@@ -68,7 +68,7 @@ def plain_layer(op: Op, name: str, use_bias: bool, layers: Any = keras.layers) -
 
     Args:
         op: the operation.
-        name: of the layer.
+        name: name of the layer.
         use_bias: whether it has a bias: the operation's own, or what a batch norm folded into it leaves.
         layers: `keras.layers`, or those of another Keras.
 
@@ -92,8 +92,8 @@ def plain_layer(op: Op, name: str, use_bias: bool, layers: Any = keras.layers) -
 def extract(supernet: Supernet, arch: Arch, fixed_size: bool = True) -> keras.Model:
     """The plain Keras model of one arch with its share of the supernet's weights.
 
-    The batch norm statistics are those the supernet holds now: recalibrate it at this arch first
-    (`SubnetEvaluator.calibrate`), or they belong to another subnet.
+    The batch norm statistics are those that the supernet holds now: recalibrate it at this arch first
+    (`SubnetEvaluator.calibrate`), because otherwise they belong to another subnet.
 
     Args:
         supernet: the source; it is not changed.

@@ -20,21 +20,21 @@ class Supernet(keras.Model):
 
     Args:
         space: the search space, or its JSON document.
-        n_classes: outputs of the classifier.
+        n_classes: number of outputs of the classifier.
         seed: seed of the initial weights.
         formulation: "sliced", or "masked" for compilers that need static shapes (XLA, TPUs): what the arch leaves out
             is computed and multiplied by zero. Both compute the same function of the same weights.
         dtype: "float32", or "mixed_bfloat16" to compute in bfloat16; weights and logits are float32 in both.
-        arch: the only arch that it holds, or its JSON document: a network that shares nothing, to compare subnets with;
-            no code is looked at. None for all of the space.
+        arch: the only arch that it holds, or its JSON document: a network that shares nothing, to compare subnets with.
+            Codes are then ignored. None for all of the space.
 
     Raises:
         ValueError: an unknown formulation.
         SpaceError: an arch of another space.
 
     Input shape: images `(batch, height, width, 3)`, `code` `(genes,)`; output float32 logits `(batch, n_classes)`. A
-    code that is a tuple of numbers, as `largest_code` and the default, gives a graph of that arch alone. The code's
-    resolution gene is not looked at: the images have the size they have. With `dropout`, that share of the classifier's
+    code that is a tuple of numbers, as `largest_code` and the default, gives a graph of only that arch. The code's
+    resolution gene is ignored: the size of the images counts. With `dropout`, that share of the classifier's
     inputs is zero in training; `dropout_seed` are two integers.
 
     Examples:

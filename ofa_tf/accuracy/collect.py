@@ -28,7 +28,7 @@ def balanced_archs(space: SearchSpace, seed: int) -> Iterator[Arch]:
 
     Args:
         space: the space.
-        seed: of the draws. The first n archs are the same however many are taken.
+        seed: seed of the draws. The first n archs are the same however many are taken.
     """
     known = {end(resolution): None for resolution in space.resolutions for end in (space.smallest, space.largest)}
     yield from known
@@ -99,7 +99,7 @@ def collect_pairs(
         accuracy: of an arch (0 to 1).
         n: how many pairs are wanted in all; those in the journal count.
         journal: the file; a later call goes on there.
-        progress: told about the work.
+        progress: where to report progress.
         title: what the progress says.
 
     Raises:

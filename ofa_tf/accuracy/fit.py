@@ -41,7 +41,7 @@ def fit_predictor(
     Args:
         space: the space of the archs.
         pairs: archs with their accuracies (0 to 1).
-        seed: of initial weights and of the parts.
+        seed: seed of the initial weights and of the parts.
         n_images: that each accuracy was found with.
         quantised: some of these archs with the accuracies of their int8 files on the same images.
         members: networks in the ensemble.
@@ -122,7 +122,7 @@ class _Networks:
         targets: per member, shape (members, pairs).
         seen: which pairs each member learns from, likewise.
         hidden: widths of the hidden layers.
-        seed: of the initial weights. The outputs are 0 at first.
+        seed: seed of the initial weights. The outputs are 0 at first.
     """
 
     def __init__(self, inputs, targets, seen, hidden: Sequence[int], seed: int):

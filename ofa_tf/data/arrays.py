@@ -32,7 +32,7 @@ SOURCES = ("digits", *KERAS)
 
 def load_digits() -> tuple[tuple[str, ...], ImageSet]:
     """Class names and the 1,797 handwritten digits that come with scikit-learn, 8 px."""
-    from sklearn import datasets  # 1 s to import, and needed for this data set alone
+    from sklearn import datasets  # takes 1 s to import, and only this data set needs it
 
     digits = datasets.load_digits()
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)

@@ -22,8 +22,8 @@ class Augment:
         area: smallest and largest share of the image that a random crop covers; above 1 it reaches beyond the edges.
         aspect: smallest and largest ratio of a crop's width to its height.
         flip: whether half of the images are mirrored.
-        brightness: the most by which the pixels of an image are scaled up or down, as a share.
-        saturation: the most by which its colours are driven away from grey or towards it, as a share.
+        brightness: the largest share by which the pixels of an image are scaled up or down.
+        saturation: the largest share by which its colours are moved away from grey or towards it.
     """
 
     area: tuple[float, float] = (0.08, 1.0)

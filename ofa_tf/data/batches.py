@@ -59,7 +59,7 @@ def training_batches(
         preprocessing: applied last.
         augment: random changes.
         batch: images per step, of all workers together.
-        seed: of order and augmentation.
+        seed: seed of the order and the augmentation.
         steps: the steps to make batches for.
         resolution_of: resolution of the batch of a step, in pixels.
         rows: which rows of each batch this worker prepares; None for all.

@@ -27,7 +27,7 @@ def decode_or_stream(
         parts: the encoded images.
         size: height and width to hold images at, in pixels.
         cache: folder for what was found out, or None.
-        progress: told about the work, and about images left out.
+        progress: where to report progress, and images left out.
 
     Raises:
         DataError: more than 1 % of a part's images cannot be read; names the first.
@@ -49,7 +49,7 @@ def decode_all(images: EncodedImageSet, size: int, cache: Path | None = None, pr
         images: the encoded images.
         size: height and width of the result, in pixels.
         cache: folder to keep the decoded pixels in, or None; a later call with the same files reads them from there.
-        progress: told about the work, and about files left out.
+        progress: where to report progress, and files left out.
 
     Raises:
         DataError: more than 1 % of the files cannot be read; names the first.

@@ -1,4 +1,4 @@
-"""One encoded image to pixels: upright, RGB, 8 bits. All that reads images goes through here."""
+"""Decodes one image to pixels: upright, RGB, 8 bits. Everything that reads images goes through here."""
 
 import io
 import math
@@ -13,7 +13,7 @@ from ofa_tf.errors import DataError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")  # Pillow knows others, of which one runs a program
-GAP = 2.0  # a JPEG is decoded at an eighth, a quarter or half of its size if that is so many times what is asked for
+GAP = 2.0  # a JPEG is decoded at an eighth, a quarter or half of its size if that is this many times the size needed
 BILINEAR = Image.Resampling.BILINEAR
 JPEG_QUALITY = 95
 
@@ -26,7 +26,7 @@ def decode_square(content: bytes, size: int, name: str, exact: bool = True) -> n
     Args:
         content: the file.
         size: height and width wanted, in pixels.
-        name: of the image, for errors.
+        name: name of the image, for messages.
         exact: whether a large JPEG is decoded at its full size.
 
     Returns:
@@ -48,7 +48,7 @@ def decode_crop(content: bytes, crop: Crops, size: int, name: str) -> np.ndarray
         content: the file.
         crop: one crop; what lies beyond the edges is black.
         size: height and width wanted, in pixels.
-        name: of the image, for errors.
+        name: name of the image, for messages.
 
     Returns:
         uint8 of shape (size, size, 3).

@@ -1,6 +1,6 @@
 """Labelled images, and what is done to their pixels before a network sees them.
 
-TensorFlow is imported where it computes: what only asks a workdir how its pixels are treated does without.
+TensorFlow is imported only where it computes: asking a workdir how its pixels are treated does not need it.
 """
 
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 CHUNK = 512  # images that are resized at a time
-# For a network that is trained already: batch norm statistics and int8 ranges need this many, and these are enough.
+# For a network that is already trained: the least for batch norm statistics and int8 ranges, and what is enough.
 LEAST_IMAGES, GOOD_IMAGES = 100, 2000
 
 
@@ -173,7 +173,7 @@ class Data:
 
     Args:
         spec: what the user asked for.
-        classes: names, in the order of the labels.
+        classes: names of the classes, in the order of the labels.
         train: images to train on, and to recompute batch norm statistics on.
         tune: training images held out, for the accuracies that the predictor learns from.
         val: images for the final figures; nothing is chosen by them.

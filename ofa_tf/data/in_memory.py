@@ -1,4 +1,4 @@
-"""Images that a program hands over: arrays, or a `tf.data.Dataset`; and the `.npz` file that keeps them."""
+"""Images from a program: arrays, or a `tf.data.Dataset`; and the `.npz` file that keeps them."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,21 +18,21 @@ Parts = dict[str, ImageSet]
 
 
 def take_in(data: Any, size: int, classes: Sequence[str] | None = None) -> tuple[tuple[str, ...], Parts]:
-    """Makes images of what a program has.
+    """Takes the images of a program.
 
     Args:
         data: a pair `(images, labels)`; a `tf.data.Dataset` of such pairs, batched or not; or a mapping with either
             under `train` and, optionally, `val`. Images are uint8, or numbers from 0 to 255, of shape (n, height,
-            width, 3), (n, height, width, 1) or (n, height, width); labels are integers from 0, of shape (n,). Of
-            images that are not square the centre is taken.
+            width, 3), (n, height, width, 1) or (n, height, width); labels are integers from 0, of shape (n,). The
+            centre of images that are not square is used.
         size: larger images are reduced to this height and width, in pixels.
-        classes: names, in the order of the labels; None for the labels themselves as names.
+        classes: names of the classes, in the order of the labels; None to use the labels themselves as names.
 
     Returns:
         Names of the classes, and the images of each part.
 
     Raises:
-        DataError: arrays of another rank, type, range or number; a dataset that does not end, or is too large.
+        DataError: arrays of another rank, type, range or length; a dataset that does not end, or is too large.
     """
     parts = data if isinstance(data, Mapping) else {"train": data}
     if "train" not in parts or set(parts) - set(PARTS):
@@ -49,7 +49,7 @@ def take_in(data: Any, size: int, classes: Sequence[str] | None = None) -> tuple
 
 
 def digest(classes: Sequence[str], parts: Mapping[str, ImageSet]) -> str:
-    """A number in hexadecimal that tells sets of images apart, their classes included."""
+    """A hexadecimal number that differs between different sets of images, including their classes."""
     found = hashlib.sha256(repr(tuple(classes)).encode())
     for part, images in sorted(parts.items()):
         found.update(f"{part} {images.images.shape}".encode())
@@ -112,7 +112,7 @@ def _take_part(value: Any, size: int, name: str) -> ImageSet:
 
 
 def _of_dataset(dataset: Any, size: int, name: str) -> ImageSet:
-    """Reads a dataset to its end, image by image, each reduced as it comes: images may differ in size."""
+    """Reads a dataset to its end and reduces each image as it comes: images may differ in size."""
     most = MEMORY_BYTES // (size * size * 3)
     if int(dataset.cardinality()) == -1:  # tf.data.INFINITE_CARDINALITY
         raise DataError(f"{name} is a dataset without an end: leave out `repeat`, or add `take(n)`.")

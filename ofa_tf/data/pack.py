@@ -1,4 +1,4 @@
-"""A packed data set: TFRecord shards with an index, so that opening needs no scan and no file is opened per image."""
+"""Packed data sets: TFRecord shards with an index, so that opening needs no scan and images need no separate files."""
 
 import contextlib
 import glob
@@ -33,9 +33,9 @@ class Pack:
 
     Args:
         folder: where it is.
-        images: how many there are in each part.
-        skipped: how many could not be read, in all parts together.
-        size_bytes: of all shards.
+        images: number of images in each part.
+        skipped: number of images in all parts that could not be read.
+        size_bytes: size of all shards.
     """
 
     folder: Path
@@ -71,12 +71,12 @@ def write_pack(
     """Writes images into TFRecord shards, in random order, and their index; the folder appears when it is whole.
 
     Args:
-        classes: names, in the order of the labels.
-        parts: the images of `train` and, if there are such, `val`.
-        folder: where to.
+        classes: names of the classes, in the order of the labels.
+        parts: the images of `train` and, if there are any, of `val`.
+        folder: the folder to write to.
         shards: files of each part.
         size: larger images become JPEGs whose shorter side is this long, in pixels; None keeps every file as it is.
-        progress: told about the work, and about images left out.
+        progress: where to report progress, and images left out.
 
     Raises:
         DataError: more than 1 % of a part's images cannot be read, or the disk is full.

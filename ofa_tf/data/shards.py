@@ -67,7 +67,7 @@ def scan(
         label: the feature with the label, an integer.
         n_classes: labels must be less than this; None for any.
         cache: folder to keep the positions in, or None.
-        progress: told about the work.
+        progress: where to report progress.
 
     Raises:
         DataError: a shard is damaged, or a record lacks a feature or has a label out of range.

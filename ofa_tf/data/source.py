@@ -23,7 +23,7 @@ FOLDER = "a folder with train/<class>/*.jpg or TFRecord shards"
 NPZ = ".npz"
 TUNE_SHARE, TUNE_MOST = 0.1, 10_000
 SMALLEST_SPLIT = 2
-MOST_IMAGES = 10_000  # that a network which is trained already is given
+MOST_IMAGES = 10_000  # for a network that is already trained
 
 
 def load_data(spec: str, size: int, seed: int = 0, cache: Path | None = None, progress: Progress = SILENT) -> Data:
@@ -31,12 +31,12 @@ def load_data(spec: str, size: int, seed: int = 0, cache: Path | None = None, pr
 
     Args:
         spec: one of `SOURCES`, `tfds:NAME`, an `.npz` file of arrays, or a folder: with `train/<class>/` and,
-            optionally, `val/<class>/`, or with TFRecord shards. Without images for validation a tenth of the training
-            images takes their place; of `digits`, a fifth.
+            optionally, `val/<class>/`, or with TFRecord shards. Without validation images, a tenth of the training
+            images takes their place; for `digits`, a fifth.
         size: height and width to hold images in memory at, in pixels: the largest resolution of the space.
-        seed: of the split. A tenth of the training images (10,000 at most) is held out for the predictor.
+        seed: seed of the split. A tenth of the training images (10,000 at most) is held out for the predictor.
         cache: folder for decoded pixels and positions in shards, or None.
-        progress: told about the work.
+        progress: where to report progress.
 
     Raises:
         DataError: an unknown spec, or one that does not hold usable images.
@@ -50,11 +50,11 @@ def split_images(spec: str, classes: Sequence[str], parts: Mapping[str, ImageSet
     """Splits images in memory as `load_data` splits those of a data set.
 
     Args:
-        spec: what they are called.
-        classes: names, in the order of the labels.
+        spec: what the data set is called.
+        classes: names of the classes, in the order of the labels.
         parts: images by part: `train` and, optionally, `val`.
         size: larger images are reduced to this height and width, in pixels.
-        seed: of the split.
+        seed: seed of the split.
 
     Raises:
         DataError: too few images.
@@ -69,11 +69,11 @@ def load_validation(
     """Loads images to measure an accuracy on.
 
     Args:
-        spec: as for `load_data`; of a folder with `val/` alone, that is read. A folder may also hold nothing but
-            folders of images, one for each class: all of them are used.
+        spec: as for `load_data`; a folder may have only `val/`. It may also hold only folders of images, one for each
+            class: all of them are used.
         size: height and width to hold images in memory at, in pixels.
-        seed: of the split of a data set that has no images for validation, as for `load_data`; None for 0 with a note.
-        progress: told about the work.
+        seed: seed of the split of a data set that has no validation images, as for `load_data`; None for 0 with a note.
+        progress: where to report progress.
 
     Returns:
         Names of the classes, in the order of the labels, and the images.
@@ -109,21 +109,21 @@ def load_images(
 ) -> Data:
     """Loads images for a network whose classes are given, such as a published one.
 
-    Folders named after some of the classes are those classes; where it is clear which, upper and lower case and "_" for
-    " " make no difference. Where no folder is named after a class, the images have no labels: they do for statistics,
-    not for accuracies.
+    Folders named after some of the classes are those classes; upper and lower case, and "_" for " ", make no difference
+    where it is clear which is meant. Where no folder is named after a class, the images have no labels: they are good
+    enough for statistics, but not for accuracies.
 
     Args:
         spec: a folder, as for `load_data`.
         classes: names, in the order of the network's outputs.
         size: height and width to hold images in memory at, in pixels.
-        seed: of the split.
+        seed: seed of the split.
         cache: folder for decoded pixels and positions in shards, or None.
-        progress: told about the work, and about images left out: more than 10,000 each are not used.
+        progress: where to report progress, and images left out: at most 10,000 of each part are used.
         aliases: other names of the classes, in the same order; empty for none.
 
     Raises:
-        DataError: not such a folder, too few images, or folders of which only some are named after classes.
+        DataError: it is not such a folder, has too few images, or only some of its folders are named after classes.
     """
     find = class_finder((classes, aliases))
     parts = {}
@@ -159,7 +159,7 @@ def load_images(
 
 
 def open_source(spec: str, cache: Path | None, progress: Progress) -> tuple[tuple[str, ...], dict[str, Images]]:
-    """Classes of a data set and the images of its parts: `train` and, if it has such, `val`.
+    """Classes of a data set and the images of its parts: `train` and, if there is one, `val`.
 
     Raises:
         DataError: an unknown spec, or one that does not hold usable images.
@@ -212,12 +212,12 @@ def _open_folder(spec: str, absent: str, cache: Path | None, progress: Progress)
 
 
 def _is_folder(spec: str) -> bool:
-    """Whether a spec is a folder; one that is called like a data set is not meant."""
+    """Whether a spec is a folder and not the name of a data set."""
     return spec not in SOURCES and os.path.isdir(spec)
 
 
 def _validation_folder(folder: Path) -> Path | None:
-    """`val/`, or what stands for it; None if there is neither."""
+    """The folder `val/` or one that stands for it; None if there is neither."""
     return next((folder / name for name in PARTS["val"] if (folder / name).is_dir()), None)
 
 

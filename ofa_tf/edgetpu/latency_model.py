@@ -98,7 +98,7 @@ def param_bytes(block: Block) -> int:
 
 
 def require_legal(space: SearchSpace, precision: str = "int8") -> None:
-    """Refuses what an Edge TPU cannot run, before any work is done for nothing.
+    """Refuses what an Edge TPU cannot run, before any work is wasted.
 
     Raises:
         DeviceError: another precision than int8, a hard-swish, or squeeze-and-excite.

@@ -1,4 +1,4 @@
-"""An export: a folder with the file, its labels, its arch and the truth about it; whole or not there at all."""
+"""An export: a folder with the file, its labels, its arch and a manifest, which appears complete or not at all."""
 
 import hashlib
 import os
@@ -24,40 +24,41 @@ class Manifest:
     """What is known about an exported file.
 
     Args:
-        sha256: of the file.
-        size_bytes: of the file.
+        sha256: SHA-256 of the file.
+        size_bytes: size of the file.
         precision: "int8", "fp16", "fp32" or "dynamic" (int8 weights, float activations).
         io: element type of input and output: "int8", "uint8" or "float32".
         arch: the subnet.
         device: facts about the device that it was chosen for.
-        runtime: what ran it there.
-        budget_ms: the latency asked for, or None.
-        predicted_ms: by the table, whose source is `table_source`.
+        runtime: the runtime on that device.
+        budget_ms: the latency budget, or None.
+        predicted_ms: latency predicted by the table, whose source is `table_source`.
         predicted_ms_error: mean error of the table on whole subnets, as a share; None if it was not validated.
         table_source: "measured", "modelled" or "imported".
-        table_precision: of the files that the table is of; another than `precision` for dynamic ones.
-        measured_ms: of the file itself on the device, by the table's statistic; None if the device is not at hand.
+        table_precision: precision of the files that the table was made for; differs from `precision` for dynamic files.
+        measured_ms: measured latency of the file on the device, by the table's statistic; None if the device is not at
+            hand.
         measured_median_ms: the median of the same runs.
         latency_statistic: which percentile of the runs both latencies are.
         n_macs: multiply-accumulates for one image.
         n_params: trainable parameters.
-        float_accuracy: of the subnet on the validation images (0 to 1); None if they have no labels.
-        file_accuracy: of the file on the same images.
+        float_accuracy: accuracy of the subnet on the validation images (0 to 1); None if they have no labels.
+        file_accuracy: accuracy of the file on the same images.
         agreement: share of images that both put into the same class; a file that was trained for int8 is compared with
-            the network as it was trained.
+            the trained network.
         snr_db: power of the logits over the power of the file's error, in decibels; None where there is no error.
-        validation_images: how many images these figures are of: all, or fewer, evenly spread, for a large network.
+        validation_images: number of images used for these figures: all, or fewer, evenly spread, for a large network.
         gate: whether a file that loses too much would have been refused (`enforced`), the most `points_lost` and the
-            least `agreement`, and the `complaint` of a gate that was open.
+            least `agreement` allowed, and the `complaint` where the gate was open.
         qat: figures with and without quantisation-aware training, and which file was `kept`; None without it.
-        representative: how many training `images` the ranges of int8 were taken from, and the `seed` of the draw.
-        predicted_accuracy: by the predictor, or None.
+        representative: number of training `images` that the ranges of int8 were taken from, and the `seed` of the draw.
+        predicted_accuracy: accuracy given by the predictor, or None.
         predictor_origin: "fitted" in the workdir or "imported"; None where nothing was predicted.
         preprocessing: `(pixel - mean) / std` gives the network's input.
-        raw_pixels: whether this leaves pixels as they are (uint8), or minus 128 (int8), so that an app need not do it.
+        raw_pixels: whether this leaves pixels as they are (uint8), or minus 128 (int8), so that an app can skip it.
         input_quantization: scale and zero point of the input, or None.
-        ops: operators with how often each occurs.
-        tensor_types: element types with how many tensors have each.
+        ops: operators, with the number of times each occurs.
+        tensor_types: element types, with the number of tensors of each.
         imported_from: `address` and `sha256` of the checkpoint that the weights were imported from; None if trained.
         edgetpu: reports of the linter (`lint`) and of `edgetpu_compiler` (`compiler`); None for other devices.
     """
@@ -110,11 +111,11 @@ def write_export(
     """Writes `model.tflite`, `labels.txt`, `arch.json` and `manifest.json`.
 
     Args:
-        folder: where; its parents are made.
+        folder: the folder to write; its parents are created.
         content: the file.
         classes: labels, in the order of the outputs.
         arch: the subnet.
-        manifest: the truth about the file.
+        manifest: what is known about the file.
         force: whether an export that is already there may be replaced.
         more: other files by name.
 
@@ -162,6 +163,6 @@ def sha256_of(content: bytes) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what made a file."""
+    """Versions of the packages that made a file."""
     packages = ("tensorflow", "keras", "tensorflow-model-optimization", "ai-edge-litert", "numpy")
     return {"ofa-tf": VERSION, "python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -22,8 +22,8 @@ class Tolerance:
     """What a file may lose.
 
     Args:
-        points_lost: accuracy, in percentage points, on labelled images; where these are so few that one image is
-            more, one image.
+        points_lost: accuracy that may be lost on labelled images, in percentage points; with few images, always at
+            least one image.
         agreement: least share of images that file and network put into the same class.
     """
 
@@ -38,7 +38,7 @@ class Parity:
     Args:
         images: how many.
         float_accuracy: of the network (0 to 1); None without labels.
-        file_accuracy: of the file, likewise.
+        file_accuracy: accuracy of the file (0 to 1); None without labels.
         agreement: share of images that both put into the same class.
         snr_db: power of the logits over the power of their error, in decibels; None where there is no error at all.
     """
@@ -95,12 +95,12 @@ def snr_db(signal: np.ndarray, approximation: np.ndarray) -> float | None:
 
 
 def gate_images(images: Images, n_macs: int) -> Images:
-    """All images, or for a large network so many, evenly spread, that running them takes seconds; at least 300."""
+    """All images, or for a large network an evenly spread part of at least 300 that takes only seconds to run."""
     return images.spread(max(LEAST_IMAGES, int(MOST_MACS / n_macs)))
 
 
 def run_file(content: bytes, images: Images, preprocessing: Preprocessing) -> np.ndarray:
-    """Logits of a file, shape (images, classes), on all cores; each image is computed by one thread alone."""
+    """Logits of a file, shape (images, classes), on all cores; each image is computed by only one thread."""
     parts = np.array_split(np.arange(len(images)), min(n_cores(), len(images)))
     with ThreadPoolExecutor(len(parts)) as pool:
         logits = pool.map(lambda part: ModelFile(content).logits(images.take(part), preprocessing), parts)
@@ -115,7 +115,7 @@ class LayerError:
     """A layer of a file, compared with the same one in fp32.
 
     Args:
-        name: of the layer.
+        name: name of the layer.
         snr_db: of its output; None where there is no error.
     """
 

@@ -4,7 +4,7 @@ The twin has batch norm folded into its convolutions, as the converter folds it:
 trains are the numbers in the file (Jacob et al., "Quantization and training of neural networks for efficient
 integer-arithmetic-only inference", CVPR 2018, section 3.2, with the statistics frozen).
 
-tensorflow-model-optimization takes models of tf_keras alone, which is slow to import: import this module when needed.
+tensorflow-model-optimization takes only models of tf_keras, which is slow to import: import this module when needed.
 """
 
 import os
@@ -175,7 +175,7 @@ def build_twin(subnet: keras.Model, space: SearchSpace, arch: Arch, n_classes: i
         subnet: from `extract`, its statistics recalibrated.
         space: the space of the arch.
         arch: the subnet's.
-        n_classes: outputs of the classifier.
+        n_classes: number of outputs of the classifier.
 
     Returns:
         A functional tf_keras model; as it stands it computes in float32.

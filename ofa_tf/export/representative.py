@@ -9,7 +9,7 @@ from ofa_tf.data import Images, Preprocessing
 from ofa_tf.errors import ExportError
 
 MOST_IMAGES, LEAST_IMAGES = 200, 32
-MOST_MACS = 1.5e10  # of all together: the interpreter of the converter takes about 5 s for so many
+MOST_MACS = 1.5e10  # of all images together, for which the interpreter of the converter takes about 5 s
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Representative:
 
     Args:
         inputs: what the network sees, each of shape (1, resolution, resolution, 3).
-        seed: that they were drawn with.
+        seed: the seed that they were drawn with.
     """
 
     inputs: list[np.ndarray] = field(repr=False)
@@ -33,8 +33,8 @@ def representative_inputs(
     Args:
         images: to draw from; without labels they count as one class.
         resolution: height and width, in pixels.
-        preprocessing: of the pixels.
-        seed: of the draw.
+        preprocessing: preprocessing of the pixels.
+        seed: seed of the draw.
         n_macs: of the subnet; a large one gets fewer images, at least 32.
 
     Raises:
@@ -77,7 +77,7 @@ def takes_raw_pixels(quantization: Mapping[str, float] | None, io: str, preproce
     Args:
         quantization: `scale` and `zero_point` of the file's input; None for a float one.
         io: "int8" or "uint8".
-        preprocessing: of the pixels.
+        preprocessing: preprocessing of the pixels.
     """
     if quantization is None:
         return False

@@ -41,7 +41,7 @@ class FileOptions:
         qat_epochs: passes over the training images of quantisation-aware training; 0 for none.
         tolerance: what the file may lose.
         gate: whether a file that loses more is refused.
-        about: what the user has to say about the file: author, license, description.
+        about: what the user says about the file: author, license, description.
 
     Raises:
         ExportError: options that do not go together.
@@ -105,7 +105,7 @@ def make_file(
         evaluator: of the trained supernet.
         arch: the subnet.
         options: the kind of file.
-        progress: told about the work.
+        progress: where to report progress.
 
     Raises:
         ExportError: the conversion fails, a float tensor is left in an int8 file, or the file is not what the subnet is
@@ -156,7 +156,7 @@ def make_file(
 
 
 def _metadata(options: FileOptions, config: Setup, arch: Arch) -> Metadata:
-    """What the file says about itself: what the user has to say, and what we know."""
+    """The metadata of the file: what the user says, and what we know."""
     about, name = options.about, f"{config.space.name}, {arch.resolution} px"
     n_macs = count_macs(walk(config.space, arch, config.n_classes))
     made = (
@@ -175,7 +175,7 @@ def _metadata(options: FileOptions, config: Setup, arch: Arch) -> Metadata:
 
 
 class _Subnet:
-    """A subnet, its statistics recalibrated, and what files are held against.
+    """A subnet, its statistics recalibrated, and what its files are compared with.
 
     Args:
         config: the network and its inputs.

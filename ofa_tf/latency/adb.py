@@ -81,7 +81,7 @@ class AdbDevice:
         serial: as `adb devices` lists it.
         program: `benchmark_model` for the phone's processor, on this machine; or an `.apk` of `android_bench/`, which
             runs it as an app in front.
-        threads: of the interpreter; as many cores are used, the fastest.
+        threads: threads of the interpreter; as many cores are used, the fastest.
         delegate: "none" or "xnnpack".
         rounds: how often each file gets its turn.
         runs: of a file in a turn, after a warm-up of five.

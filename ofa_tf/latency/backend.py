@@ -122,7 +122,7 @@ class Backend(ABC):
         return THREADS
 
     def require_legal(self, space: SearchSpace, precision: str) -> None:  # noqa: B027 (most devices run everything)
-        """Refuses what the device cannot run, before any work is done for nothing.
+        """Refuses what the device cannot run, before any work is wasted.
 
         Raises:
             DeviceError: says what of the space, or that it is the precision.
@@ -134,7 +134,7 @@ class Backend(ABC):
         Args:
             device: as `open` gives it.
             content: the file.
-            progress: told what of the file does not run there.
+            progress: where to report what of the file does not run there.
 
         Raises:
             ExportError: the file cannot be made into one that the device runs.
@@ -167,7 +167,7 @@ class Backend(ABC):
         """The device whose table a search goes by.
 
         Args:
-            name: of the device, as the user gives it.
+            name: name of the device, as the user gives it.
             tabulated: names of all devices that have a table.
 
         Raises:

@@ -1,4 +1,4 @@
-"""This machine as a device: ai-edge-litert in a process of its own."""
+"""This machine as a device: ai-edge-litert in a separate process."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ class HostDevice:
     """This machine, with ai-edge-litert in a child process, so that a crash or a leak cannot take the run down.
 
     Args:
-        threads: of the interpreter.
+        threads: threads of the interpreter.
         delegate: "none", or "xnnpack", which LiteRT uses unless told otherwise. For full-integer files with large
             depthwise kernels it is the slower one on x86.
         cores: numbers of the processor cores that the child may use; empty for any.

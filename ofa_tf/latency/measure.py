@@ -55,7 +55,7 @@ def build_table(
 
     Args:
         space: the space.
-        n_classes: outputs of the classifier.
+        n_classes: number of outputs of the classifier.
         precision: "int8", "fp16" or "fp32"; `converter` must make such files.
         device: where to run.
         converter: makes the files.
@@ -66,8 +66,8 @@ def build_table(
         known: a table of the same device and runtime; what it has besides is kept.
         journal: file that keeps what was measured until the table is whole, so that a later call goes on there.
         passes: over everything; each is kept when it is done.
-        seed: of the random subnets and of the order.
-        progress: told about the work.
+        seed: seed of the random subnets and of the order.
+        progress: where to report progress.
 
     Raises:
         DeviceError: the device is lost or refuses a file; what was measured is in the journal.
@@ -122,12 +122,12 @@ def validate_table(
     Args:
         table: of this device and runtime.
         space: the space.
-        n_classes: outputs of the classifier.
+        n_classes: number of outputs of the classifier.
         device: where to run.
         converter: makes the files.
         subnets: how many, at the resolutions that the table covers.
-        seed: of the table; the subnets that calibrated it are left out.
-        progress: told about the work.
+        seed: seed of the table; the subnets that calibrated it are left out.
+        progress: where to report progress.
 
     Returns:
         The table with another `validation`.

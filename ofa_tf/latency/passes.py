@@ -27,8 +27,8 @@ def measure_in_passes(
         workloads: the files.
         passes: how often to have the device measure all of them.
         journal: one line of JSON per pass; None keeps nothing.
-        seed: of the order.
-        progress: told about the work.
+        seed: seed of the order.
+        progress: where to report progress.
 
     Returns:
         For each file the runs of all passes.

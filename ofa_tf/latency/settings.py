@@ -13,7 +13,7 @@ class Settings:
     """How a device runs files; None leaves it to the device.
 
     Args:
-        threads: of the interpreter.
+        threads: threads of the interpreter.
         delegate: "none" or "xnnpack".
         cores: of the host, those that may be used.
         benchmark_model: the program for phones, or the app with it; its default is in the environment.
@@ -47,7 +47,7 @@ def fastest(
         settings: what is kept; its threads and delegate are the only ones tried where they are given.
         files: of subnets.
         threads: numbers to try.
-        progress: told what came of it.
+        progress: where to report the results.
 
     Returns:
         The settings with the least time for all the files, each at its 10th percentile.

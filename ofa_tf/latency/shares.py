@@ -15,7 +15,7 @@ def time_shares(table: LatencyTable, space: SearchSpace, n_classes: int) -> dict
     Args:
         table: the table.
         space: the space.
-        n_classes: outputs of the classifier.
+        n_classes: number of outputs of the classifier.
 
     Returns:
         For the `smallest`, the `typical` (mean of random ones) and the `largest` subnet: part -> milliseconds. Parts

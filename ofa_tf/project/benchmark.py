@@ -24,9 +24,9 @@ class Benchmark:
     """What running a file over and over gave.
 
     Args:
-        path: of the file.
-        sha256: of its bytes.
-        size_bytes: of the file.
+        path: path of the file.
+        sha256: SHA-256 of the file.
+        size_bytes: size of the file.
         n_macs: multiply-accumulates of one run, in convolutions and fully connected layers.
         device: facts about what it ran on.
         runtime: what ran it, with its settings.
@@ -75,7 +75,7 @@ def benchmark_file(
         device: where to run it; for an Edge TPU the file is compiled first.
         settings: how the device runs it.
         seconds: how long to measure on the host; other devices make a fixed number of runs.
-        progress: told about the work, and about what of the file the device leaves to the CPU.
+        progress: where to report progress, and what of the file the device leaves to the CPU.
 
     Raises:
         ExportError: the interpreter refuses the file, or crashes on it, or the compiler does.

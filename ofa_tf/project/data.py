@@ -23,7 +23,7 @@ def pack(
         shards: files of each part.
         size: larger images become JPEGs whose shorter side is this long, in pixels; None keeps every file as it is.
         force: whether a packed data set that is already there may be replaced.
-        progress: told about the work, and about images left out.
+        progress: where to report progress, and images left out.
 
     Raises:
         DataError: the data set cannot be read, the folder exists, or the disk is full.

@@ -54,7 +54,7 @@ def run_demo(path: str | Path, data: str | None = None, progress: Progress = SIL
     Args:
         path: the workdir.
         data: data spec, default `digits`.
-        progress: told about the work.
+        progress: where to report progress.
     """
     start = time.monotonic()
     project = open_project(path, data=data, progress=progress)

@@ -32,8 +32,8 @@ class Evaluation:
     """How well a file puts images into classes.
 
     Args:
-        path: of the file.
-        sha256: of its bytes.
+        path: path of the file.
+        sha256: SHA-256 of the file.
         data: what it was evaluated on.
         n_images: how many images that was.
         n_outputs: classes that the file knows; the images may be of some of them.
@@ -84,8 +84,8 @@ def evaluate_file(
         mean: `(pixel - mean) / std` is what the file expects: one number, or one for each colour. Empty for what the
             file says; an 8-bit input of a file that says nothing takes the pixels as they are.
         std: likewise.
-        labels: file with the names of the outputs, one a line; None for those inside the file, or none.
-        progress: told about the work and about what was assumed.
+        labels: file with the names of the outputs, one per line; None for those inside the file, or none.
+        progress: where to report progress and what was assumed.
 
     Raises:
         ExportError: not such a file, or the interpreter refuses it, or crashes on it.
@@ -164,9 +164,9 @@ def match_labels(
         labels: names of the outputs; empty if they are not known, and then they must be the classes, in their order.
         classes: names of the classes of the images.
         n_outputs: outputs of the file.
-        name: of the file.
+        name: name of the file.
         data: where the images are from.
-        progress: told what was assumed.
+        progress: where to report what was assumed.
 
     Returns:
         int64 of shape (classes,).
@@ -264,7 +264,7 @@ def _read_labels(path: str | Path) -> tuple[str, ...]:
     except FileNotFoundError:
         raise DataError(f"There is no file {path} of labels.") from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as labels, one a line: {error}.") from None
+        raise DataError(f"{path} cannot be read as labels, one per line: {error}.") from None
     if not labels:
         raise DataError(f"{path} is empty: it must hold one label a line.")
     return labels

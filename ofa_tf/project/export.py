@@ -150,7 +150,7 @@ def export_budgets(
     targets: Sequence[Target],
     options: ExportOptions = DEFAULTS,
 ) -> list[Export]:
-    """Searches the best subnet for each latency budget and exports them all.
+    """Searches for the best subnet for each latency budget and exports them all.
 
     All that can be refused is refused before the first of them is converted: folders, devices, budgets.
 

@@ -53,7 +53,7 @@ class Finder:
         """
         fitted = load_predictor(project)
         if fitted is None:
-            require_trained(project)  # before a table is measured for nothing
+            require_trained(project)  # before the work of measuring a table is wasted
             require_labels(project)
         tables = {device: get_table(project, device, precision) for device in devices}
         if fitted is None:
@@ -197,7 +197,7 @@ def _pixels(resolutions: Sequence[int]) -> str:
 
 
 def find(project: OpenedWorkdir, device: str, budget_ms: float, precision: str = "int8") -> Choice:
-    """Searches the best subnet for a latency budget; a missing table of the host or predictor is made first.
+    """Searches for the best subnet for a latency budget; a missing table of the host or predictor is made first.
 
     Args:
         project: the workdir.

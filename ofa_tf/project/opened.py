@@ -48,10 +48,10 @@ class OpenedWorkdir:
         return data
 
     def require_data(self) -> str:
-        """The data spec; refuses a workdir that has no images, before any work is done for nothing.
+        """The data spec; refuses a workdir that has no images, before any work is wasted.
 
         Raises:
-            DataError: says how many images of what kind are enough.
+            DataError: there are none; the message says how many images of what kind are enough.
         """
         if self.config.data is None:
             raise DataError(
@@ -81,13 +81,13 @@ def open_project(
 
     Args:
         path: the folder.
-        space: a `SearchSpace`, the name of one, or a JSON file; default `tiny`. For a workdir that exists: None, or
-            what it has.
-        data: data spec, default `digits`; or arrays or a dataset, as for `data.in_memory.take_in`, which the workdir
-            keeps a copy of; likewise.
-        recipe: a `Recipe`, the name of one, or a JSON file, default `demo`; likewise.
-        seed: seed of everything random, default 0; likewise.
-        progress: told about the work.
+        space: a `SearchSpace`, the name of one, or a JSON file; default `tiny`. For a workdir that exists this and the
+            next three are None or what it already has.
+        data: data spec, default `digits`; or arrays or a dataset, as for `data.in_memory.take_in`, of which the workdir
+            keeps a copy.
+        recipe: a `Recipe`, the name of one, or a JSON file; default `demo`.
+        seed: seed for everything random; default 0.
+        progress: where to report progress.
         create: whether to write the config of a new workdir; without, nothing is written.
         classes: names of the classes, for arrays and datasets.
 
@@ -134,7 +134,7 @@ def open_existing(path: str | Path, progress: Progress = SILENT, data: str | Pat
 
     Args:
         path: the folder.
-        progress: told about the work.
+        progress: where to report progress.
         data: a folder of images for a workdir with an imported network, which has none; it is remembered. For other
             workdirs: None, or what they have.
 

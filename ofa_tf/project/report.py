@@ -36,10 +36,10 @@ class Report:
     Args:
         path: the file.
         size_bytes: its size.
-        stages: stages that are done.
-        subnets: subnets that were evaluated.
-        devices: latency tables with a front.
-        exports: exported files.
+        stages: number of stages that are done.
+        subnets: number of evaluated subnets.
+        devices: number of latency tables with a front.
+        exports: number of exported files.
     """
 
     path: Path
@@ -54,7 +54,7 @@ def write_report(workdir: str | Path, out: str | Path | None = None) -> Report:
     """Writes the page of a workdir; nothing else in it is changed.
 
     Args:
-        workdir: the folder of the project. What it lacks is said on the page, with the command that makes it.
+        workdir: the folder of the project. The page says what it lacks, with the command that makes it.
         out: the file; `report.html` in the workdir by default.
 
     Raises:

@@ -48,7 +48,7 @@ def find_all(
     verify: int = 0,
     out: str | Path | None = None,
 ) -> tuple[list[Answer], Path]:
-    """Searches the best subnet within each set of budgets, and writes the arch of the last.
+    """Searches for the best subnet within each set of budgets, and writes the arch of the last.
 
     Args:
         project: the workdir.

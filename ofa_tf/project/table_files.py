@@ -23,7 +23,7 @@ class TableFile:
     """A latency table in a file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         table: as it is seen from this machine.
         shares: where the time goes, as `time_shares`; None where the table covers no space in full, or nobody asked.
     """
@@ -79,8 +79,8 @@ def import_any(
         source: the file or folder.
         workdir: the project.
         force: whether a table of the same device, runtime and precision may be replaced.
-        name: of the device from now on.
-        progress: told about the work.
+        name: new name of the device.
+        progress: where to report progress.
 
     Raises:
         OfaError: as for `import_table` and `import_note10`.
@@ -113,7 +113,7 @@ def import_table(
         source: its file.
         workdir: for whose space it must have something.
         force: whether a table of the same device, runtime and precision may be replaced.
-        name: of the device from now on; None for the one that the table says, or, of the `host` of another machine, one
+        name: new name of the device; None for the one that the table says, or, of the `host` of another machine, one
             after its processor.
 
     Raises:

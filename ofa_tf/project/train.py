@@ -1,4 +1,4 @@
-"""Training the stages of a workdir: which ones, from where, with what the user overrides: `ofa-tf train`."""
+"""Training the stages of a workdir: which ones, from where, and what the user overrides: `ofa-tf train`."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ class Training:
     """What `train` did.
 
     Args:
-        stages: the record of each stage asked for, earlier ones included.
+        stages: the record of each requested stage, and of the earlier ones.
         traces: how often each function of the training step was traced in this process.
     """
 
@@ -58,8 +58,8 @@ def open_and_train(
         restart: see there.
         overrides: see there.
         strategy: the devices: one ("none"), or as for `make_cluster`.
-        dry_run: whether to estimate time and memory instead, and change nothing.
-        progress: told about the work.
+        dry_run: whether to only estimate time and memory and change nothing.
+        progress: where to report progress.
         choices: `space`, `data`, `recipe` and `seed`, as for `open_project`.
     """
     cluster = make_cluster(strategy, progress)
@@ -82,14 +82,14 @@ def train(
     Args:
         project: the workdir.
         stage: "full", "kernel", "depth", "width", or "all".
-        restart: whether to train this stage anew although it is done or begun; others are not touched.
+        restart: whether to train this stage again although it is done or begun; others are left as they are.
         overrides: `epochs`, `batch` or `base_lr` of this stage (of every stage for "all"), instead of the recipe's;
             they are remembered until the stage is done.
         cluster: the devices to train on; by default one.
 
     Raises:
-        OfaError: the data, the workdir or the training itself has a fault that the message names; nothing has been
-            changed if it shows before the first step.
+        OfaError: something is wrong with the data, the workdir or the training itself; the message says what. Nothing
+            has been changed if that shows before the first step.
     """
     wanted, named = _stages(stage)
     workdir, cluster = project.workdir, cluster or make_cluster("none")
@@ -118,7 +118,7 @@ def estimate_training(
 ) -> Estimate:
     """Estimates time and memory of what `train` would do, with the same arguments, and changes nothing.
 
-    Where nothing is left to train the stages are estimated as if they were trained anew.
+    If nothing is left to train, the stages are estimated as if they were trained again.
     """
     wanted, named = _stages(stage)
     cluster = cluster or make_cluster("none")

@@ -27,7 +27,7 @@ class Config:
         classes: names of the classes, in the order of the labels.
         preprocessing: what is done to pixels.
         recipe: the hyper-parameters of the stages.
-        seed: seed of everything random.
+        seed: seed for everything random.
     """
 
     space: SearchSpace

@@ -55,7 +55,7 @@ class ImportedSupernet:
     Args:
         workdir: its folder.
         space: its space.
-        n_classes: outputs of the classifier.
+        n_classes: number of outputs of the classifier.
         n_params: trainable parameters of all subnets together.
         source: `address` and `sha256` of the checkpoint.
     """
@@ -84,7 +84,7 @@ def import_supernet(
         workdir: the folder; it must not be a workdir yet.
         classes: names of the classes, in the order of the outputs; None for those of ImageNet.
         resolutions: the image sizes to choose from, in pixels; None for those that it was trained at, as published.
-        progress: told about the work.
+        progress: where to report progress.
 
     Raises:
         WorkdirError: the folder is a workdir.
@@ -154,7 +154,7 @@ def import_note10(
         workdir: the workdir that the table is for.
         out: a folder for the table instead of the workdir.
         force: whether a table of the same name may be replaced.
-        progress: told about the work.
+        progress: where to report progress.
         name: of the device, if the files are of another one.
 
     Returns:
@@ -209,7 +209,7 @@ def import_predictor(
         source: a file or an address; None for the published one.
         workdir: the workdir.
         force: whether a predictor that the workdir has may be replaced.
-        progress: told about the work.
+        progress: where to report progress.
 
     Raises:
         WorkdirError: there is no workdir, it has a predictor, or another network.

@@ -12,7 +12,7 @@ def size_costs(space: SearchSpace, n_classes: int, precision: str) -> ArchCosts:
 
     Args:
         space: the space.
-        n_classes: outputs of the classifier.
+        n_classes: number of outputs of the classifier.
         precision: one that there is a rule for: "int8", "fp16" or "fp32".
 
     Raises:

@@ -107,7 +107,7 @@ def search(
         score: predicted scores of codes, (archs, genes) -> (archs,); more is better. One that is `Differentiable`, such
             as an accuracy predictor, leads to better archs.
         budgets: one or more; resolutions whose cost is not known under each are left out.
-        seed: of the randomness.
+        seed: seed of the search.
         steps: of each turn of the tabu search.
         top: how many candidates to give.
         progress: called with the steps done and the steps in all.
@@ -178,7 +178,7 @@ def pareto(
         score: as in `search`.
         costs: the cost of every arch; resolutions where it is infinite are left out.
         limits: the costs at which the front is wanted; None for 50 from the cheapest arch to the largest.
-        seed: of the randomness.
+        seed: seed of the search.
         population: archs scored per generation.
         generations: of the evolution.
         steps: of each turn of the tabu search.

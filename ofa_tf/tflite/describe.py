@@ -16,9 +16,9 @@ class Description:
     """A `.tflite` file, looked into and not run.
 
     Args:
-        path: of the file.
+        path: path of the file.
         content: its bytes.
-        sha256: of them.
+        sha256: SHA-256 of these bytes.
         facts: what it consists of.
         metadata: what it says about itself; None if it has no metadata.
     """

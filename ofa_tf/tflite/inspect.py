@@ -70,7 +70,7 @@ def read_root(content: bytes, name: str = "The file") -> Table:
 
     Args:
         content: the bytes of the file.
-        name: of the file, for errors.
+        name: name of the file, for messages.
 
     Raises:
         FormatError: not a `.tflite` file.
@@ -84,7 +84,7 @@ def inspect_file(content: bytes, name: str = "The file") -> FileFacts:
 
     Args:
         content: the bytes of the file.
-        name: of the file, for errors.
+        name: name of the file, for messages.
 
     Raises:
         FormatError: not a `.tflite` file.

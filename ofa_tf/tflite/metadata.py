@@ -27,7 +27,7 @@ class Metadata:
     """What a classification file says about itself.
 
     Args:
-        name: of the network.
+        name: name of the network.
         description: one or two sentences.
         version: of the network, as its author counts.
         author: who made it.
@@ -55,7 +55,7 @@ def read_metadata(content: bytes, name: str = "The file") -> Metadata | None:
 
     Args:
         content: the bytes of the file.
-        name: of the file, for errors.
+        name: name of the file, for messages.
 
     Raises:
         FormatError: not a `.tflite` file.

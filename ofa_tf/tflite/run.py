@@ -24,7 +24,7 @@ class ModelFile:
         content: the bytes of the file.
         run: takes an input as it is stored in the file, and gives the output likewise. By default ai-edge-litert in
             this process, without delegates, which is for files that we made ourselves.
-        name: of the file, for errors.
+        name: name of the file, for messages.
 
     Raises:
         ExportError: it is no classification file, or the interpreter refuses it.

@@ -1,4 +1,4 @@
-"""Running a `.tflite` file from elsewhere in a process of its own.
+"""Running a `.tflite` file from elsewhere in a separate process.
 
 The interpreter is C++ that trusts the file: a hostile one may end the process. Here it ends a child process, and the
 parent says so. Run as a program, this module is the child: it reads a line of JSON, the file and then inputs from
@@ -29,8 +29,8 @@ class ChildInterpreter:
 
     Args:
         content: the bytes of the file.
-        name: of the file, for errors.
-        threads: of the interpreter.
+        name: name of the file, for messages.
+        threads: threads of the interpreter.
         delegate: "none" or "xnnpack".
 
     Attributes:

@@ -150,7 +150,7 @@ def make_cluster(name: str, progress: Progress = SILENT) -> Cluster:
     Args:
         name: "none" (one device), "mirrored" (all GPUs of this machine), "multiworker" (the machines in `TF_CONFIG`) or
             "tpu".
-        progress: told about waiting for other workers.
+        progress: where to report that it waits for other workers.
 
     Raises:
         DeviceError: there are no such devices, or `TF_CONFIG` is not valid.

@@ -1,4 +1,4 @@
-"""How long a training will take and how much memory, from a few steps that change nothing."""
+"""How much time and memory a training will take, estimated from a few steps that change nothing."""
 
 import resource
 import statistics
@@ -22,10 +22,10 @@ class PhaseEstimate:
 
     Args:
         stage: its stage.
-        steps: steps of the phase that are left, warm-up included.
-        batch: images per step, over all replicas.
+        steps: remaining steps of the phase, including warm-up.
+        batch: images per step, across all replicas.
         subnets: archs per step.
-        step_seconds: median of the measured steps; estimated, for it leaves evaluations and checkpoints out.
+        step_seconds: median of the measured steps, an estimate that leaves out evaluations and checkpoints.
     """
 
     stage: str
@@ -47,7 +47,7 @@ class Estimate:
     Args:
         phases: in order.
         first_step_seconds: time to trace and compile, before the first step.
-        peak_mb: the most memory used so far, of the GPU where there is one, else of the process.
+        peak_mb: peak memory so far, of the GPU if there is one, otherwise of the process.
     """
 
     phases: Sequence[PhaseEstimate]

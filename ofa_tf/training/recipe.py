@@ -1,4 +1,4 @@
-"""Recipes: the hyper-parameters of progressive shrinking, as data, and the schedules that follow from them."""
+"""Recipes: the hyper-parameters of progressive shrinking as data, and the schedules that follow from them."""
 
 import math
 from collections.abc import Mapping
@@ -34,10 +34,10 @@ class Phase:
     Args:
         stage: "full", "kernel", "depth" or "width".
         epochs: passes over the training images, warm-up not counted.
-        warmup_epochs: passes with a linearly growing learning rate, before.
+        warmup_epochs: passes before these, with a linearly growing learning rate.
         base_lr: peak learning rate for 64 images per step; it grows linearly with the batch.
         subnets: archs sampled per step; their gradients are summed.
-        choices: how many choices of the dimensions that the stage opens are open, counted from the largest; 0 for all.
+        choices: how many of the largest choices are open in each dimension that the stage opens; 0 for all.
     """
 
     stage: str
@@ -81,22 +81,22 @@ class Recipe:
         phases: in the order of the stages.
         augment: random changes of the images.
         micro_batch: images that are computed at once and share batch norm statistics, as those of one GPU do in the
-            paper; a step adds up as many as its batch has. 0 for all of a replica's.
+            paper; a step adds up as many groups as its batch has. 0 for all images of a replica.
         momentum: Nesterov momentum of SGD.
         weight_decay: added to the gradients of kernels, not of batch norm, biases and kernel matrices.
         label_smoothing: share of the target spread over all classes.
         dropout: share of the classifier's inputs that is dropped.
         kd_ratio: weight of the soft cross-entropy with the teacher, added to the hard one; 0 for no teacher.
-        clip_norm: the most that the norm of all gradients together may be, or 0 for no limit.
+        clip_norm: largest norm of all gradients together; 0 for no limit.
         sampling: "uniform": archs are drawn uniformly and the frozen largest network teaches (the paper). "sandwich":
-            the largest, the smallest and others in between, each at a resolution of its own, and the largest as it is
+            the largest, the smallest and others in between, each at its own resolution, and the current largest one
             teaches the others (Yu and Huang, "Universally slimmable networks", ICCV 2019, but beside the labels, as in
             the paper); then every phase but the first stage's needs 3 subnets.
         sort_channels: whether the stage `width` begins with sorting the middle channels by importance.
-        mixed_precision: whether to compute in bfloat16 where the device has it (a GPU of 2020 or later, a TPU).
+        mixed_precision: whether to compute in bfloat16 where the device supports it (a GPU of 2020 or later, a TPU).
         evaluations: how often within a stage the accuracy of some subnets is measured, the last time at its end; 0 for
             never.
-        epoch_images: the most images that count as an epoch, or 0 for all; bounds the time on a large data set.
+        epoch_images: largest number of images that count as an epoch, to limit the time on a large data set; 0 for all.
 
     Examples:
         >>> recipe = ofa.open("work").config.recipe

@@ -15,7 +15,7 @@ class StepPlan:
     Args:
         resolution: of the images, in pixels, the highest of the archs; the same for all replicas.
         codes: the archs, int32 of shape (subnets, genes).
-        seed: of the dropout.
+        seed: seed of the dropout.
     """
 
     resolution: int
@@ -32,7 +32,7 @@ def plan_step(space: SearchSpace, span: Span, seed: tuple[int, ...], step: int) 
     Args:
         space: the space.
         span: the phase that the step belongs to.
-        seed: of the stage.
+        seed: seed of the stage.
         step: its number within the stage.
     """
     rng = np.random.default_rng([*seed, 0, step])

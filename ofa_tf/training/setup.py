@@ -37,5 +37,5 @@ class Setup(Protocol):
 
     @property
     def seed(self) -> int:
-        """Seed of everything random."""
+        """Seed for everything random."""
         ...

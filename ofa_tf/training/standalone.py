@@ -1,4 +1,4 @@
-"""Training one arch on its own: what the subnets of a supernet are to be compared with."""
+"""Training one arch on its own, for comparison with the subnets of a supernet."""
 
 from dataclasses import replace
 
@@ -31,17 +31,17 @@ def train_standalone(
     Args:
         space: the space of the arch.
         arch: one of its points.
-        data: images; those of `train` are used.
+        data: the images, of which those of `train` are used.
         recipe: the hyper-parameters.
         epochs: passes over the training images, warm-up included; None for as many as all stages of the recipe have.
-        seed: of the weights, the order of the images and their augmentation.
-        progress: told about the work.
+        seed: seed of the weights, the order of the images and their augmentation.
+        progress: where to report progress.
 
     Returns:
         The network, in float32; its batch norm statistics are yet to be computed (`SubnetEvaluator.calibrate`).
 
     Raises:
-        TrainingError: a loss that is not a number.
+        TrainingError: the loss is not a number.
     """
     cluster = make_cluster("none")
     mixed = recipe.mixed_precision and cluster.supports_bfloat16()
@@ -63,7 +63,7 @@ def train_standalone(
         range(span.stop),
         lambda _: arch.resolution,
     )
-    with progress.task(f"training {arch} alone", span.stop * recipe.batch, "images") as advance:
+    with progress.task(f"training only {arch}", span.stop * recipe.batch, "images") as advance:
         for number, (images, labels) in enumerate(batches):
             rate = span.learning_rate(number, recipe.batch)
             dropout_seed = int(np.random.default_rng([seed, 4, number]).integers(2**31))

@@ -22,7 +22,7 @@ MATRIX = tf.TensorSpec((None, None), tf.float32)
 def resizing_matrix(before: int, after: int) -> np.ndarray:
     """What turns a line of pixels into one of another length, as `tf.image.resize` does, bilinear and anti-aliased.
 
-    Its own operation for that runs on CPUs alone, and XLA does not know it.
+    TensorFlow's own operation for that runs only on CPUs, and XLA does not know it.
 
     Returns:
         float32 of shape (after, before).
@@ -101,7 +101,7 @@ class TrainingStep:
             variable.assign(tf.zeros(variable.shape))
 
     def make_room(self, micro_batch: int) -> None:
-        """Sizes the teacher's answers for so many images at once; a compiled function may not change a shape."""
+        """Sizes the teacher's answers for this many images at once; a compiled function may not change a shape."""
         with self.strategy.scope():
             self.soft_targets.assign(tf.zeros((micro_batch, self.supernet.n_classes)))
         self.soft_targets_of = micro_batch
@@ -124,14 +124,14 @@ class TrainingStep:
         Args:
             images: float32 (batch, size, size, 3), of this replica or as the strategy distributes them, at the highest
                 resolution of the archs; those of a lower one get them resized.
-            labels: int32 (batch,), likewise.
+            labels: int32 (batch,), distributed like the images.
             n_images: images per replica.
             micro_batch: images that are computed at once and share batch norm statistics; a divisor of `n_images`.
             codes: the archs, int32 of shape (subnets, genes).
             learning_rate: of this step.
             distil: whether a teacher's answers count: those of the frozen network, or in a sandwich those of the first
                 arch.
-            seed: of the dropout.
+            seed: seed of the dropout.
 
         Returns:
             The loss of each arch, a mean over all images of all replicas, shape (subnets,).

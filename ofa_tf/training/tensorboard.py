@@ -25,7 +25,7 @@ class Scalars:
         folder: for the event files.
         space: the space of the archs.
         batch: images per step.
-        progress: told once if the files cannot be written; then there are no more scalars.
+        progress: where to report, once, that the files cannot be written; then there are no more scalars.
     """
 
     def __init__(self, folder: Path, space: SearchSpace, batch: int, progress: Progress = SILENT):

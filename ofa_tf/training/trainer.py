@@ -35,7 +35,7 @@ class Trainer:
         workdir: where checkpoints, logs and the ledger are.
         config: the network, and how it is trained.
         data: its images.
-        progress: told about the work.
+        progress: where to report progress.
         cluster: the devices to train on; by default one.
 
     Raises:

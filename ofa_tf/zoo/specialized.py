@@ -90,7 +90,7 @@ def import_specialized(
         image_size: height and width of the input, in pixels; None for what `run.config` says.
         weights: whether to read the weights from `init`; without it the model has fresh ones.
         force: whether a network that `out` already holds may be replaced.
-        progress: told about the work.
+        progress: where to report progress.
 
     Raises:
         FormatError: no such source, or not a network of our spaces; names what is wrong.

@@ -25,7 +25,7 @@ def load_torch_subnet(
         model: what `build_subnet` gives for the next three.
         space: the space, with the network's width multiplier and epsilon, and `symmetric` padding.
         arch: the arch.
-        n_classes: outputs of the classifier.
+        n_classes: number of outputs of the classifier.
         state: tensors by their published names, as from `state_dict`.
 
     Raises:

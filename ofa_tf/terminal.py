@@ -25,7 +25,7 @@ class _Rate(ProgressColumn):
 
 
 class TerminalProgress(Progress):
-    """Writes to a copy of standard error, so that it is still heard while TensorFlow is kept quiet."""
+    """Writes to a copy of standard error, so that it is still visible while TensorFlow is kept quiet."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
@@ -136,7 +136,7 @@ def _update(line: Any, text: str) -> None:
 
 
 def default_progress() -> Progress:
-    """Bars in a notebook and on a terminal; nothing where nobody looks."""
+    """Bars in a notebook and on a terminal; nothing elsewhere."""
     if "ipykernel" in sys.modules:
         return NotebookProgress()
     return TerminalProgress() if sys.stderr is not None and sys.stderr.isatty() else SILENT

@@ -19,11 +19,11 @@ DRAWS_IN_VAIN = 1000  # in a row, after which a space counts as used up
 
 
 def balanced_archs(space: SearchSpace, seed: int) -> Iterator[Arch]:
-    """Archs, all different, balanced over resolution and total depth; ends where hardly any are left.
+    """Yields different archs, balanced over resolution and total depth, until hardly any are left.
 
-    First come the smallest and the largest of each resolution. From then on every resolution and every total depth
-    comes up equally often. Were each stage's depth drawn on its own, as in training, the shallowest and the deepest
-    networks of a large space would hardly be among them; a search often ends there. Kernel sizes and expand ratios are
+    The smallest and the largest of each resolution come first. After that every resolution and every total depth is
+    drawn equally often. If each stage's depth were drawn independently, as in training, the shallowest and the deepest
+    networks of a large space would hardly occur, although a search often ends there. Kernel sizes and expand ratios are
     uniform.
 
     Args:
@@ -95,12 +95,12 @@ def collect_pairs(
 
     Args:
         space: the space of the archs.
-        archs: which to take, those in the journal left out.
-        accuracy: of an arch (0 to 1).
-        n: how many pairs are wanted in all; those in the journal count.
-        journal: the file; a later call goes on there.
+        archs: archs to take; those in the journal are skipped.
+        accuracy: gives the accuracy of an arch (0 to 1).
+        n: total number of pairs wanted, including those in the journal.
+        journal: the file; a later call resumes there.
         progress: where to report progress.
-        title: what the progress says.
+        title: title of the progress.
 
     Raises:
         FormatError: the journal is damaged before its last line, or an accuracy is not a number from 0 to 1.

@@ -29,26 +29,26 @@ def fit_predictor(
 ) -> tuple[Predictor, dict[str, float]]:
     """Learns accuracies from pairs, with as much of a network as the pairs can support.
 
-    Each member of the ensemble leaves out another part of the pairs. It is a sum of two: a linear function of the
-    one-hot arch (ridge regression), which a few dozen pairs are enough for, and the published network, trained on what
-    the linear function leaves. It goes back to where all members together were best on what they left out; that may be
-    before training, with the linear function alone, and for that the mean stands in where it is better. These few
-    alternatives are all that is chosen on the left-out pairs, so the errors on them are those of archs not seen.
+    Each member of the ensemble leaves out a different part of the pairs. It is the sum of a linear function of the
+    one-hot arch (ridge regression), for which a few dozen pairs are enough, and the published network, trained on what
+    the linear function does not explain. Training returns to the epoch at which all members together were best on what
+    they left out. That may be before training, with only the linear function, or with the mean in its place where that
+    is better. Nothing else is chosen on the left-out pairs, so the errors on them are those of unseen archs.
 
-    With `quantised` the accuracies of int8 files are predicted: what they lose is another linear function of the arch,
-    learned from a few of them; it shrinks to the mean loss where they do not tell more.
+    With `quantised` the accuracies of int8 files are predicted: their loss is another linear function of the arch,
+    learned from a few of them; it shrinks to the mean loss where they show nothing more.
 
     Args:
         space: the space of the archs.
         pairs: archs with their accuracies (0 to 1).
         seed: seed of the initial weights and of the parts.
-        n_images: that each accuracy was found with.
+        n_images: number of images behind each accuracy.
         quantised: some of these archs with the accuracies of their int8 files on the same images.
-        members: networks in the ensemble.
+        members: number of networks in the ensemble.
         hidden: widths of their hidden layers.
 
     Returns:
-        The predictor, and its error on pairs that a member had not seen, in percentage points: `rmse_points`,
+        The predictor, and its error on pairs left out of a fit, in percentage points: `rmse_points`,
         `worst_points`, `spearman`, `pairs`; `mean_rmse_points`, the error of the mean of all; with
         `n_images`, `noise_points`, the standard error of one accuracy. With `quantised` the errors are those on int8
         files, and there are `int8_pairs` and `int8_drop_points`, how many and their mean loss.
@@ -120,7 +120,7 @@ class _Networks:
     Args:
         inputs: shape (pairs, inputs).
         targets: per member, shape (members, pairs).
-        seen: which pairs each member learns from, likewise.
+        seen: which pairs each member learns from, shape (members, pairs).
         hidden: widths of the hidden layers.
         seed: seed of the initial weights. The outputs are 0 at first.
     """

@@ -84,7 +84,7 @@ class Predictor:
         return self.predict_members(codes).mean(0)
 
     def predict_members(self, codes: np.ndarray) -> np.ndarray:
-        """Predictions of each member, shape (members, archs); their spread tells how sure the mean is."""
+        """Predictions of each member, shape (members, archs); their spread shows how certain the mean is."""
         outputs = np.empty((len(self.members), len(codes)))
         for start in range(0, len(codes), CHUNK):
             rows = slice(start, start + CHUNK)
@@ -94,9 +94,9 @@ class Predictor:
         return outputs
 
     def linearize(self, codes: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], tuple[np.ndarray, ...]]]:
-        """Predictions, and a function that tells their slopes at some of the archs.
+        """Predictions, and a function that gives their slopes at some of the archs.
 
-        Slopes are derivatives with respect to the one-hot inputs. They are smoothed, to tell what whole steps from
+        Slopes are derivatives with respect to the one-hot inputs. They are smoothed, to estimate what whole steps from
         choice to choice gain: a unit near its kink is counted in part.
 
         Args:
@@ -142,10 +142,10 @@ class Predictor:
 
     @classmethod
     def load(cls, path: str | Path, space: SearchSpace) -> "Predictor":
-        """Reads a predictor of `space`; files of before they named their space are told by the shape alone.
+        """Reads a predictor of `space`; older files, which do not name their space, are checked only by shape.
 
         Raises:
-            FormatError: no such file, not a predictor, or one of another space.
+            FormatError: the file is absent, not a predictor, or one of another space.
         """
         try:
             with np.load(path, allow_pickle=False) as file:

@@ -1,4 +1,4 @@
-"""A workdir's accuracy predictor: its weights, and what is known about them."""
+"""A workdir's accuracy predictor: its weights and what is known about them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ ERRORS = {"spearman", "worst_points", "mean_rmse_points", "noise_points", "int8_
 
 @dataclass(frozen=True, repr=False)
 class FittedPredictor:
-    """A predictor, and the error it has on archs that it did not see.
+    """A predictor and its error on archs that it has not seen.
 
     Args:
         predictor: the predictor.
-        errors: as of `fit_predictor`; of an imported one `rmse_points` and `pairs` as published.
+        errors: as from `fit_predictor`; for an imported predictor, the published `rmse_points` and `pairs`.
         origin: "fitted" in this workdir, or "imported".
-        source: of an imported one, the `address` and `sha256` of its file.
-        target: whose accuracy it predicts: that of the "float" network or of the "int8" file.
+        source: for an imported predictor, the `address` and `sha256` of its file.
+        target: which accuracy it predicts: that of the "float" network or of the "int8" file.
     """
 
     predictor: Predictor
@@ -41,14 +41,14 @@ class FittedPredictor:
 
     @property
     def label(self) -> str:
-        """What is said beside its predictions: where it is from and, unless it is the usual one, its target."""
+        """The label of its predictions: its origin and, unless it is the usual one, its target."""
         return self.origin if self.target == "float" else f"{self.origin} {self.target}"
 
     @property
     def says_nothing(self) -> bool:
-        """Whether subnets differ in accuracy and it is no better than the mean of all at telling by how much.
+        """Whether subnets differ in accuracy, and it is no better than the mean of all at predicting by how much.
 
-        Where they differ by no more than the noise of evaluation, the mean is as good an answer as any.
+        If they differ by no more than the noise of evaluation, the mean is as good an answer as any.
         """
         mean_points, noise_points = (self.errors.get(name, 0.0) for name in ("mean_rmse_points", "noise_points"))
         return self.errors["rmse_points"] >= mean_points > noise_points

@@ -1,7 +1,7 @@
-"""Android phones over adb, timed with TFLite's own `benchmark_model`, which the user supplies, alone or in an app.
+"""Android phones over adb, timed with TFLite's own `benchmark_model`, which the user supplies as a program or an app.
 
-Good practice on a phone: one cluster of cores, the screen on, many models per call so that the phone has no time to
-clock down between them, and no run counted that was throttled.
+Good practice on a phone: use one cluster of cores, keep the screen on, run many models per call so that the phone has
+no time to clock down between them, and count no run that was throttled.
 """
 
 import hashlib
@@ -57,7 +57,7 @@ def choose_phone(serial: str = "") -> str:
         serial: the one wanted; empty for the only one there is.
 
     Raises:
-        DeviceError: no phone, several and none chosen, or one that does not let itself be used.
+        DeviceError: there is no phone, several and none is chosen, or it does not allow debugging.
     """
     states = phones()
     shown = ", ".join(f"{name} ({state})" for name, state in states.items()) or "none"
@@ -87,7 +87,7 @@ class AdbDevice:
         runs: of a file in a turn, after a warm-up of five.
 
     Raises:
-        DeviceError: a setting that does not exist, no such program, or an app without one.
+        DeviceError: a setting or the program does not exist, or the app lacks the program.
     """
 
     serial: str
@@ -109,7 +109,7 @@ class AdbDevice:
             _ = self._digest  # which refuses an app without the program
 
     def facts(self) -> Mapping[str, Any]:
-        """What the phone says of itself, and the cores used."""
+        """What the phone reports about itself, and the cores used."""
         maker, model = self._property("ro.product.manufacturer"), self._property("ro.product.model")
         return {
             "name": f"{ADB}:{self.serial}",
@@ -120,7 +120,7 @@ class AdbDevice:
         }
 
     def runtime(self) -> Mapping[str, Any]:
-        """The program by its hash, since it does not tell its version, and its settings."""
+        """The program, by its hash because it does not report its version, and its settings."""
         name = "benchmark_app" if self._is_app else "benchmark_model"
         return {"name": name, "version": self._digest, "threads": self.threads, "delegate": self.delegate}
 

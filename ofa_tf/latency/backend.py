@@ -1,7 +1,7 @@
-"""What a backend is: everything that is particular to one kind of device.
+"""What a backend is: everything that is specific to one kind of device.
 
-A new kind of device is a subclass of `Backend`, in a module of its own, and a row in `latency/backends.py`. Whoever has
-the name of a device asks its backend; no other module compares names.
+A new kind of device is a subclass of `Backend`, in a new module, and a row in `latency/backends.py`. Code that has the
+name of a device asks its backend; no other module compares names.
 """
 
 import dataclasses
@@ -25,12 +25,12 @@ THREADS = (1, 2, 4, 8)  # that are tried where the fastest settings are wanted
 
 @dataclass(frozen=True)
 class MemoryLimit:
-    """A memory of a device beyond which the latencies of its table do not hold.
+    """A memory of a device, beyond which the latencies of its table are not valid.
 
     Args:
         name: what has to fit, such as "parameters in on-chip memory".
         costs: bytes that every arch of a space takes there.
-        limit_bytes: what it holds.
+        limit_bytes: size of the memory.
     """
 
     name: str
@@ -44,11 +44,11 @@ class MemoryLimit:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a backend made of a finished file.
+    """What a backend made from a finished file.
 
     Args:
         files: content by name, put beside the file in the export's folder.
-        manifest: fields of the export's manifest, with what they hold.
+        manifest: fields of the export's manifest and their values.
         notes: what to tell the user.
     """
 
@@ -64,10 +64,10 @@ class Backend(ABC):
     """A kind of device. It has no state; only `usage` and `open` have no default.
 
     Attributes:
-        usage: how a name of it is written, such as `adb:SERIAL`.
-        precisions: of the files that its tables can be of.
+        usage: how its names are written, such as `adb:SERIAL`.
+        precisions: precisions that its tables can have.
         measurable: whether whole subnets are timed on it: to validate its table, and when they are exported.
-        always_at_hand: whether it can be used unasked: to time the candidates of a search, and exports without a table.
+        always_at_hand: whether it can be used unasked, to time a search's candidates and exports without a table.
         runs_here: whether its interpreter is that of this machine, in which a child can tell load time and memory.
         cores_are_chosen: whether the user chooses its cores, so that they are part of the name of a table's file.
     """
@@ -86,11 +86,11 @@ class Backend(ABC):
         return name == self.usage
 
     def describe(self, name: str) -> str:
-        """What a device is called in a sentence."""
+        """How a sentence names a device."""
         return name
 
     def option(self, name: str) -> str:
-        """What chooses a device on the command line, with a space before it; nothing for the default."""
+        """The option that chooses a device on the command line, with a space before it; empty for the default."""
         return f" --device {name}"
 
     def name_from_here(self, device: Mapping[str, Any]) -> str:
@@ -104,21 +104,21 @@ class Backend(ABC):
         """The device of a name.
 
         Args:
-            name: its name, which is recognised.
+            name: a name that `recognises` accepts.
             settings: how it runs files.
             host: this machine, with a way of measuring that is kept if it is the device; None for a fresh one.
 
         Raises:
             AbsentError: it is not at hand, and `model_table` can stand in for it.
-            DeviceError: it is not at hand, or does not have such a setting.
+            DeviceError: it is not at hand, or does not have one of the settings.
         """
 
     def settings_of(self, table: LatencyTable, settings: Settings = DEFAULT) -> Settings:
-        """The settings that a table was measured with; from `settings` comes what a table does not tell."""
+        """The settings that a table was measured with; what a table does not say comes from `settings`."""
         return dataclasses.replace(settings, threads=table.runtime["threads"], delegate=table.runtime["delegate"])
 
     def threads_to_try(self) -> Sequence[int]:
-        """Numbers of threads among which the fastest is looked for; none for a device without settings."""
+        """Numbers of threads to try when looking for the fastest; none for a device without settings."""
         return THREADS
 
     def require_legal(self, space: SearchSpace, precision: str) -> None:  # noqa: B027 (most devices run everything)
@@ -180,9 +180,9 @@ class Backend(ABC):
         return True
 
     def rank(self, table: LatencyTable) -> int:
-        """Which of its tables goes before: the one with the lowest number, then the fastest."""
+        """Which of its tables is preferred: the one with the lowest number, then the fastest."""
         return 0
 
     def memory_limits(self, table: LatencyTable, space: SearchSpace, n_classes: int) -> Sequence[MemoryLimit]:
-        """The memories that archs of a space have to fit into, if a table is of such a device, whatever its name."""
+        """The memories that archs of a space must fit into, if a table is of this kind of device, whatever its name."""
         return ()

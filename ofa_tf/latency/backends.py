@@ -1,4 +1,4 @@
-"""The registry of backends: from the name of a device to all that is particular to it."""
+"""The registry of backends: from the name of a device to everything that is specific to it."""
 
 from collections.abc import Iterable
 from importlib import import_module
@@ -22,18 +22,18 @@ BACKENDS: dict[str, str | type[Backend]] = {
 
 
 class TableOnly(Backend):
-    """A device of which nothing is known but its table, which was imported."""
+    """A device of which only its table is known, which was imported."""
 
     usage = ""
     precisions = ()
     measurable = False
 
     def recognises(self, name: str) -> bool:
-        """No name is its own."""
+        """It recognises no name."""
         return False
 
     def open(self, name: str, settings: Settings = DEFAULT, host: Device | None = None) -> Device:
-        """There is none to open.
+        """There is no device to open.
 
         Raises:
             DeviceError: says which devices can be measured.
@@ -54,17 +54,17 @@ def all_backends() -> Iterable[Backend]:
 
 
 def backend_of(name: str) -> Backend:
-    """The backend of a device; of a name that none recognises, one that knows nothing but tables."""
+    """The backend of a device; for a name that none recognises, one that knows only tables."""
     return next((backend for backend in all_backends() if backend.recognises(name)), TABLE_ONLY)
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a name is that of a kind of device, which no table of another one can be given."""
+    """Whether a name belongs to a kind of device, so that no other device's table can have it."""
     return any(backend.recognises(name) for backend in all_backends())
 
 
 def cannot_be_measured(name: str) -> DeviceError:
-    """What is wrong with a device that cannot be measured, and which can."""
+    """The error for a device that cannot be measured; it lists those that can."""
     *some, last = [f"`{backend.usage}`" for backend in all_backends() if backend.measurable]
     return DeviceError(f"The device {name!r} cannot be measured from here; {', '.join(some)} and {last} can.")
 
@@ -78,7 +78,7 @@ def open_device(name: str, settings: Settings = DEFAULT, host: Device | None = N
         host: this machine, with a way of measuring that is kept if it is the device; None for a fresh one.
 
     Raises:
-        DeviceError: no such device, it is not at hand, or a setting that it does not have.
+        DeviceError: there is no such device, it is not at hand, or it lacks one of the settings.
     """
     return backend_of(name).open(name, settings, host)
 
@@ -86,7 +86,7 @@ def open_device(name: str, settings: Settings = DEFAULT, host: Device | None = N
 def memory_limits(table: LatencyTable, space: SearchSpace, n_classes: int) -> list[MemoryLimit]:
     """The memories that archs have to fit into for a table to hold.
 
-    Every backend is asked: a table may have been given a name that tells nothing of its device.
+    Every backend is asked, because a table may have a name that says nothing about its device.
     """
     return [limit for backend in all_backends() for limit in backend.memory_limits(table, space, n_classes)]
 

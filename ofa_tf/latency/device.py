@@ -1,4 +1,4 @@
-"""What a device is: something that runs files and tells how long they took."""
+"""What a device is: something that runs files and reports how long they took."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from ofa_tf.errors import DeviceError
 from ofa_tf.progress import SILENT, Progress
 
 DELEGATES = ("none", "xnnpack")
-STEADY = 1.25  # median over p10 of runs that are believed; on a quiet machine it was 1.02 to 1.06
+STEADY = 1.25  # largest median over p10 of runs without a warning; on a quiet machine it was 1.02 to 1.06
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Workload:
 
 @dataclass(frozen=True)
 class Timing:
-    """What timing a file gave.
+    """The result of timing a file.
 
     Args:
-        runs_ms: duration of each run, or of each call of a program that tells no more than its average; shape (runs,).
+        runs_ms: duration of each run, or of each call of a program that reports only its average; shape (runs,).
     """
 
     runs_ms: np.ndarray
@@ -42,7 +42,7 @@ class Timing:
 
     @property
     def caution(self) -> str | None:
-        """What to know before these runs are believed: that the device was busy. None if they agree well enough."""
+        """A warning that the device was busy; None if the runs agree well enough."""
         quick_ms, median_ms = self.percentile_ms(10), self.percentile_ms(50)
         if median_ms <= STEADY * quick_ms:
             return None
@@ -65,7 +65,7 @@ def check_settings(threads: int, delegate: str) -> None:
 
 
 class Device(Protocol):
-    """What a device must be able to do. `resizes`: whether a file may be run at another input size."""
+    """What a device must be able to do. `resizes` says whether a file may be run at another input size."""
 
     resizes: ClassVar[bool]
 

@@ -37,12 +37,12 @@ class HostDevice:
 
     Args:
         threads: threads of the interpreter.
-        delegate: "none", or "xnnpack", which LiteRT uses unless told otherwise. For full-integer files with large
-            depthwise kernels it is the slower one on x86.
+        delegate: "none", or "xnnpack", which is LiteRT's default. It is slower on x86 for full-integer files with large
+            depthwise kernels.
         cores: numbers of the processor cores that the child may use; empty for any.
-        seconds: how long to measure in all; long enough, and quiet moments of a busy machine are among the runs.
-        least_rounds: how often each file gets its turn at least.
-        runs: timed runs per turn, after one that is not.
+        seconds: total time to measure; long enough that the runs include quiet moments of a busy machine.
+        least_rounds: least number of turns of each file.
+        runs: timed runs per turn, after one that is not timed.
 
     Raises:
         DeviceError: a setting that does not exist.
@@ -77,7 +77,7 @@ class HostDevice:
         """Times files on this machine.
 
         Raises:
-            DeviceError: the interpreter refuses a file, dies of it, or does not end.
+            DeviceError: the interpreter refuses a file, crashes on it, or does not end.
         """
         with tempfile.TemporaryDirectory(prefix="ofa-tf-") as folder:
             # A file that is run at several sizes is written once.
@@ -159,7 +159,7 @@ class HostBackend(Backend):
 
 
 def available_cores() -> list[int]:
-    """Numbers of the cores that this process may use; empty where the system does not tell."""
+    """Numbers of the cores that this process may use; empty where the system does not report them."""
     return sorted(os.sched_getaffinity(0)) if CORE_CONTROL else []
 
 
@@ -169,7 +169,7 @@ def n_cores() -> int:
 
 
 def _run_child(request: Mapping[str, Any], progress: Progress) -> None:
-    """Lets a child measure, and hands on what it tells; the child dies with this function."""
+    """Lets a child measure, and passes on what it reports; the child dies with this function."""
     command = [sys.executable, "-m", "ofa_tf.latency.host_worker"]
     with (
         tempfile.TemporaryFile() as complaints,

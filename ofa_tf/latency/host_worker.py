@@ -1,6 +1,6 @@
 """The child process of `HostDevice`: `python -m ofa_tf.latency.host_worker`, a request in, lines of progress out.
 
-It says which file it is about to load, so that the parent can name the one that it died of.
+It says which file it is about to load, so that the parent can name the file that it crashed on.
 """
 
 import json
@@ -19,7 +19,7 @@ BEAT_S = 5.0  # after which it says that it lives
 
 
 def say(**message: Any) -> None:
-    """Tells the parent something."""
+    """Sends the parent a message."""
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 

@@ -56,15 +56,15 @@ def build_table(
     Args:
         space: the space.
         n_classes: number of outputs of the classifier.
-        precision: "int8", "fp16" or "fp32"; `converter` must make such files.
+        precision: "int8", "fp16" or "fp32"; `converter` must make files of it.
         device: where to run.
         converter: makes the files.
-        resolutions: those to measure, None for all of the space.
+        resolutions: the resolutions to measure; None for all of the space.
         calibration_subnets: random whole subnets to correct the sums with; 0 for no correction.
         validation_subnets: others, measured in the same rounds, to tell the error with; 0 to leave each calibration
             subnet out in turn instead.
-        known: a table of the same device and runtime; what it has besides is kept.
-        journal: file that keeps what was measured until the table is whole, so that a later call goes on there.
+        known: a table of the same device and runtime, whose other entries are kept.
+        journal: file that keeps what was measured until the table is complete, so that a later call resumes there.
         passes: over everything; each is kept when it is done.
         seed: seed of the random subnets and of the order.
         progress: where to report progress.
@@ -117,7 +117,7 @@ def validate_table(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> LatencyTable:
-    """Measures random whole subnets that neither the entries nor the calibration come from, and notes the error.
+    """Measures random whole subnets that the table has not seen, and records the error.
 
     Args:
         table: of this device and runtime.
@@ -125,7 +125,7 @@ def validate_table(
         n_classes: number of outputs of the classifier.
         device: where to run.
         converter: makes the files.
-        subnets: how many, at the resolutions that the table covers.
+        subnets: number of subnets, at the resolutions that the table covers.
         seed: seed of the table; the subnets that calibrated it are left out.
         progress: where to report progress.
 
@@ -197,7 +197,7 @@ def fit_calibration(sums_ms: np.ndarray, n_blocks: np.ndarray, whole_ms: np.ndar
     """Fits scale, per-block and constant part, none negative, to the least squared relative error.
 
     Args:
-        sums_ms: sums over blocks measured alone, shape (subnets,).
+        sums_ms: sums over blocks measured one by one, shape (subnets,).
         n_blocks: elastic blocks of each subnet, shape (subnets,).
         whole_ms: the subnets measured whole, shape (subnets,).
     """

@@ -10,15 +10,15 @@ SAME = ("device", "runtime", "precision", "source", "statistic", "calibration")
 
 
 def merge_tables(tables: Sequence[LatencyTable]) -> LatencyTable:
-    """The entries of all tables; of a block that several have, the last one's.
+    """Merges the entries of all tables; for a block that several have, the last one counts.
 
-    What the tables know of their error does not hold for the merged one, which has none.
+    The errors of the tables are not valid for the merged one, which has none.
 
     Args:
         tables: at least one, of the same device, runtime, precision, source, statistic and calibration.
 
     Raises:
-        TableError: they differ in one of these; says in which.
+        TableError: they differ in one of these, which the message names.
     """
     first = tables[0]
     for other in tables[1:]:

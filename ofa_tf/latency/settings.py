@@ -15,8 +15,8 @@ class Settings:
     Args:
         threads: threads of the interpreter.
         delegate: "none" or "xnnpack".
-        cores: of the host, those that may be used.
-        benchmark_model: the program for phones, or the app with it; its default is in the environment.
+        cores: processor cores of the host that may be used.
+        benchmark_model: the program for phones, or the app that contains it; the default is in the environment.
     """
 
     threads: int | None = None

@@ -1,7 +1,7 @@
-"""Where tables lie: in the workdir, and those that come with the package.
+"""Where tables are kept: in the workdir and in the package.
 
-A table of the device `host` is of the machine that measured it. On another one, where the workdir was copied to or is
-shared with, its device is called after its processor, such as `host-amd-epyc`.
+A table of the device `host` belongs to the machine that measured it. On another machine, which shares the workdir or has
+a copy of it, its device is named after its processor, such as `host-amd-epyc`.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ SHIPPED = Path(str(files("ofa_tf.lut")))
 
 
 def table_name(device: Mapping[str, Any], runtime: Mapping[str, Any], precision: str) -> str:
-    """File name of a table: `<device>__<runtime>__<precision>.json`; cores that were chosen belong to it."""
+    """File name of a table: `<device>__<runtime>__<precision>.json`; it also names cores that were chosen."""
     settings = f"{runtime['name']}-{runtime['version']}-{runtime['threads']}t-{runtime['delegate']}"
     if device.get("cores") and backend_of(device["name"]).cores_are_chosen:
         settings += "-cores-" + "-".join(map(str, device["cores"]))
@@ -33,7 +33,7 @@ def renamed(table: LatencyTable, device: str) -> LatencyTable:
     """The table under another name of its device.
 
     Raises:
-        DeviceError: a name that no table can be given.
+        DeviceError: no table can have that name.
     """
     if not device.strip() or is_reserved(device):
         raise DeviceError(f"A table cannot be called {device!r}: choose a name such as `pi4`.")
@@ -41,13 +41,13 @@ def renamed(table: LatencyTable, device: str) -> LatencyTable:
 
 
 def seen_from_here(table: LatencyTable) -> LatencyTable:
-    """The table, its device called after its processor if it is the `host` of another machine."""
+    """The table, with its device named after its processor if it is the `host` of another machine."""
     name = name_from_here(table.device)
     return table if name == table.device["name"] else renamed(table, name)
 
 
 def name_from_here(device: Mapping[str, Any]) -> str:
-    """What a device with such facts is called on this machine."""
+    """The name, on this machine, of a device with these facts."""
     return backend_of(device["name"]).name_from_here(device)
 
 
@@ -57,7 +57,7 @@ def add_table(folder: Path, table: LatencyTable, replace: bool = False) -> Path:
     Args:
         folder: made if it is not there.
         table: the table.
-        replace: whether one of the same name may be replaced.
+        replace: whether a table of the same name may be replaced.
 
     Raises:
         WorkdirError: the folder has a table of that name.

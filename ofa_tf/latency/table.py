@@ -39,7 +39,7 @@ def _is_whole(value: Any, low: int) -> bool:
 
 
 def _check_texts(facts: Mapping[str, Any], where: str) -> None:
-    """Refuses letters that could steer a terminal: tables come from anywhere."""
+    """Refuses characters that could control a terminal: tables come from anywhere."""
     for name, value in facts.items():
         if not name.isprintable() or (isinstance(value, str) and not value.isprintable()):
             raise FormatError(f"{where}: {name!r} (={value!r}) must consist of printable characters.")
@@ -56,7 +56,7 @@ def _check_validation(validation: Mapping[str, Any], where: str) -> None:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a whole network costs, given the sum over its blocks measured alone.
+    """The latency of a whole network, given the sum over its blocks measured one by one.
 
     `latency_ms = scale * sum_ms + per_block_ms * elastic blocks + constant_ms`, all three at least 0.
     """
@@ -76,11 +76,11 @@ class LatencyTable:
         runtime: `name`, `version`, `threads`, `delegate`.
         precision: "int8", "fp16" or "fp32".
         source: "measured" here, "modelled" or "imported"; shown wherever a latency of this table is.
-        entries: block key -> statistics in milliseconds and the number of `runs`.
-        statistic: which of the entries' numbers is added up.
+        entries: by block key, statistics in milliseconds and the number of `runs`.
+        statistic: which of the entries' numbers are added up.
         calibration: correction from block sums to whole networks, or None.
         validation: error on whole subnets that the prediction had not seen, or None: `subnets`, `mape`, `within_10pct`,
-            `spearman`, `bias`; with `worst_error` and `worst_arch` if they were measured for this alone.
+            `spearman`, `bias`; with `worst_error` and `worst_arch` if they were measured only for this.
 
     Examples:
         >>> (path,) = Path("work/lut").glob("*.json")
@@ -144,7 +144,7 @@ class LatencyTable:
 
     @property
     def error_sentence(self) -> str:
-        """What is known of its error, which for a modelled table is that on published networks."""
+        """What is known about its error; that of a modelled table is on published networks."""
         errors = self.validation
         if errors is None:
             return "Its error on whole subnets is not known."
@@ -162,7 +162,7 @@ class LatencyTable:
         """Latency of one block, uncorrected.
 
         Raises:
-            TableError: the table has no such block.
+            TableError: the table lacks the block.
         """
         try:
             return self.entries[block.key][self.statistic]

@@ -19,8 +19,8 @@ class ElasticBatchNorm(keras.layers.Layer):
         channels: the most channels it can get.
         epsilon: added to the variance.
 
-    Input and output shape: `(batch, height, width, n)` with n at most `channels`; where the graph does not know n, the
-    call may be told.
+    Input and output shape: `(batch, height, width, n)` with n at most `channels`; where the graph does not know n, it
+    may be passed to the call.
     """
 
     def __init__(self, channels: int, epsilon: float = 1e-5, **kwargs):

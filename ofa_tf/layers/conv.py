@@ -157,7 +157,7 @@ class ElasticDepthwiseConv2D(keras.layers.Layer):
 
 
 def _pad(images: tf.Tensor, kernel: tf.Tensor, strides: int, padding: str) -> tuple[tf.Tensor, str]:
-    """The images and the padding that TensorFlow is told: with zeros on all four sides where it would pad otherwise.
+    """The images and the padding for TensorFlow: with zeros on all four sides where its own padding would differ.
 
     `SAME` pads as PyTorch does, but for a pixel less at the top left where the stride is 2.
     """

@@ -30,11 +30,11 @@ class ElasticInvertedResidual(BlockLayer):
         skip: whether the input is added to the output.
         padding: "same" or "symmetric".
         epsilon: epsilon of the batch norms.
-        formulation: "sliced" computes the chosen channels alone; "masked" computes all and multiplies the others by
+        formulation: "sliced" computes only the chosen channels; "masked" computes all and multiplies the others by
             zero, so that no shape depends on the choice. Outputs, gradients and weights are the same.
 
     Raises:
-        ValueError: an unknown formulation.
+        ValueError: the formulation is unknown.
 
     Input shape: `(batch, height, width, in_channels)`; output `(batch, height / strides, width / strides,
     out_channels)`. `kernel_index` and `expand_index` of the call point into `kernel_sizes` and `expands`; by default

@@ -30,7 +30,7 @@ class Budget:
         limit: the largest cost allowed, above 0.
 
     Raises:
-        OfaError: a limit that is not a finite number above 0.
+        OfaError: the limit is not a finite number above 0.
 
     Examples:
         >>> from ofa_tf.costs import arch_costs
@@ -95,7 +95,7 @@ def known_resolutions(space: SearchSpace, costs: Sequence[ArchCosts]) -> np.ndar
 
 
 def _at(costs: ArchCosts, resolution: int) -> ArchCosts:
-    """The costs at one resolution alone."""
+    """The costs at only one resolution."""
     fixed = np.full_like(costs.fixed, inf)
     fixed[resolution] = costs.fixed[resolution]
     return ArchCosts(costs.space, fixed, costs.elastic)
@@ -135,7 +135,8 @@ def starts(space: SearchSpace, budgets: Sequence[Budget]) -> np.ndarray:
 
     Raises:
         OfaError: costs of another space, or no resolution whose costs are all known.
-        InfeasibleError: no arch meets the budgets; names the cheapest for each, and which of them exclude each other.
+        InfeasibleError: no arch meets the budgets; the message names the cheapest for each, and which exclude each
+            other.
     """
     check_budgets(space, budgets)
     resolutions = known_resolutions(space, [budget.costs for budget in budgets])

@@ -20,7 +20,7 @@ CHAINS, EXPLORED = 40, 24  # chains of a turn, archs explored in each of its ste
 CLIMBS, CLIMBS_APART = 8, 3
 HEAD = 4096  # of archs by score, in which the best that lie apart are looked for first
 APART = 8  # genes in which the starts of chains differ, so that they end in different optima
-FRONT_TURNS, FRONT_CHAINS, FRONT_EXPLORED = 4, 50, 75  # at least so many chains, and one for each limit
+FRONT_TURNS, FRONT_CHAINS, FRONT_EXPLORED = 4, 50, 75  # at least this many chains, and one for each limit
 FRONT_STARTS = 8  # of the best that lie apart, in turn
 KEPT_ON_FRONT = 16
 
@@ -30,7 +30,7 @@ class Found:
     """What a search found.
 
     Args:
-        code: the best arch within the budgets, shape (genes,).
+        code: code of the best arch within the budgets, shape (genes,).
         score: its predicted score.
         costs: its cost under each budget, in the order given.
         candidates: the best distinct archs within the budgets, best first, `code` included: shape (archs, genes).
@@ -48,7 +48,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Front:
-    """Subnets none of which another beats in both score and cost, by ascending cost.
+    """Subnets, by ascending cost, none of which is beaten by another in both score and cost.
 
     Args:
         codes: shape (archs, genes).
@@ -62,7 +62,7 @@ class Front:
 
 
 def _best(merits: np.ndarray, codes: np.ndarray, n: int, apart: int = 1) -> np.ndarray:
-    """Rows of the best `n` codes, best first, any two of which differ in at least so many genes."""
+    """Rows of the best `n` codes, best first, any two of which differ in at least `apart` genes."""
     order = np.argsort(-merits, kind="stable")
     for head in (HEAD, len(order)):
         best = codes[order[:head]]
@@ -77,7 +77,7 @@ def _best(merits: np.ndarray, codes: np.ndarray, n: int, apart: int = 1) -> np.n
 
 
 def _distinct(points: Points, n: int, apart: int = 1) -> Points:
-    """The best `n` points, best first, any two of which differ in at least so many genes."""
+    """The best `n` points, best first, any two of which differ in at least `apart` genes."""
     return points[_best(points.scores, points.codes, n, apart)]
 
 
@@ -99,22 +99,22 @@ def search(
 ) -> Found:
     """The arch of the highest score within every budget.
 
-    Random archs are the starts of a tabu search, and the best that it has seen those of its next turns. An exact climb
-    ends it: no change of a single gene of the result helps within the budgets. Equal seeds give equal results.
+    A tabu search starts from random archs, and its next turns from the best that it has seen. It ends with an exact
+    climb: no change of a single gene improves the result within the budgets. Equal seeds give equal results.
 
     Args:
         space: the space.
-        score: predicted scores of codes, (archs, genes) -> (archs,); more is better. One that is `Differentiable`, such
-            as an accuracy predictor, leads to better archs.
-        budgets: one or more; resolutions whose cost is not known under each are left out.
+        score: predicted scores of codes, (archs, genes) -> (archs,); higher is better. A `Differentiable` one, such as
+            an accuracy predictor, leads to better archs.
+        budgets: one or more; resolutions whose cost is unknown under one of them are left out.
         seed: seed of the search.
-        steps: of each turn of the tabu search.
-        top: how many candidates to give.
+        steps: steps of each turn of the tabu search.
+        top: number of candidates to return.
         progress: called with the steps done and the steps in all.
 
     Raises:
-        OfaError: budgets of another space, no resolution known under all of them, or scores that are not numbers.
-        InfeasibleError: no arch meets the budgets; says what is reachable.
+        OfaError: the budgets are of another space, no resolution is known under all, or scores are not numbers.
+        InfeasibleError: no arch meets the budgets; the message says what is possible.
 
     Examples:
         >>> from ofa_tf.costs import arch_costs
@@ -180,12 +180,12 @@ def pareto(
         limits: the costs at which the front is wanted; None for 50 from the cheapest arch to the largest.
         seed: seed of the search.
         population: archs scored per generation.
-        generations: of the evolution.
-        steps: of each turn of the tabu search.
+        generations: generations of the evolution.
+        steps: steps of each turn of the tabu search.
         progress: called with the steps done and the steps in all.
 
     Raises:
-        OfaError: limits that are not finite numbers above 0, or scores that are not numbers.
+        OfaError: limits are not finite numbers above 0, or scores are not numbers.
         InfeasibleError: no arch meets the largest limit.
 
     Examples:

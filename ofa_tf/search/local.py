@@ -97,7 +97,7 @@ class BestScores:
         self._limit_of_cell[CELLS:] = len(self._limits) - 1, len(self._limits)
 
     def at(self, loads: np.ndarray) -> np.ndarray:
-        """What archs of such loads must beat to be the best within a limit: float32, infinite beyond all limits.
+        """What archs of these loads must beat to be the best within a limit: float32, infinite beyond all limits.
 
         An arch that exceeds a limit by less than a cell may count as within it.
         """
@@ -211,8 +211,8 @@ def tabu(
     A chain goes to the best neighbour even when that is worse, and then leaves what it changed alone for a few
     steps. It may exceed its limit a little, at a price that rises while it does and falls while it does not.
     Scores are what costs time, loads are not: each step scores only the moves that promise most. What a move promises
-    is told by the slopes of the score; for moves of the resolution, which change too much at once, and where the score
-    knows no slopes, by what the move gained when it was last scored.
+    comes from the slopes of the score; for moves of the resolution, which change too much at once, and where the score
+    knows no slopes, it is what the move gained when it was last scored.
 
     With slopes, each step also scores the moves that promise a record within any of the limits, from where the chains
     are and from archs that the last step has scored and that are nearest to the records: these are explored.

@@ -1,4 +1,4 @@
-"""Everything a `.tflite` file tells about itself: `ofa-tf show`."""
+"""Everything that a `.tflite` file says about itself: `ofa-tf show`."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ LARGEST_FILE = (1 << 31) - 1  # bytes that the offsets of a FlatBuffer can reach
 
 @dataclass(frozen=True, repr=False)
 class Description:
-    """A `.tflite` file, looked into and not run.
+    """A `.tflite` file that was inspected, not run.
 
     Args:
         path: path of the file.
@@ -36,11 +36,11 @@ class Description:
 
 
 def describe_file(path: str | Path) -> Description:
-    """Looks into any `.tflite` file.
+    """Inspects any `.tflite` file without running it.
 
     Raises:
         ExportError: there is no such file, it cannot be read, or it is too large to be one.
-        DamagedError: it is no `.tflite` file, or a damaged one.
+        DamagedError: it is not a `.tflite` file, or is damaged.
 
     Examples:
         >>> ofa.show("work/exports/first/model.tflite")

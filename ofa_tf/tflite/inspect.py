@@ -24,8 +24,8 @@ class TensorFacts:
         name: as the converter wrote it.
         shape: -1 where the file leaves a dimension open.
         dtype: element type, such as "INT8".
-        scale: of its quantisation, `scale * (stored - zero_point)`; None if it is not quantised.
-        zero_point: likewise.
+        scale: scale of its quantisation, `scale * (stored - zero_point)`; None if it is not quantised.
+        zero_point: zero point of its quantisation, or None.
     """
 
     name: str
@@ -40,8 +40,8 @@ class FileFacts:
     """What a `.tflite` file consists of.
 
     Args:
-        ops: operators with how often each occurs; custom ones as "CUSTOM name".
-        tensor_types: element types with how many tensors have each.
+        ops: operators, with the number of times each occurs; custom ones as "CUSTOM name".
+        tensor_types: element types, with the number of tensors of each.
         size_bytes: size of the file.
         inputs: of the main subgraph.
         outputs: of the main subgraph.

@@ -34,8 +34,8 @@ class Metadata:
         license: under which it may be used.
         labels: of the outputs, in their order.
         mean: `(pixel - mean) / std`, on pixels from 0 to 255, is what the input stands for, before it is quantised.
-            One number, or one for each colour; empty if the file does not tell.
-        std: likewise.
+            One number, or one for each colour; empty if the file does not say.
+        std: standard deviation in it, like `mean`.
         arch: the JSON document of the subnet, where ofa-tf made the file.
     """
 

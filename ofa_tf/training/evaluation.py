@@ -24,7 +24,7 @@ class SubnetEvaluator:
 
     What is shared between archs: resized images, and, with `frozen`, what the stem and the first block make of them.
     These are the same for all archs of a resolution, in calibration and in evaluation; they are a fifth of the work on
-    the `tiny` space. All of it is computed as for one arch alone, so that accuracies are the same to the bit.
+    the `tiny` space. All of it is computed as for a single arch, so that accuracies are the same to the bit.
 
     Args:
         supernet: its weights are used as they are at each call.

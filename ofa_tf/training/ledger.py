@@ -22,8 +22,8 @@ class StageRecord:
         step: steps done.
         steps: steps in all; 0 before the first.
         metrics: what was measured at its end, by name.
-        overrides: what the user has chosen other than the recipe: `epochs`, `batch` or `base_lr`.
-        images: training images that the steps were laid out for; 0 where that is not known.
+        overrides: what the user has chosen instead of the recipe's values: `epochs`, `batch` or `base_lr`.
+        images: number of training images that the steps were planned for; 0 where that is not known.
         source: of an imported stage, the `address` that its weights come from and the `sha256` of the file.
     """
 
@@ -90,7 +90,7 @@ class Ledger:
         self._save()
 
     def forget(self, stages: tuple[str, ...]) -> None:
-        """Strikes stages out, as before starting them anew."""
+        """Removes stages, before they are started again."""
         for stage in stages:
             self.stages.pop(stage, None)
         self._save()

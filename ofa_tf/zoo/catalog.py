@@ -49,8 +49,8 @@ class PublishedNetwork:
     Args:
         name: its name, and that of its folder.
         device: what it was specialised for.
-        batch: images that the latency is of; 0 where MACs were the budget.
-        latency_ms: on that device, or None.
+        batch: number of images per run behind the latency; 0 where MACs were the budget.
+        latency_ms: latency on that device, or None.
         n_macs: multiply-accumulates, rounded.
         n_params: parameters, rounded.
         top1_percent: accuracy on ImageNet.
@@ -178,8 +178,8 @@ NETWORKS = tuple(
 class PublishedTables:
     """The latency tables of the Samsung Note10, for the MobileNetV3 network of width 1.2: one file per resolution.
 
-    The paper says "TF-Lite, batch size 1" of all its phones (section 4.2) and 8 bit of its FPGAs alone, so they are
-    taken for fp32. Their number of threads is not known.
+    The paper mentions "TF-Lite, batch size 1" for all its phones (section 4.2) and 8 bit only for its FPGAs, so the tables
+    are assumed to be fp32. Their number of threads is not known.
 
     Args:
         resolutions: those that the published tutorial searches, in pixels.

@@ -85,15 +85,15 @@ def import_specialized(
     Args:
         source: a name of the catalog; a folder, or the address of one, with `net.config`, `run.config` and `init`; or
             a net config itself.
-        out: a folder for `model.keras`, `arch.json`, `space.json`, `network.json` and `labels.txt`; None to read the
-            description alone.
+        out: a folder for `model.keras`, `arch.json`, `space.json`, `network.json` and `labels.txt`; None to read only
+            the description.
         image_size: height and width of the input, in pixels; None for what `run.config` says.
         weights: whether to read the weights from `init`; without it the model has fresh ones.
         force: whether a network that `out` already holds may be replaced.
         progress: where to report progress.
 
     Raises:
-        FormatError: no such source, or not a network of our spaces; names what is wrong.
+        FormatError: there is no such source, or it is not a network of our spaces; the message says what is wrong.
         DownloadError: a file could not be fetched.
     """
     target = None if out is None else Path(out)

@@ -129,7 +129,7 @@ def _read_zip(file: IO[bytes], unpickler: Unpickler) -> Any:
 
 
 def _entries(archive: zipfile.ZipFile, unpickler: Unpickler) -> dict[str, zipfile.ZipInfo]:
-    """The entries by their name below the one top folder. `torch.save` writes plain entries alone: no compression."""
+    """The entries by their name below the one top folder. `torch.save` writes only plain, uncompressed entries."""
     entries, tops = {}, set()
     for entry in archive.infolist():
         unpickler.budget.take(_PER_ENTRY)

@@ -1,7 +1,7 @@
 """Where tables are kept: in the workdir and in the package.
 
-A table of the device `host` belongs to the machine that measured it. On another machine, which shares the workdir or has
-a copy of it, its device is named after its processor, such as `host-amd-epyc`.
+A table of the device `host` belongs to the machine that measured it. On another machine, which shares the workdir or
+has a copy of it, its device is named after its processor, such as `host-amd-epyc`.
 """
 
 import dataclasses

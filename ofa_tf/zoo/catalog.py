@@ -178,8 +178,8 @@ NETWORKS = tuple(
 class PublishedTables:
     """The latency tables of the Samsung Note10, for the MobileNetV3 network of width 1.2: one file per resolution.
 
-    The paper mentions "TF-Lite, batch size 1" for all its phones (section 4.2) and 8 bit only for its FPGAs, so the tables
-    are assumed to be fp32. Their number of threads is not known.
+    The paper mentions "TF-Lite, batch size 1" for all its phones (section 4.2) and 8 bit only for its FPGAs, so the
+    tables are assumed to be fp32. Their number of threads is not known.
 
     Args:
         resolutions: those that the published tutorial searches, in pixels.

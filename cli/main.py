@@ -49,7 +49,7 @@ def cli():
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Runs a command and exits: 0, 2 for what the user can mend (in one sentence), 130 for Ctrl-C."""
+    """Runs a command and exits: 0, 2 for what the user can fix (in one sentence), 130 for Ctrl-C."""
     _open_streams()
     interrupted = _notice_interrupts()
     try:
@@ -133,5 +133,5 @@ def _explain(error: OSError) -> str:
         errno.EACCES: ("There is no permission to write or read", "use another folder"),
         errno.EPERM: ("There is no permission to write or read", "use another folder"),
     }
-    what, advice = known.get(error.errno or 0, (error.strerror or str(error), "mend that"))
+    what, advice = known.get(error.errno or 0, (error.strerror or str(error), "fix that"))
     return f"{what}{place}: {advice} and run the command again; nothing was left half-written."

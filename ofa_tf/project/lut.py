@@ -102,8 +102,10 @@ def _known_table(path: Path, folder: Path, progress: Progress) -> LatencyTable |
     if table_name(seen.device, seen.runtime, seen.precision) == path.name:
         return table
     kept = add_table(folder, seen, replace=True)
-    why = "on another machine" if seen != table else "on other cores"
-    progress.note(f"{path} was measured {why}: it is kept as {kept}, for the device `{seen.device['name']}`.")
+    why = "was measured on other cores: it is kept as"
+    if seen != table:
+        why = "was measured on another machine: it is kept as"
+    progress.note(f"{path} {why} {kept}, for the device `{seen.device['name']}`.")
     return None
 
 

@@ -13,8 +13,8 @@ def to_frame(rows: Iterable[Mapping[str, Any]], index: Iterable[str] | None = No
     """A frame with a row for each mapping.
 
     Args:
-        rows: by the name of the column.
-        index: names of the rows; None for their numbers.
+        rows: values by the name of the column.
+        index: names of the rows; None to number them.
 
     Raises:
         MissingDependencyError: pandas is not installed.

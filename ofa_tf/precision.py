@@ -1,4 +1,4 @@
-"""The precisions of `.tflite` files: what each is made of, and what follows from it. A new one is a row here."""
+"""The precisions of `.tflite` files: what each consists of, and what follows from it. A new one is a row here."""
 
 from dataclasses import dataclass
 
@@ -81,7 +81,7 @@ def get_precision(name: str) -> Precision:
 
 
 def table_precisions() -> tuple[str, ...]:
-    """The precisions that there are latency tables of."""
+    """The precisions for which there are latency tables."""
     return tuple(name for name, precision in PRECISIONS.items() if precision.table == name)
 
 

@@ -16,7 +16,7 @@ from ofa_tf.project.wording import in_arguments, library_wording
         ("`ofa-tf lut import FILE --as pi4`", "`project.lut.import_(FILE, name='pi4')`"),
         ("with --name, or replace it with --force.", "with `name`, or replace it with `force=True`."),
         ("search with --latency, not --macs", "search with `latency_ms`, not `macs_millions`"),
-        ("export it all the same with --no-gate.", "export it all the same with `gate=False`."),
+        ("export it anyway with --no-gate.", "export it anyway with `gate=False`."),
         ("--space tiny, not edge: leave the option out", "`space='tiny'`, not edge: leave the argument out"),
         ("--precision must be int8", "`precision` must be int8"),
         ("nothing to say differently", "nothing to say differently"),

@@ -34,7 +34,7 @@ class EdgeTpuBackend(Backend):
             raise DeviceError("An Edge TPU has no settings: leave out threads, delegate, cores and benchmark_model.")
         delegates = load_delegates()
         if not delegates:
-            raise AbsentError(f"No Edge TPU answers: plug one in and install its runtime, {LIBRARY}.")
+            raise AbsentError(f"No Edge TPU was found: plug one in and install its runtime, {LIBRARY}.")
         program = find_compiler()
         if program is None:
             raise AbsentError(ABSENT)
@@ -57,7 +57,7 @@ class EdgeTpuBackend(Backend):
         require_legal(space, precision)
 
     def with_file(self, device: Device, content: bytes, progress: Progress = SILENT) -> EdgeTpuDevice:
-        """The device with the compiled file; what stays on the CPU is told.
+        """The device with the compiled file; reports what stays on the CPU.
 
         Raises:
             ExportError: the compiler fails.
@@ -85,7 +85,7 @@ class EdgeTpuBackend(Backend):
         return device, 1
 
     def model_table(self, space: SearchSpace, n_classes: int, progress: Progress = SILENT) -> LatencyTable:
-        """The table of a space by the latency model; says so.
+        """The table of a space from the latency model, with a note that it is modelled.
 
         Raises:
             DeviceError: the space has what an Edge TPU cannot run.
@@ -94,7 +94,7 @@ class EdgeTpuBackend(Backend):
         assert table.validation is not None
         progress.note(
             f"Latencies of the Edge TPU are modelled, ± {table.validation['mape'] * 100:.0f} % on published networks; "
-            f"with one plugged in and its compiler on PATH `ofa-tf lut build --device {NAME}` measures."
+            f"to measure them, plug one in, put its compiler on PATH and run `ofa-tf lut build --device {NAME}`."
         )
         return table
 
@@ -103,7 +103,7 @@ class EdgeTpuBackend(Backend):
         return int(table.source != "measured")
 
     def memory_limits(self, table: LatencyTable, space: SearchSpace, n_classes: int) -> Sequence[MemoryLimit]:
-        """The on-chip memory: parameters beyond it are streamed on every call, which no sum over blocks can tell."""
+        """The on-chip memory: parameters beyond it are streamed on every call, which no sum over blocks includes."""
         limit_bytes = table.device.get("parameter_memory_bytes")
         if not isinstance(limit_bytes, int):
             return ()

@@ -1,4 +1,4 @@
-"""The driver of `edgetpu_compiler`, a program of the user: x86-64 Linux, from Coral's packages.
+"""The driver of `edgetpu_compiler`, which the user installs: x86-64 Linux, from Coral's packages.
 
 Reference: coral.ai/docs/edgetpu/compiler, version 16.0 of the compiler.
 """
@@ -41,8 +41,8 @@ class CompilerReport:
     """What the compiler says of a file.
 
     Args:
-        version: of the compiler.
-        subgraphs: parts that run on the Edge TPU.
+        version: version of the compiler.
+        subgraphs: number of parts that run on the Edge TPU.
         on_chip_bytes: parameters in the on-chip memory; None, here and below, where the compiler does not say.
         on_chip_free_bytes: what is left of it.
         off_chip_bytes: parameters streamed on every call.
@@ -77,7 +77,7 @@ def compile_file(content: bytes, program: str, seconds: float = SECONDS) -> tupl
     Args:
         content: a full-integer `.tflite` file.
         program: path of the compiler.
-        seconds: after which it is ended.
+        seconds: time limit, after which it is stopped.
 
     Returns:
         The compiled file, and what the compiler says of it.
@@ -112,7 +112,7 @@ def _run(command: list[str], log: Path, seconds: float) -> int:
         try:
             return process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise ExportError(f"{PROGRAM} was ended after {seconds:g} seconds without a result.") from None
+            raise ExportError(f"{PROGRAM} was stopped after {seconds:g} seconds without a result.") from None
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -127,7 +127,7 @@ def parse_report(said: str) -> CompilerReport:
     """
     subgraphs = re.search(r"^Number of Edge TPU subgraphs:\s*(\d{1,6})\s*$", said, re.MULTILINE)
     if subgraphs is None:
-        raise ExportError(f"{PROGRAM} printed no report that can be read: {_last_line(said)}")
+        raise ExportError(f"{PROGRAM} printed no readable report: {_last_line(said)}")
     version = re.search(r"^Edge TPU Compiler version\s+(\S+)", said, re.MULTILINE)
     table = said.partition("Operator ")[2] if re.search(r"^Operator\s+Count\s+Status\s*$", said, re.MULTILINE) else ""
     rows = re.findall(r"^(\S+)[ \t]+(\d{1,9})[ \t]+(\S.*?)\s*$", table, re.MULTILINE)

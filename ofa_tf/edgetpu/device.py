@@ -33,10 +33,10 @@ class EdgeTpuDevice:
     """The Edge TPU of this machine.
 
     Args:
-        compile: makes the file that the Edge TPU runs of a full-integer one.
-        delegates: of the Edge TPU.
-        rounds: how often each file gets its turn.
-        runs: timed runs per turn, after one that is not: it brings the parameters into the on-chip memory.
+        compile: makes the file that the Edge TPU runs from a full-integer one.
+        delegates: the delegate of the Edge TPU.
+        rounds: number of turns of each file.
+        runs: timed runs per turn, after one untimed run that brings the parameters into the on-chip memory.
     """
 
     compile: Callable[[bytes], bytes]

@@ -1,8 +1,8 @@
-"""A model of Edge TPU latency, for those who have none at hand.
+"""A model of Edge TPU latency, for users who have none at hand.
 
-A network takes a fixed overhead, its dense and its depthwise multiply-accumulates at two rates, the bytes of its
-activations at a third, and the time to stream over USB whatever parameters the on-chip memory cannot hold. The dense
-rate is what the chip is specified for, the other four numbers are fitted to published latencies of 17 networks on a USB
+The latency is a fixed overhead, the dense and the depthwise multiply-accumulates at two rates, the bytes of the
+activations at a third, and the time to stream over USB the parameters that the on-chip memory cannot hold. The dense
+rate is the chip's specification; the other four numbers are fitted to published latencies of 17 networks on a USB
 accelerator (`benchmarks/edgetpu_model.py`); fitted too, the dense rate comes out within 2 % of the specification.
 """
 
@@ -27,11 +27,11 @@ class EdgeTpuModel:
     """The parameters of the model.
 
     Args:
-        overhead_ms: of a call.
-        ms_per_dense_gmac: of convolutions and dense layers.
-        ms_per_depthwise_gmac: of depthwise convolutions, which leave most of the array idle.
-        ms_per_activation_mb: read and written by every operator.
-        ms_per_streamed_mb: of parameters beyond the on-chip memory, over USB 3.
+        overhead_ms: overhead of a call.
+        ms_per_dense_gmac: time of convolutions and dense layers.
+        ms_per_depthwise_gmac: time of depthwise convolutions, which leave most of the array idle.
+        ms_per_activation_mb: time of the activations that every operator reads and writes.
+        ms_per_streamed_mb: time of parameters beyond the on-chip memory, over USB 3.
     """
 
     overhead_ms: float
@@ -101,7 +101,7 @@ def require_legal(space: SearchSpace, precision: str = "int8") -> None:
     """Refuses what an Edge TPU cannot run, before any work is wasted.
 
     Raises:
-        DeviceError: another precision than int8, a hard-swish, or squeeze-and-excite.
+        DeviceError: the precision is not int8, or there is hard-swish or squeeze-and-excite.
     """
     if not get_precision(precision).integer:
         raise DeviceError(
@@ -124,8 +124,8 @@ def require_legal(space: SearchSpace, precision: str = "int8") -> None:
 def modelled_table(space: SearchSpace, n_classes: int) -> LatencyTable:
     """The table of a space by this model, at all its resolutions.
 
-    It holds for networks whose parameters fit into the on-chip memory (`parameter_memory_bytes` of the device):
-    streaming does not add up over blocks, so no entry has any.
+    It is valid for networks whose parameters fit into the on-chip memory (`parameter_memory_bytes` of the device):
+    streaming does not add up over blocks, so no entry includes it.
 
     Raises:
         DeviceError: the space has what an Edge TPU cannot run.

@@ -1,4 +1,4 @@
-"""Whether a `.tflite` file runs on an Edge TPU, said by the file itself; and the file compiled, where that is possible.
+"""Whether a `.tflite` file runs on an Edge TPU, judged by the file itself; and compiling it, where that is possible.
 
 The compiler makes one partition: what follows the first operator that is not supported runs on the CPU.
 """
@@ -35,13 +35,13 @@ class Fallback:
 
 @dataclass(frozen=True)
 class LintReport:
-    """What of a file runs on an Edge TPU, as far as the file tells.
+    """What of a file runs on an Edge TPU, as far as the file shows.
 
     Args:
         n_operators: operators of the file.
-        n_on_edge_tpu: those that run there: as a rule the ones before the first that does not.
+        n_on_edge_tpu: those that run there, usually all before the first that does not.
         n_partitions: parts that the operators fall into, in order, on the Edge TPU and off it; 1 for a clean file.
-        fallbacks: every operator that it does not run.
+        fallbacks: every operator that does not run there.
         parameter_bytes: weights and biases.
         parameter_memory_bytes: on-chip memory for them.
         warnings: what the compiler may refuse or leave on the CPU.
@@ -75,7 +75,7 @@ class LintReport:
         return (
             f"Operator {first.index + 1} of {self.n_operators}, {first.operator}, does not run on an Edge TPU: "
             f"{first.reason}; {on_cpu} of {self.n_operators} operators would run on the CPU "
-            f"(not supported in all: {kinds})."
+            f"(all that are not supported: {kinds})."
         )
 
     def to_document(self) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _warnings(operators: Sequence[Operator]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class EdgeTpuCheck:
-    """What is known of a file that is meant for an Edge TPU.
+    """What is known about a file that is meant for an Edge TPU.
 
     Args:
         document: for the manifest: `lint`, the linter's report, and `compiler`, that of the compiler or None.
@@ -178,7 +178,7 @@ def check(content: bytes, allow_cpu: bool = False) -> EdgeTpuCheck:
     report = lint(content)
     if not (report.clean or allow_cpu):
         raise ExportError(
-            f"{report.explain()} Export it all the same with --allow-cpu, or train a network without such operators: "
+            f"{report.explain()} Export it anyway with --allow-cpu, or train a network without such operators: "
             "`ofa-tf train --space edge`."
         )
     notes = [*report.warnings]
@@ -197,6 +197,6 @@ def check(content: bytes, allow_cpu: bool = False) -> EdgeTpuCheck:
     if (said.subgraphs != 1 or said.n_on_cpu) and not allow_cpu:
         raise ExportError(
             f"{edgetpu_compiler.PROGRAM} makes {said.subgraphs} parts of the file and leaves {said.n_on_cpu} operators "
-            "on the CPU: export it all the same with --allow-cpu."
+            "on the CPU: export it anyway with --allow-cpu."
         )
     return EdgeTpuCheck({"lint": report.to_document(), "compiler": said.to_document()}, compiled, tuple(notes))

@@ -271,4 +271,4 @@ def _refusal(subnet: _Subnet, content: bytes, complaint: str, options: FileOptio
         where = f"; the error starts at the layer `{bad.name}` ({bad.snr_db:.0f} dB signal to noise)"
     trainable = options.kind.integer and not options.qat_epochs
     advice = f"train it for {options.precision} with --qat, or " if trainable else ""
-    return f"{complaint}{where}: {advice}export it all the same with --no-gate."
+    return f"{complaint}{where}: {advice}export it anyway with --no-gate."

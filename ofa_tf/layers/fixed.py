@@ -90,7 +90,7 @@ class ConvBlock(BlockLayer):
 
 @keras.saving.register_keras_serializable(package="ofa_tf")
 class Dense(keras.layers.Dense, BlockLayer):
-    """Keras's dense layer as a block; not elastic. It bears that name for files of whole supernets, which have it.
+    """Keras's dense layer as a block; not elastic. Saved files of whole supernets contain this name.
 
     Args: those of `keras.layers.Dense`.
 

@@ -1,4 +1,4 @@
-"""Sizes and masks of tensors that an arch chose, in as few graph nodes as there can be: a supernet cuts hundreds."""
+"""Sizes and masks of tensors that an arch chose, in as few graph nodes as possible: a supernet cuts hundreds."""
 
 from collections.abc import Sequence
 from typing import Any

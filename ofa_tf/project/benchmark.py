@@ -1,4 +1,4 @@
-"""How fast a file is, ours or not, and what memory it takes."""
+"""How fast a file is, ours or not, and how much memory it takes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from ofa_tf.tflite.sandbox import ChildInterpreter
 
 @dataclass(frozen=True, repr=False)
 class Benchmark:
-    """What running a file over and over gave.
+    """The result of running a file many times.
 
     Args:
         path: path of the file.
@@ -31,8 +31,8 @@ class Benchmark:
         device: facts about what it ran on.
         runtime: what ran it, with its settings.
         timing: the runs.
-        load_ms: from the bytes to an interpreter that is ready; None where the device does not tell.
-        peak_bytes: memory that the file, the interpreter and a first run took; None where the device does not tell.
+        load_ms: time from the bytes to an interpreter that is ready; None if the device does not report it.
+        peak_bytes: memory that the file, the interpreter and a first run took; None if the device does not report it.
     """
 
     path: Path
@@ -75,12 +75,12 @@ def benchmark_file(
         device: where to run it; for an Edge TPU the file is compiled first.
         settings: how the device runs it.
         seconds: how long to measure on the host; other devices make a fixed number of runs.
-        progress: where to report progress, and what of the file the device leaves to the CPU.
+        progress: where to report progress, and what of the file stays on the CPU.
 
     Raises:
         ExportError: the interpreter refuses the file, or crashes on it, or the compiler does.
         FormatError: the file is not TFLite, or damaged.
-        DeviceError: no such device, or it is not there.
+        DeviceError: there is no such device, or it is not at hand.
 
     Examples:
         >>> ofa.benchmark("work/exports/first/model.tflite", seconds=0.1)

@@ -22,7 +22,7 @@ def load_supernet(project: OpenedWorkdir) -> Supernet:
 
 
 def make_evaluator(project: OpenedWorkdir, supernet: Supernet | None = None, traced: bool = True) -> SubnetEvaluator:
-    """An evaluator of the trained supernet's subnets; `supernet` if there is one already, `traced` as it takes it."""
+    """An evaluator of the trained supernet's subnets. Pass `supernet` if it is loaded; `traced` is the evaluator's."""
     images = project.data.train
     net = supernet or load_supernet(project)
     return SubnetEvaluator(net, project.config.preprocessing, images, frozen=True, traced=traced)

@@ -37,8 +37,8 @@ class ExportOptions:
 
     Args:
         file: the kind of file.
-        name: of the folder; None for one made of device, budget and precision.
-        out: folder that the export's folder is put into; None for the workdir's `exports/`.
+        name: name of the export's folder; None for one made of device, budget and precision.
+        out: where to put that folder; None for `exports/` in the workdir.
         force: whether an export of that name may be replaced.
         allow_cpu: whether operators that the device does not have may run on the CPU, as with an Edge TPU.
     """
@@ -55,8 +55,8 @@ class Target:
     """What a file is for.
 
     Args:
-        device: `host`, or the name of a table.
-        budget_ms: the most milliseconds that it may take there; None for a subnet that is given.
+        device: `host`, or a device that has a latency table.
+        budget_ms: latency budget there in milliseconds; None for a given subnet.
     """
 
     device: str = HOST
@@ -68,7 +68,7 @@ DEFAULTS, THIS_MACHINE = ExportOptions(), Target()
 
 @dataclass(frozen=True, repr=False)
 class Export:
-    """An exported subnet: where it is, and the truth about it."""
+    """An exported subnet: its folder and its manifest."""
 
     folder: Path
     manifest: Manifest
@@ -104,7 +104,7 @@ def make_options(
     license: str = "",
     description: str = "",
 ) -> ExportOptions:
-    """The options of the command as values; what they mean is said there.
+    """The options of the command as values; `cli/export.py` explains them.
 
     Raises:
         ExportError: options that do not go together.
@@ -134,7 +134,7 @@ def export_choice(
     Args:
         project: the workdir.
         choice: the subnet.
-        device: `host`, or the name of a table; None for that of the choice, or `host`.
+        device: `host`, or a device that has a latency table; None for that of the choice, or `host`.
         options: the kind of file, and where it goes.
     """
     if isinstance(choice, Arch):
@@ -152,7 +152,7 @@ def export_budgets(
 ) -> list[Export]:
     """Searches for the best subnet for each latency budget and exports them all.
 
-    All that can be refused is refused before the first of them is converted: folders, devices, budgets.
+    Everything that can be refused is refused before the first conversion: folders, devices, budgets.
 
     Args:
         project: the workdir.

@@ -29,7 +29,7 @@ from ofa_tf.space import SearchSpace
 
 @dataclass(frozen=True)
 class Finder:
-    """What searches in a workdir go by.
+    """What searches in a workdir use.
 
     Args:
         project: the workdir.
@@ -202,11 +202,11 @@ def find(project: OpenedWorkdir, device: str, budget_ms: float, precision: str =
     Args:
         project: the workdir.
         device: whose latency is limited.
-        budget_ms: the most milliseconds.
+        budget_ms: the budget in milliseconds.
         precision: of the files that the table is of.
 
     Raises:
-        InfeasibleError: no subnet is within the budget; the message has the fastest.
+        InfeasibleError: no subnet is within the budget; the message names the fastest.
         OfaError: no such device, or nothing trained yet.
     """
     return Finder.of(project, [device], precision).candidates(Budgets({device: budget_ms}))[0]
@@ -227,15 +227,15 @@ def find_fronts(
     out: str | Path | None = None,
     plot: str | Path | None = None,
 ) -> Fronts:
-    """A front for each device, one search each: the best subnets at so many latencies, with those on the others.
+    """A front for each device, one search each: its best subnets at `points` latencies, with those on the others.
 
     Args:
         project: the workdir.
         devices: whose fronts.
         precision: of the files that the tables are of.
-        points: how many latencies, from the fastest to the largest subnet's.
-        out: where to write the fronts as JSON, too.
-        plot: where to draw them, too: a `.png` or `.svg` file.
+        points: number of latencies, from the fastest subnet's to the largest one's.
+        out: file to also write the fronts to, as JSON.
+        plot: `.png` or `.svg` file to also draw them in.
 
     Returns:
         Front after front, by ascending latency.

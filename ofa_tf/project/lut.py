@@ -19,7 +19,7 @@ from ofa_tf.project.table_files import TableFile, import_any, list_files, merge,
 from ofa_tf.project.tables import device_of, find_device_table
 
 __all__ = ["TableFile", "get_table", "import_any", "list_files", "measure_table", "merge", "show", "validate"]
-TRIED_SUBNETS = 5  # that settings of a runtime are compared on
+TRIED_SUBNETS = 5  # for comparing settings of a runtime
 
 
 def measure_table(
@@ -33,7 +33,7 @@ def measure_table(
 ) -> tuple[Path, LatencyTable]:
     """Measures the latency table of a device for the workdir's space and keeps it; an absent Edge TPU is modelled.
 
-    What a table of the same device and settings has of other resolutions stays in it.
+    Other resolutions in a table of the same device and settings are kept.
 
     Args:
         project: the workdir.
@@ -42,7 +42,7 @@ def measure_table(
         resolutions: those to measure, None for all of the space; a modelled table has all.
         settings: how the device runs files.
         auto: whether to try the settings left open on whole subnets first, and keep the fastest.
-        validation_subnets: held-out subnets to measure along, for the table's error.
+        validation_subnets: number of held-out subnets to also measure, for the table's error.
 
     Raises:
         DeviceError: the device is not at hand, or was lost; the passes measured before are kept for the next call. Or

@@ -1,4 +1,4 @@
-"""What a step needs of a workdir, refused in one sentence before any work is wasted."""
+"""Checks of what a step needs from a workdir, which refuse it in one sentence before any work is wasted."""
 
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.errors import DataError, WorkdirError

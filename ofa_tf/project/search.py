@@ -1,4 +1,4 @@
-"""What `ofa-tf search` answers: the best subnet within each set of budgets, its candidates evaluated and measured."""
+"""The answers of `ofa-tf search`: the best subnet within each set of budgets, its candidates evaluated and measured."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ class Answer:
     """The best subnet within budgets.
 
     Args:
-        budgets: what it had to meet.
+        budgets: the budgets that it had to meet.
         choice: the subnet.
-        resolutions: those that were searched, in pixels.
+        resolutions: the resolutions that were searched, in pixels.
         verified: the candidates that it was chosen from, best first; empty if none was evaluated.
     """
 
@@ -55,9 +55,9 @@ def find_all(
         wanted: the budgets of each search; all of the same devices.
         precision: of the files that the tables are of, whose size is predicted and, with `verify`, whose latency
             is measured.
-        verify: how many candidates of each search are evaluated and, if the host is among the devices, measured,
-            before the most accurate within the host's limit is chosen; 0 to go by the predictions.
-        out: where to write the arch; None for `arch.json` in the workdir, which replaces an arch and nothing else.
+        verify: number of candidates of each search that are evaluated and, if the host is among the devices, measured,
+            before the most accurate within the host's limit is chosen; 0 to use only the predictions.
+        out: file to write the arch to; None for `arch.json` in the workdir, which may replace only an arch.
 
     Returns:
         The answers, and where the arch was written.
@@ -90,7 +90,7 @@ def find_all(
 
 
 def _own_arch_file(project: OpenedWorkdir) -> Path:
-    """Where an arch goes unasked.
+    """The default file of an arch.
 
     Raises:
         WorkdirError: something else is there.

@@ -1,4 +1,4 @@
-"""Latency tables as files: listed, looked into, taken over, merged. No device is needed."""
+"""Latency tables as files: listed, shown, imported, merged. No device is needed."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ class TableFile:
     Args:
         path: path of the file.
         table: as it is seen from this machine.
-        shares: where the time goes, as `time_shares`; None where the table covers no space in full, or nobody asked.
+        shares: where the time goes, as from `time_shares`; None if it covers no space in full or they are not wanted.
     """
 
     path: Path
@@ -44,7 +44,7 @@ def list_files(workdir: str | Path = ".") -> list[TableFile]:
 
 
 def show(file: str | Path, workdir: str | Path = ".", plot: str | Path | None = None) -> TableFile:
-    """What a table says, and where the time goes in networks of the workdir's space.
+    """Describes a table, and where the time goes in networks of the workdir's space.
 
     Args:
         file: the table.
@@ -73,7 +73,7 @@ def import_any(
     name: str | None = None,
     progress: Progress = SILENT,
 ) -> TableFile:
-    """Takes a table over into a workdir: a JSON file, or the published YAML tables (a file or a folder of them).
+    """Imports a table into a workdir: a JSON file, or the published YAML tables (a file or a folder of them).
 
     Args:
         source: the file or folder.

@@ -23,7 +23,7 @@ class Config:
 
     Args:
         space: the search space.
-        data: the data spec; None in a workdir with an imported network, until the user names images.
+        data: the data spec; None in a workdir with an imported network until the user names images.
         classes: names of the classes, in the order of the labels.
         preprocessing: what is done to pixels.
         recipe: the hyper-parameters of the stages.
@@ -121,9 +121,9 @@ class Workdir(StageFiles):
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keeps other processes from changing the workdir meanwhile; a process that dies lets go.
+        """Keeps other processes from changing the workdir meanwhile; a process that dies releases it.
 
-        What such a process left half-written is removed.
+        What a killed process left half-written is removed.
 
         Raises:
             WorkdirError: another process holds it.

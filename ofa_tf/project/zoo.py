@@ -74,10 +74,10 @@ def import_supernet(
     resolutions: Sequence[int] | None = None,
     progress: Progress = SILENT,
 ) -> ImportedSupernet:
-    """Makes a workdir of a published supernet: all stages done, and its weights those of the last one.
+    """Makes a workdir from a published supernet: all stages are done, and its weights are those of the last one.
 
-    Which space and which width multiplier it has is read off the shapes of the tensors. The epsilon of its batch norms
-    is in no checkpoint: it is that of the published networks of the same space.
+    Its space and width multiplier follow from the shapes of the tensors. No checkpoint contains the epsilon of the
+    batch norms: it is that of the published networks of the same space.
 
     Args:
         source: a name of the catalog, a file, or an address.

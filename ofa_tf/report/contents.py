@@ -1,4 +1,4 @@
-"""What a report shows: everything that a workdir holds, as values."""
+"""The contents of a report: everything that a workdir holds, as values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from ofa_tf.training.setup import Setup
 
 @dataclass(frozen=True)
 class DeviceView:
-    """A latency table, and what it says of the workdir's space.
+    """A latency table, and what it says about the workdir's space.
 
     Args:
         path: file of the table.

@@ -1,4 +1,4 @@
-"""The sections of the page: tables and words. What is missing is said, with the command that makes it."""
+"""The sections of the page: tables and words. They say what is missing, with the command that makes it."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Running a classification file on images: its input made from pixels, its output made to numbers."""
+"""Running a classification file on images: from pixels to its input, from its output to numbers."""
 
 from collections.abc import Callable, Mapping
 from math import prod
@@ -22,8 +22,8 @@ class ModelFile:
 
     Args:
         content: the bytes of the file.
-        run: takes an input as it is stored in the file, and gives the output likewise. By default ai-edge-litert in
-            this process, without delegates, which is for files that we made ourselves.
+        run: takes an input of the type that the file stores, and returns its output. By default ai-edge-litert in this
+            process, without delegates, which is only for files that we made ourselves.
         name: name of the file, for messages.
 
     Raises:
@@ -90,7 +90,7 @@ def check_classifier(facts: FileFacts, name: str = "The file") -> tuple[TensorFa
 
 
 def check_runnable(facts: FileFacts, name: str = "The file") -> None:
-    """Refuses a file that ai-edge-litert cannot run, or that inputs cannot be made up for.
+    """Refuses a file that ai-edge-litert cannot run, or whose inputs cannot be made from images.
 
     Raises:
         ExportError: says why.

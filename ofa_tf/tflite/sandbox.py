@@ -1,7 +1,7 @@
 """Running a `.tflite` file from elsewhere in a separate process.
 
-The interpreter is C++ that trusts the file: a hostile one may end the process. Here it ends a child process, and the
-parent says so. Run as a program, this module is the child: it reads a line of JSON, the file and then inputs from
+The interpreter is C++ that trusts the file: a hostile file may crash the process. Here it crashes a child process, and
+the parent says so. Run as a program, this module is the child: it reads a line of JSON, the file and then inputs from
 standard input, and answers each on standard output.
 """
 
@@ -35,8 +35,8 @@ class ChildInterpreter:
 
     Attributes:
         load_ms: time from the bytes to an interpreter that is ready.
-        peak_bytes: how far the memory of the child grew for the file, the interpreter and a first run; None where the
-            operating system does not tell.
+        peak_bytes: how much the memory of the child grew for the file, the interpreter and a first run; None where the
+            operating system does not report it.
 
     Raises:
         ExportError: the interpreter refuses the file, crashes on it, or does not end.

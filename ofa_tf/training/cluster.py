@@ -29,7 +29,7 @@ class Cluster:
     Args:
         strategy: how their variables and sums are kept together.
         worker: number of this process; worker 0, the chief, writes to the workdir.
-        n_workers: processes in all.
+        n_workers: number of processes.
         static: whether shapes must be known when a function is traced, as on a TPU.
     """
 
@@ -130,7 +130,7 @@ class Cluster:
 
     @contextmanager
     def noticing_lost_workers(self) -> Iterator[None]:
-        """Turns what TensorFlow raises when another worker is gone into one sentence."""
+        """Turns the error that TensorFlow raises when another worker is gone into one sentence."""
         try:
             yield
         except (tf.errors.OpError, RuntimeError) as error:
@@ -182,7 +182,7 @@ def make_cluster(name: str, progress: Progress = SILENT) -> Cluster:
 
 @contextmanager
 def _heard_at_once() -> Iterator[None]:
-    """Lets Ctrl-C end the process while TensorFlow waits in C++, where Python would not hear of it."""
+    """Lets Ctrl-C end the process while TensorFlow waits in C++, where Python would not notice it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -43,7 +43,7 @@ def is_address(source: str) -> bool:
 
 
 def get_file(source: str, max_bytes: int, progress: Progress = SILENT) -> Source:
-    """A local file, or a download of an address; what the cache of downloads has is taken from there.
+    """A local file, or a download of an address, which may already be in the cache.
 
     Raises:
         FormatError: no such file, or a file of more than `max_bytes`.
@@ -62,7 +62,7 @@ def get_file(source: str, max_bytes: int, progress: Progress = SILENT) -> Source
 
 @contextmanager
 def _bar(address: str, progress: Progress) -> Iterator[Tell]:
-    """Turns what a download tells into a progress bar, once its size is known."""
+    """Shows a download as a progress bar, once its size is known."""
     advance: Callable[[int], None] | None = None
     shown = 0
     with contextlib.ExitStack() as stack:

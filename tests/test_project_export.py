@@ -429,7 +429,7 @@ def test_quantisation_aware_training_is_told_and_the_better_file_kept(ofa, workd
         (["--latency", "1", "--precision", "int4"], ["'--precision'", "'int4'", "'dynamic'"]),
         (["--device", "host", "--device", "phone", *["--latency", "1"] * 3], ["2 --device and 3 --latency"]),
         (["--latency", "1", "--latency", "2", "--name", "x"], ["2 exports cannot all be", "leave --name out"]),
-        (["--latency", "1", "--latency", "1"], ["named once"]),
+        (["--latency", "1", "--latency", "1"], ["given only once"]),
         (["--latency", "1", "--name", "first"], ["exists", "--force"]),
         (["--latency", "1", "--out", "file"], ["file is a file", "--out"]),
         (["--latency", "1", "--out", "file/in/it"], ["file is a file", "--out"]),

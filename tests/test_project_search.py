@@ -198,7 +198,7 @@ def test_resolutions_that_a_table_lacks_are_left_out_and_named(ofa, workdir, hal
 def test_a_predictor_and_a_table_that_share_no_resolution_are_refused(ofa, workdir, half_table, more):
     fitted = FittedPredictor.load(workdir / "accuracy", space_of(workdir))
     replace(fitted, predictor=replace(fitted.predictor, resolutions=(32, 40))).save(workdir / "accuracy")
-    assert "No resolution of the space `small` is known" in refusal(ofa(*SEARCH, *more))
+    assert "No resolution of the space `small` is covered" in refusal(ofa(*SEARCH, *more))
 
 
 # --- accuracy, size ---------------------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ def front(contents: Contents) -> Html:
     if not contents.devices:
         parts.append(_missing("No device has a latency table yet.", ofa_tf(contents, "lut", "build")))
     if contents.fitted is None:
-        parts.append(_missing("Without an accuracy predictor there is no front.", ofa_tf(contents, "predictor", "fit")))
+        text = "There is no accuracy predictor yet, so there is no front."
+        parts.append(_missing(text, ofa_tf(contents, "predictor", "fit")))
     if any(device.front is not None for device in shown) or (shown and contents.pairs):
         parts += [*(_lead(device) for device in shown), _chart()]
     for device in shown:

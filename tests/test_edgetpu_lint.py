@@ -410,7 +410,7 @@ def test_a_compiler_that_fails_is_one_sentence(stand_in, clean, report, then, ma
 
 def test_a_compiler_that_hangs_is_ended_with_its_children(stand_in, clean, tmp_path):
     program = stand_in(GOOD, f"sh -c 'echo $$ > {tmp_path}/child; exec sleep 600' & wait")
-    with pytest.raises(ExportError, match="ended after 1 seconds without a result"):
+    with pytest.raises(ExportError, match="stopped after 1 seconds without a result"):
         compile_file(clean, program, seconds=1)
     child = int((tmp_path / "child").read_text())
     until = time.monotonic() + 10

@@ -59,7 +59,7 @@ def fastest(
             timings = open_with(candidate).measure([Workload(content) for content in files])
             tried[candidate] = sum(timing.percentile_ms(10) for timing in timings) / len(files)
     shown = ", ".join(
-        f"{s.threads} thread{'s'[: s.threads > 1]}, delegate {s.delegate}: {ms:.3g} ms" for s, ms in tried.items()
+        f"{s.threads} thread{'s'[: s.threads != 1]}, delegate {s.delegate}: {ms:.3g} ms" for s, ms in tried.items()
     )
     progress.note(f"Mean latency of {len(files)} subnets with {shown}.")
     return min(tried, key=lambda candidate: tried[candidate])

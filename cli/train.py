@@ -25,8 +25,21 @@ ENDS = ("smallest", "random1", "random2", "random3", "random4", "largest")
 )
 @workdir_option()
 @click.option("--data", metavar="SPEC", help="A data set by name, `tfds:NAME`, or a folder.  [default: digits]")
-@click.option("--space", metavar="NAME", help="A registered space or a JSON file.  [default: tiny]")
-@click.option("--recipe", metavar="NAME", help="A registered recipe or a JSON file.  [default: demo]")
+@click.option(
+    "--space",
+    metavar="NAME",
+    help="A registered space, a JSON file, or `auto`.  [default: auto; tiny for a data set by name]",
+)
+@click.option(
+    "--recipe",
+    metavar="NAME",
+    help="A registered recipe, a JSON file, or `auto`.  [default: auto; demo for a data set by name]",
+)
+@click.option(
+    "--hours",
+    type=Positive("H", "hours"),
+    help="The most that training should take, for `--recipe auto`.  [default: 2]",
+)
 @click.option("--seed", type=Whole(0, 2**31 - 1), help="Seed of everything random.  [default: 0]")
 @click.option("--epochs", type=Positive(), help="Of this stage, warm-up included, instead of the recipe's.")
 @click.option("--batch", type=Whole(1, 1 << 20), help="Images per step of this stage, over all replicas.")
@@ -41,7 +54,7 @@ ENDS = ("smallest", "random1", "random2", "random3", "random4", "largest")
 @click.option("--dry-run", is_flag=True, help="Print stages, steps, estimated time and memory, and train nothing.")
 @click.option("--restart", is_flag=True, help="Train the stage anew; other stages are not touched.")
 @json_option
-def command(stage, workdir, data, space, recipe, seed, epochs, batch, lr, strategy, dry_run, restart, as_json):
+def command(stage, workdir, data, space, recipe, hours, seed, epochs, batch, lr, strategy, dry_run, restart, as_json):
     """Train the supernet by progressive shrinking."""
     if restart and stage is None:
         raise click.UsageError("--restart needs --stage: name the stage to train anew, or `--stage all`.")
@@ -51,7 +64,7 @@ def command(stage, workdir, data, space, recipe, seed, epochs, batch, lr, strate
     with library() as progress:
         from ofa_tf.project.train import open_and_train
 
-        choices = {"space": space, "data": data, "recipe": recipe, "seed": seed}
+        choices = {"space": space, "data": data, "recipe": recipe, "hours": hours, "seed": seed}
         result = open_and_train(workdir, stage, restart, overrides, strategy, dry_run, progress, **choices)
     if dry_run:
         _print_estimate(result, as_json)

@@ -410,6 +410,7 @@ def open(
     *,
     space: SearchSpace | str | Path | None = None,
     recipe: Recipe | str | Path | None = None,
+    hours: float | None = None,
     seed: int | None = None,
     classes: Sequence[str] | None = None,
     progress: Progress | str | None = AUTO,
@@ -421,8 +422,11 @@ def open(
         data: images: a folder with `train/<class>/*.jpg`, the name of a data set, an `.npz` file; a pair `(images,
             labels)` of arrays or a `tf.data.Dataset` of such pairs, or either by part: `{"train": …, "val": …}`. The
             workdir keeps arrays and datasets itself. None for what the workdir has, or, of a new one, `digits`.
-        space: a search space, the name of one, or a JSON file; of a new workdir `tiny`.
-        recipe: a recipe, the name of one, or a JSON file; of a new workdir `demo`.
+        space: a search space, the name of one, a JSON file, or "auto" to choose one that suits the images. A new
+            workdir gets `tiny` for a data set by name, otherwise "auto".
+        recipe: a recipe, the name of one, a JSON file, or "auto" to choose one that suits the images and `hours`. A
+            new workdir gets `demo` for a data set by name, otherwise "auto".
+        hours: the most that training should take, for the recipe "auto"; None for 2. It is compared with an estimate.
         seed: seed of everything random; of a new workdir 0.
         classes: names of the classes, for arrays and datasets.
         progress: told about the work: by default bars on a terminal and in a notebook; None for silence.
@@ -444,13 +448,16 @@ def open(
     if not isinstance(shown, Progress):
         raise ArgumentError(f"`progress` (={progress!r}) must be a Progress, None, or {AUTO!r}.")
     checked_seed = optional("seed", whole, seed, *SEEDS)
+    checked_hours = optional("hours", positive, hours, "hours")
     workdir = Workdir(path)
     if workdir.exists and workdir.ledger().imported:
         if data is not None and not isinstance(data, str | Path):
             raise WorkdirError(f"{path} holds an imported network: name a folder of images, not arrays.")
         open_project(path, space, None, recipe, checked_seed, shown)
         return Project.of(open_existing(path, shown, data))
-    return Project.of(open_project(path, space, data, recipe, checked_seed, shown, classes=classes))
+    return Project.of(
+        open_project(path, space, data, recipe, checked_seed, shown, classes=classes, hours=checked_hours)
+    )
 
 
 def _scaled(name: str, value: Any, unit: float) -> float | None:

@@ -60,7 +60,7 @@ def open_and_train(
         strategy: the devices: one ("none"), or as for `make_cluster`.
         dry_run: whether to estimate time and memory instead, and change nothing.
         progress: told about the work.
-        choices: `space`, `data`, `recipe` and `seed`, as for `open_project`.
+        choices: `space`, `data`, `recipe`, `hours` and `seed`, as for `open_project`.
     """
     cluster = make_cluster(strategy, progress)
     if dry_run:

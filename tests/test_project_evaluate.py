@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from ofa_tf.tflite.metadata import Metadata, read_metadata
 from ofa_tf.tflite.metadata_writer import add_metadata
 from ofa_tf.tflite.run import check_classifier
 from ofa_tf.tflite.sandbox import ChildInterpreter
-from ofa_tf.zoo import imagenet
+from ofa_tf.zoo import catalog, imagenet
 
 N_IMAGES = len(CLASSES) * N_VAL
 
@@ -183,6 +184,17 @@ def test_what_evaluate_refuses(tint, image_folder, tmp_path, ofa, monkeypatch):
         run = ofa("evaluate", *arguments)
         assert (run.code, run.out) == (2, ""), arguments
         assert said in run.last, arguments
+
+
+def test_a_float_file_without_normalisation_is_told_the_usual_ones(tint, image_folder, ofa):
+    file = tint()
+    said = ofa("evaluate", file, "--data", image_folder).last
+    usual = re.findall(r"--mean ([\d.,]*\d) --std ([\d.,]*\d)", said)
+    imagenet_pixels = tuple(",".join(map(str, values)) for values in (catalog.IMAGENET_MEAN, catalog.IMAGENET_STD))
+    assert usual == [("127.5", "127.5"), ("0", "255"), ("0", "1"), imagenet_pixels]
+    for mean, std in usual:
+        run = ofa("evaluate", file, "--data", image_folder, "--mean", mean, "--std", std)
+        assert run.code == 0, run.err
 
 
 def test_labels_that_do_not_match_name_the_difference():

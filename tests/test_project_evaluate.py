@@ -197,6 +197,22 @@ def test_a_float_file_without_normalisation_is_told_the_usual_ones(tint, image_f
         assert run.code == 0, run.err
 
 
+def test_labels_in_a_dict_on_one_line_are_its_names(tint, image_folder, tmp_path, ofa):
+    """As Ultralytics writes them into its files."""
+    names = dict(enumerate(("fox", "dog", "cat")))
+    line = str({"description": "a model", "task": "classify", "imgsz": [32, 32], "names": names})
+    content = tint((2, 1, 0), dtype="uint8").read_bytes()
+    path = tmp_path / "model.tflite"
+    path.write_bytes(add_metadata(content, Metadata(labels=(line,))))
+    assert "3: fox, dog, cat" in ofa("show", path).out
+    run = ofa("evaluate", path, "--data", image_folder, "--json")
+    assert run.code == 0, run.err
+    assert json.loads(run.out)["top1"] == 1
+    (tmp_path / "names.txt").write_text(f"{line}\n")
+    run = ofa("evaluate", path, "--data", image_folder, "--labels", tmp_path / "names.txt", "--json")
+    assert json.loads(run.out)["top1"] == 1
+
+
 def test_labels_that_do_not_match_name_the_difference():
     def match(labels, classes, n_outputs):
         return match_labels(labels, classes, n_outputs, "m.tflite", "images").tolist()

@@ -408,6 +408,34 @@ def test_a_compiler_that_fails_is_one_sentence(stand_in, clean, report, then, ma
         compile_file(clean, stand_in(report, then))
 
 
+VERSION = "Edge TPU Compiler version 16.0.384591198"
+STARTED = f"{VERSION}\nStarted a compilation timeout timer of 180 seconds."
+DONE = "Compilation child process completed within timeout period.\nCompilation failed! "
+RESTORED = "ERROR: Restored original execution plan after delegate application failure."
+TOO_LARGE = "Compilation failed due to large activation tensors in model."
+NO_OP = "ERROR: Didn't find op for builtin opcode 'CONV_2D' version '6'."
+DYNAMIC = "ERROR: Attempting to use a delegate that only supports static-sized tensors."
+TOO_LONG = "Compilation timeout. This is usually caused by large activations."
+INTERNAL = "Internal compiler error. Aborting!"
+
+
+@pytest.mark.parametrize(
+    ("report", "why"),
+    [
+        (f"{STARTED}\n{RESTORED}\nCompilation failed: {TOO_LARGE}\n{DONE}", TOO_LARGE),
+        (f"{VERSION}\n{NO_OP}\n\nERROR: Registration failed.\n\nModel could not be parsed", NO_OP),
+        (f"{STARTED}\n{DYNAMIC}\nCompilation failed: Model failed in Tflite interpreter.\n{DONE}", DYNAMIC),
+        (f"{STARTED}\n{TOO_LONG}\nCompilation failed! ", TOO_LONG),
+        (f"{VERSION}\n\n{INTERNAL} \n", INTERNAL),
+    ],
+)
+def test_the_line_that_says_why_is_told(stand_in, clean, report, why):
+    for then, how in (("exit 1", "failed with status 1"), ("", "no report that can be read")):
+        with pytest.raises(ExportError, match=how) as caught:
+            compile_file(clean, stand_in(report, then))
+        assert str(caught.value).endswith(f": it says {why!r}.")
+
+
 def test_a_compiler_that_hangs_is_ended_with_its_children(stand_in, clean, tmp_path):
     program = stand_in(GOOD, f"sh -c 'echo $$ > {tmp_path}/child; exec sleep 600' & wait")
     with pytest.raises(ExportError, match="ended after 1 seconds without a result"):

@@ -232,9 +232,9 @@ def test_the_table_is_the_documented_one(fixtures_dir):
 
 
 def make_file(
-    operators: list[tuple[str, int, list[int], int]], types: list[str], shape=(1, 8, 8, 4), options=None
+    operators: list[tuple[str, int, list[int], int]], types: list[str], shape=(1, 8, 8, 4), options=None, signature=None
 ) -> bytes:
-    """A file of operators (name, version, inputs, output) on tensors of one shape."""
+    """A file of operators (name, version, inputs, output) on tensors of one shape and signature of a shape."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -244,6 +244,7 @@ def make_file(
     for index, kind in enumerate(types):
         made = schema.TensorT()
         made.name, made.shape, made.type = f"t{index}", list(shape), getattr(schema.TensorType, kind)
+        made.shapeSignature = signature
         graph.tensors.append(made)
     for name, version, inputs, output in operators:
         code, made = schema.OperatorCodeT(), schema.OperatorT()
@@ -315,6 +316,43 @@ def test_versions_that_the_compiler_refuses_and_large_tensors_are_warned_of():
     )
     assert report.clean
     assert lint(make_file([("RESHAPE", 1, [0], 1), ("FULLY_CONNECTED", 4, [1], 2)], types)).warnings == ()
+
+
+OPEN_BATCH = "The size of the batch is left open: it is taken for 1, as the compiler takes it."
+
+
+def test_an_open_batch_is_taken_for_what_the_file_says():
+    """As in every Keras model that is converted the usual way: 1 in the shape, -1 in its signature."""
+    relu = [("RELU", 1, [0], 1)]
+    report = lint(make_file(relu, ["INT8"] * 2, signature=(-1, 8, 8, 4)))
+    assert report.explain() == "All 1 operators run on an Edge TPU."
+    assert report.warnings == (OPEN_BATCH,)
+    assert lint(make_file(relu, ["INT8"] * 2, signature=(1, 8, 8, 4))).warnings == ()
+    (batch_of_4,) = lint(make_file(relu, ["INT8"] * 2, (4, 8, 8, 4), signature=(-1, 8, 8, 4))).fallbacks
+    assert batch_of_4.reason == "`t0` has a batch of 4, not 1"
+    for signature in ((-1, -1, 8, 4), (1, 8, 8, -1)):
+        (unknown,) = lint(make_file(relu, ["INT8"] * 2, signature=signature)).fallbacks
+        assert unknown.reason == "the shape of `t0` is not known before it runs"
+    dynamic = lint(make_file([("SHAPE", 1, [0], 1), *relu], ["INT8", "INT32"], signature=(-1, 8, 8, 4)))
+    assert dynamic.fallbacks[0].reason == "an Edge TPU has no such operator"
+
+
+@pytest.mark.parametrize("batch", [None, 1])
+def test_a_keras_model_is_clean_whether_its_batch_is_fixed_or_not(batch):
+    import keras
+    import tensorflow as tf
+
+    image = keras.Input((32, 32, 3), batch_size=batch)
+    features = keras.layers.Conv2D(8, 3, 2, "same", activation="relu")(image)
+    scores = keras.layers.Dense(4, activation="softmax")(keras.layers.GlobalAveragePooling2D()(features))
+    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, scores))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([np.full((1, 32, 32, 3), value, np.float32)] for value in (0, 1))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.uint8
+    report = lint(converter.convert())
+    assert report.clean, report.explain()
+    assert report.warnings == (() if batch else (OPEN_BATCH,))
 
 
 def test_a_custom_operator_is_named_without_what_a_terminal_would_obey():

@@ -127,7 +127,8 @@ def show_command(file, workdir, plot, as_json):
 @click.option("--force", is_flag=True, help="Replace a table of the same device, runtime and precision.")
 @json_option
 def import_command(source, workdir, name, force, as_json):
-    """Take a table over into the workdir: a JSON file, or the published YAML tables (a file or a folder of them)."""
+    """Take a table over into the workdir: a file of `ofa-tf lut build`, or tables in the format that the authors of
+    Once-for-All published, which are of one resolution each: give those of one device as a folder, with --as."""
     with library(tensorflow=False) as progress:
         from ofa_tf.project.lut import import_any
 

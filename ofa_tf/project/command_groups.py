@@ -130,11 +130,11 @@ class TableCommands:
 
     @library_wording
     def import_(self, source: str | Path, name: str | None = None, *, force: bool = False) -> "LatencyTable":
-        """Takes a table over into the workdir: a JSON file, or the published YAML tables (a file or a folder of them).
+        """Takes a table over into the workdir: one of `ofa-tf lut build`, or tables in the published format.
 
         Args:
-            source: the file or folder.
-            name: what its device is called from now on, such as `pi4`.
+            source: the file; of published tables, which are of one resolution each, the folder of those of one device.
+            name: what its device is called from now on, such as `pi4`; published tables need one.
             force: whether a table of the same device, runtime and precision may be replaced.
         """
         from ofa_tf.project.lut import import_any

@@ -215,7 +215,9 @@ def training_rate(space_name: str, size: int, batch: int, n_classes: int, steps:
     found: dict[str, list[float]] = {"full": [], "kernel": []}
     for number in range(steps + 1):
         for stage, times in found.items():
-            codes = space.sample(rng, 1, 1 if stage == "full" else None, 1, 1)
+            codes = space.sample(
+                rng, 1, kernel_choices=1 if stage == "full" else None, depth_choices=1, expand_choices=1
+            )
             taken = seconds(lambda: step.run(images, labels, batch, batch, codes, 0.01, stage == "kernel"))  # noqa: B023
             if number:
                 times.append(taken)

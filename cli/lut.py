@@ -138,7 +138,8 @@ def show_command(file, workdir, plot, as_json):
 @click.option("--force", is_flag=True, help="Replace a table of the same device, runtime and precision.")
 @json_option
 def import_command(source, workdir, name, force, as_json):
-    """Import a table into the workdir: a JSON file, or the published YAML tables (a file or a folder of them)."""
+    """Import a table into the workdir: a file from `ofa-tf lut build`, or tables in the format that the authors of
+    Once-for-All published. Each of those covers one resolution: give all tables of a device as a folder, with --as."""
     with library(tensorflow=False) as progress:
         from ofa_tf.project.lut import import_any
 

@@ -50,6 +50,7 @@ def cli():
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs a command and exits: 0, 2 for what the user can fix (in one sentence), 130 for Ctrl-C."""
+    os.environ["MPLBACKEND"] = "agg"  # plots are files; a notebook's backend may be missing in this environment
     _open_streams()
     interrupted = _notice_interrupts()
     try:

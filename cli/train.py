@@ -25,8 +25,21 @@ ENDS = ("smallest", "random1", "random2", "random3", "random4", "largest")
 )
 @workdir_option()
 @click.option("--data", metavar="SPEC", help="A data set by name, `tfds:NAME`, or a folder.  [default: digits]")
-@click.option("--space", metavar="NAME", help="A registered space or a JSON file.  [default: tiny]")
-@click.option("--recipe", metavar="NAME", help="A registered recipe or a JSON file.  [default: demo]")
+@click.option(
+    "--space",
+    metavar="NAME",
+    help="A registered space, a JSON file, or `auto`.  [default: auto; for a data set by name: tiny]",
+)
+@click.option(
+    "--recipe",
+    metavar="NAME",
+    help="A registered recipe, a JSON file, or `auto`.  [default: auto; for a data set by name: demo]",
+)
+@click.option(
+    "--hours",
+    type=Positive("H", "hours"),
+    help="The longest that training should take, for `--recipe auto`.  [default: 2]",
+)
 @click.option("--seed", type=Whole(0, 2**31 - 1), help="Seed for everything random.  [default: 0]")
 @click.option("--epochs", type=Positive(), help="Epochs of this stage, including warm-up, instead of the recipe's.")
 @click.option("--batch", type=Whole(1, 1 << 20), help="Images per step of this stage, across all replicas.")
@@ -43,7 +56,7 @@ ENDS = ("smallest", "random1", "random2", "random3", "random4", "largest")
     "--restart", is_flag=True, help="Train the stage again from its start; other stages are left as they are."
 )
 @json_option
-def command(stage, workdir, data, space, recipe, seed, epochs, batch, lr, strategy, dry_run, restart, as_json):
+def command(stage, workdir, data, space, recipe, hours, seed, epochs, batch, lr, strategy, dry_run, restart, as_json):
     """Train the supernet by progressive shrinking."""
     if restart and stage is None:
         raise click.UsageError("--restart needs --stage: name the stage to train again, or give `--stage all`.")
@@ -53,7 +66,7 @@ def command(stage, workdir, data, space, recipe, seed, epochs, batch, lr, strate
     with library() as progress:
         from ofa_tf.project.train import open_and_train
 
-        choices = {"space": space, "data": data, "recipe": recipe, "seed": seed}
+        choices = {"space": space, "data": data, "recipe": recipe, "hours": hours, "seed": seed}
         result = open_and_train(workdir, stage, restart, overrides, strategy, dry_run, progress, **choices)
     if dry_run:
         _print_estimate(result, as_json)

@@ -127,8 +127,8 @@ def specialized_command(source, out, image_size, no_weights, force, as_json):
 @json_option
 def note10_command(source, workdir, out, force, as_json):
     """Import the Samsung Note10 latency tables, merged into one."""
-    with library() as progress:
-        from ofa_tf.project.zoo import import_note10
+    with library(tensorflow=False) as progress:
+        from ofa_tf.project.published_tables import import_note10
 
         path, table = import_note10(source, workdir, out, force, progress)
     if as_json:

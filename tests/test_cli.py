@@ -451,6 +451,16 @@ def test_a_real_process_says_nothing_but_its_answer(workdir):
     assert run.stderr == ""
 
 
+@pytest.mark.parametrize("arguments", [["search", "--pareto", "--plot", "front.png"], ["train", "--dry-run"]])
+def test_a_notebook_of_another_environment_does_not_choose_how_to_draw(workdir, arguments):
+    """Its kernel sets a matplotlib backend from a package, matplotlib-inline, that this environment lacks."""
+    code = "import importlib.metadata; importlib.metadata.entry_points = lambda **_: (); "
+    environment = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    command = [*OFA[:2], code + OFA[2], *arguments, "--workdir", "work"]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
 @pytest.mark.parametrize(
     ("number", "said"),
     [

@@ -20,7 +20,7 @@ from ofa_tf.edgetpu.latency_model import PARAMETER_MEMORY_BYTES, param_bytes
 from ofa_tf.edgetpu.lint import check, lint
 from ofa_tf.edgetpu.rules import fallback_reason
 from ofa_tf.errors import ExportError, FormatError, OfaError
-from ofa_tf.export.convert import BlockConverter
+from ofa_tf.export.convert import BlockConverter, to_tflite
 from ofa_tf.space import SearchSpace
 from ofa_tf.spaces import TINY
 from ofa_tf.tflite.operators import Operator, Tensor, read_operators
@@ -83,6 +83,23 @@ def test_float_files_fall_back_from_the_first_operator():
     assert report.fallbacks[0].reason == "`image` is FLOAT32, and only INT8 and UINT8 are supported"
 
 
+@pytest.mark.parametrize(
+    ("shape", "layer", "options"),
+    [
+        ((16_384,), "Softmax", {}),
+        ((40, 20, 8), "Conv2D", {"filters": 8, "kernel_size": (3, 1), "dilation_rate": (2, 1), "padding": "same"}),
+        ((40, 20, 8), "Conv2D", {"filters": 8, "kernel_size": (1, 3), "dilation_rate": (1, 4), "padding": "same"}),
+    ],
+)
+def test_what_the_compiler_maps_beyond_its_documentation_is_clean(shape, layer, options):
+    """A published compiled file has the like of each inside its custom operator."""
+    import keras
+
+    model = keras.Sequential([keras.Input(shape, batch_size=1), getattr(keras.layers, layer)(**options)])
+    noise = np.random.default_rng(0).random((2, 1, *shape), np.float32)
+    assert lint(to_tflite(model, "int8", noise)).explain().startswith("All ")
+
+
 def test_the_report_is_json(swish):
     document = json.loads(json.dumps(lint(swish).to_document()))
     assert document["fallbacks"][0] == {
@@ -111,6 +128,13 @@ def weights(*shape: int, type: str = "INT8") -> Tensor:
 IMAGE = tensor(1, 8, 8, 16)
 
 
+# Input, input weights, recurrent weights, biases, and the states: the output and, as int16, the cell.
+LSTM_INPUTS = (
+    *(tensor(1, 5, 3), *[weights(4, 3)] * 4, *[weights(4, 4)] * 4, *[None] * 3),
+    *(*[weights(4, type="INT32")] * 4, None, None, tensor(1, 4), tensor(1, 4, type="INT16")),
+)
+
+
 def operator(name: str, *inputs: Tensor | None, output: Tensor = IMAGE, **options: int) -> Operator:
     return Operator(name, 1, inputs or (IMAGE,), (output,), options)
 
@@ -123,6 +147,9 @@ def operator(name: str, *inputs: Tensor | None, output: Tensor = IMAGE, **option
         operator("AVERAGE_POOL_2D", fused_activation=0),
         operator("CONV_2D", IMAGE, weights(4, 3, 3, 16), weights(4, type="INT32")),
         operator("CONV_2D", IMAGE, weights(4, 3, 3, 16), dilation_width=2, dilation_height=2),
+        operator("CONV_2D", IMAGE, weights(4, 3, 1, 16), dilation_width=1, dilation_height=2),
+        operator("CONV_2D", IMAGE, weights(4, 1, 3, 16), dilation_width=1, dilation_height=4),
+        operator("DEPTHWISE_CONV_2D", IMAGE, weights(1, 3, 1, 16), dilation_width=4, dilation_height=2),
         operator("CONV_2D", IMAGE, weights(4, 3, 3, 16), None),
         operator("FULLY_CONNECTED", tensor(1, 16), weights(10, 16), output=tensor(1, 10)),
         operator("MEAN", IMAGE, tensor(2, values=[1, 2])),
@@ -131,8 +158,11 @@ def operator(name: str, *inputs: Tensor | None, output: Tensor = IMAGE, **option
         operator("PAD", IMAGE, tensor(4, 2, values=[0, 0, 1, 1, 1, 1, 0, 0])),
         operator("PRELU", IMAGE, weights(1, 1, 16)),
         operator("SOFTMAX", tensor(1, 16_000), output=tensor(1, 16_000)),
+        operator("SOFTMAX", tensor(1, 16_384), output=tensor(1, 16_384)),
         operator("SQUEEZE", tensor(1, 1, 1, 10), output=tensor(10)),
         operator("STRIDED_SLICE", IMAGE, *[tensor(4, values=[0, 1, 1, 0])] * 2, tensor(4, values=[1, 1, 1, 1])),
+        operator("TILE", tensor(1, 1, 1, 16), tensor(4, values=[1, 8, 8, 1])),
+        operator("UNIDIRECTIONAL_SEQUENCE_LSTM", *LSTM_INPUTS, output=tensor(1, 5, 4)),
         operator("TRANSPOSE_CONV", tensor(4, values=[1, 8, 8, 16]), weights(16, 3, 3, 16), IMAGE),
     ],
     ids=lambda op: op.name,
@@ -157,7 +187,12 @@ def test_what_the_documentation_allows_is_allowed(op):
         (operator("CONCATENATION", IMAGE, IMAGE, fused_activation=1), "fused activation"),
         (operator("CONV_2D", IMAGE, weights(4, 3, 3, 16), dilation_width=2), r"differs in x \(2\) and y \(1\)"),
         (operator("DEPTHWISE_CONV_2D", IMAGE, weights(1, 3, 3, 16), dilation_height=3), "dilation differs"),
+        (operator("CONV_2D", IMAGE, weights(4, 3, 2, 16), dilation_height=2), r"differs in x \(1\) and y \(2\)"),
         (operator("CONV_2D", IMAGE, IMAGE), "not constants"),
+        (operator("TILE", IMAGE, tensor(4, type="INT32")), "`t` is INT32"),
+        (operator("TILE", IMAGE, tensor(4, values=[2, 1, 1, 1]), output=tensor(2, 8, 8, 16)), "batch of 2"),
+        (operator("UNIDIRECTIONAL_SEQUENCE_LSTM", tensor(1, 5, 3), tensor(4, 3)), "not constants"),
+        (operator("UNIDIRECTIONAL_SEQUENCE_LSTM", tensor(1, 5, 3, type="INT16")), "`t` is INT16"),
         (operator("TRANSPOSE_CONV", tensor(4, values=[1, 8, 8, 16]), IMAGE, IMAGE), "not constants"),
         (operator("FULLY_CONNECTED", tensor(1, 16), weights(10, 16), weights_format=1), "not in the default format"),
         (operator("FULLY_CONNECTED", tensor(1, 8, 16), weights(10, 16), output=tensor(1, 8, 10)), "one dimension"),
@@ -169,7 +204,7 @@ def test_what_the_documentation_allows_is_allowed(op):
         (operator("PACK", axis=0), "along the batch"),
         (operator("PAD", IMAGE, tensor(4, 2, values=[1, 0, 0, 0, 0, 0, 0, 0])), "pads the batch"),
         (operator("PRELU", IMAGE, weights(8, 8, 16)), "alpha has more than one dimension"),
-        (operator("SOFTMAX", tensor(1, 16_001), output=tensor(1, 16_001)), "16,001 elements"),
+        (operator("SOFTMAX", tensor(1, 16_385), output=tensor(1, 16_385)), "16,385 elements"),
         (operator("SOFTMAX", tensor(1, 8, 8)), "input has more than one dimension"),
         (operator("SQUEEZE", tensor(1, 8, 1, 10), output=tensor(8, 10)), "other dimensions than leading ones"),
         (operator("STRIDED_SLICE", IMAGE, *[tensor(4, values=[1, 2, 2, 1])] * 3), r"strides are \[1, 2, 2, 1\]"),
@@ -187,6 +222,7 @@ def test_the_table_is_the_documented_one(fixtures_dir):
     noted = {name for name, rule in documented["ops"].items() if rule} - edgetpu_rules.MAY_STAY
     assert edgetpu_rules.ALWAYS | set(rules) == set(documented["ops"])
     assert set(rules) == noted
+    assert not edgetpu_rules.MAPPED & set(documented["ops"])
     assert not set(documented["unsupported_that_matter"]) & set(documented["ops"])
     for name, version in edgetpu_rules.TOO_NEW.items():
         assert f"{name} version {version}" in " ".join(documented["constraints"])
@@ -196,9 +232,9 @@ def test_the_table_is_the_documented_one(fixtures_dir):
 
 
 def make_file(
-    operators: list[tuple[str, int, list[int], int]], types: list[str], shape=(1, 8, 8, 4), options=None
+    operators: list[tuple[str, int, list[int], int]], types: list[str], shape=(1, 8, 8, 4), options=None, signature=None
 ) -> bytes:
-    """A file of operators (name, version, inputs, output) on tensors of one shape."""
+    """A file of operators (name, version, inputs, output) on tensors of one shape and signature of a shape."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -208,6 +244,7 @@ def make_file(
     for index, kind in enumerate(types):
         made = schema.TensorT()
         made.name, made.shape, made.type = f"t{index}", list(shape), getattr(schema.TensorType, kind)
+        made.shapeSignature = signature
         graph.tensors.append(made)
     for name, version, inputs, output in operators:
         code, made = schema.OperatorCodeT(), schema.OperatorT()
@@ -279,6 +316,43 @@ def test_versions_that_the_compiler_refuses_and_large_tensors_are_warned_of():
     )
     assert report.clean
     assert lint(make_file([("RESHAPE", 1, [0], 1), ("FULLY_CONNECTED", 4, [1], 2)], types)).warnings == ()
+
+
+OPEN_BATCH = "The batch size is left open: it is treated as 1, as the compiler does."
+
+
+def test_an_open_batch_is_taken_for_what_the_file_says():
+    """As in every Keras model converted the usual way: 1 in the shape, -1 in its signature."""
+    relu = [("RELU", 1, [0], 1)]
+    report = lint(make_file(relu, ["INT8"] * 2, signature=(-1, 8, 8, 4)))
+    assert report.explain() == "All 1 operators run on an Edge TPU."
+    assert report.warnings == (OPEN_BATCH,)
+    assert lint(make_file(relu, ["INT8"] * 2, signature=(1, 8, 8, 4))).warnings == ()
+    (batch_of_4,) = lint(make_file(relu, ["INT8"] * 2, (4, 8, 8, 4), signature=(-1, 8, 8, 4))).fallbacks
+    assert batch_of_4.reason == "`t0` has a batch of 4, not 1"
+    for signature in ((-1, -1, 8, 4), (1, 8, 8, -1)):
+        (unknown,) = lint(make_file(relu, ["INT8"] * 2, signature=signature)).fallbacks
+        assert unknown.reason == "the shape of `t0` is not known before it runs"
+    dynamic = lint(make_file([("SHAPE", 1, [0], 1), *relu], ["INT8", "INT32"], signature=(-1, 8, 8, 4)))
+    assert dynamic.fallbacks[0].reason == "an Edge TPU has no such operator"
+
+
+@pytest.mark.parametrize("batch", [None, 1])
+def test_a_keras_model_is_clean_whether_its_batch_is_fixed_or_not(batch):
+    import keras
+    import tensorflow as tf
+
+    image = keras.Input((32, 32, 3), batch_size=batch)
+    features = keras.layers.Conv2D(8, 3, 2, "same", activation="relu")(image)
+    scores = keras.layers.Dense(4, activation="softmax")(keras.layers.GlobalAveragePooling2D()(features))
+    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, scores))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([np.full((1, 32, 32, 3), value, np.float32)] for value in (0, 1))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.uint8
+    report = lint(converter.convert())
+    assert report.clean, report.explain()
+    assert report.warnings == (() if batch else (OPEN_BATCH,))
 
 
 def test_a_custom_operator_is_named_without_what_a_terminal_would_obey():
@@ -406,6 +480,34 @@ def test_an_older_compiler_says_less():
 def test_a_compiler_that_fails_is_one_sentence(stand_in, clean, report, then, match):
     with pytest.raises(ExportError, match=match):
         compile_file(clean, stand_in(report, then))
+
+
+VERSION = "Edge TPU Compiler version 16.0.384591198"
+STARTED = f"{VERSION}\nStarted a compilation timeout timer of 180 seconds."
+DONE = "Compilation child process completed within timeout period.\nCompilation failed! "
+RESTORED = "ERROR: Restored original execution plan after delegate application failure."
+TOO_LARGE = "Compilation failed due to large activation tensors in model."
+NO_OP = "ERROR: Didn't find op for builtin opcode 'CONV_2D' version '6'."
+DYNAMIC = "ERROR: Attempting to use a delegate that only supports static-sized tensors."
+TOO_LONG = "Compilation timeout. This is usually caused by large activations."
+INTERNAL = "Internal compiler error. Aborting!"
+
+
+@pytest.mark.parametrize(
+    ("report", "why"),
+    [
+        (f"{STARTED}\n{RESTORED}\nCompilation failed: {TOO_LARGE}\n{DONE}", TOO_LARGE),
+        (f"{VERSION}\n{NO_OP}\n\nERROR: Registration failed.\n\nModel could not be parsed", NO_OP),
+        (f"{STARTED}\n{DYNAMIC}\nCompilation failed: Model failed in Tflite interpreter.\n{DONE}", DYNAMIC),
+        (f"{STARTED}\n{TOO_LONG}\nCompilation failed! ", TOO_LONG),
+        (f"{VERSION}\n\n{INTERNAL} \n", INTERNAL),
+    ],
+)
+def test_the_line_that_says_why_is_told(stand_in, clean, report, why):
+    for then, how in (("exit 1", "failed with status 1"), ("", "no readable report")):
+        with pytest.raises(ExportError, match=how) as caught:
+            compile_file(clean, stand_in(report, then))
+        assert str(caught.value).endswith(f": it says {why!r}.")
 
 
 def test_a_compiler_that_hangs_is_ended_with_its_children(stand_in, clean, tmp_path):

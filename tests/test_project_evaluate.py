@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from ofa_tf.tflite.metadata import Metadata, read_metadata
 from ofa_tf.tflite.metadata_writer import add_metadata
 from ofa_tf.tflite.run import check_classifier
 from ofa_tf.tflite.sandbox import ChildInterpreter
-from ofa_tf.zoo import imagenet
+from ofa_tf.zoo import catalog, imagenet
 
 N_IMAGES = len(CLASSES) * N_VAL
 
@@ -181,6 +182,33 @@ def test_what_evaluate_refuses(tint, image_folder, tmp_path, ofa, monkeypatch):
         run = ofa("evaluate", *arguments)
         assert (run.code, run.out) == (2, ""), arguments
         assert said in run.last, arguments
+
+
+def test_a_float_file_without_normalisation_gets_the_usual_ones_named(tint, image_folder, ofa):
+    file = tint()
+    said = ofa("evaluate", file, "--data", image_folder).last
+    usual = re.findall(r"--mean ([\d.,]*\d) --std ([\d.,]*\d)", said)
+    imagenet_pixels = tuple(",".join(map(str, values)) for values in (catalog.IMAGENET_MEAN, catalog.IMAGENET_STD))
+    assert usual == [("127.5", "127.5"), ("0", "255"), ("0", "1"), imagenet_pixels]
+    for mean, std in usual:
+        run = ofa("evaluate", file, "--data", image_folder, "--mean", mean, "--std", std)
+        assert run.code == 0, run.err
+
+
+def test_labels_in_a_dict_on_one_line_are_its_names(tint, image_folder, tmp_path, ofa):
+    """As Ultralytics writes them into its files."""
+    names = dict(enumerate(("fox", "dog", "cat")))
+    line = str({"description": "a model", "task": "classify", "imgsz": [32, 32], "names": names})
+    content = tint((2, 1, 0), dtype="uint8").read_bytes()
+    path = tmp_path / "model.tflite"
+    path.write_bytes(add_metadata(content, Metadata(labels=(line,))))
+    assert "3: fox, dog, cat" in ofa("show", path).out
+    run = ofa("evaluate", path, "--data", image_folder, "--json")
+    assert run.code == 0, run.err
+    assert json.loads(run.out)["top1"] == 1
+    (tmp_path / "names.txt").write_text(f"{line}\n")
+    run = ofa("evaluate", path, "--data", image_folder, "--labels", tmp_path / "names.txt", "--json")
+    assert json.loads(run.out)["top1"] == 1
 
 
 def test_labels_that_do_not_match_name_the_difference():

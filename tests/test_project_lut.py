@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from finished_workdir import CLASSES
 
 from ofa_tf.blocks import Block
 from ofa_tf.errors import ExportError, TableError
-from ofa_tf.export import block_files
+from ofa_tf.export import block_files, converters
 from ofa_tf.export.block_files import BlockFiles
 from ofa_tf.jsonio import read_json, write_json
 from ofa_tf.latency.merge import merge_tables
@@ -77,18 +79,55 @@ def test_processes_share_the_conversion_and_keep_the_order(tmp_path, monkeypatch
     assert started[-1] == ("converting", 4, 3)
 
 
-def test_a_process_that_dies_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(block_files, "FILES_PER_PROCESS", 1)
-    monkeypatch.setattr(block_files, "n_cores", lambda: 2)
-    monkeypatch.setattr(block_files, "_convert", _die)
-    with pytest.raises(ExportError, match="A converter process died"):
-        BlockFiles(TINY, 10, "fp32").convert([CONV, dataclasses.replace(CONV, kernel=5)])
+def test_processes_do_not_run_the_script_again(tmp_path):
+    """The script needs no `if __name__ == "__main__":`, and the processes import nothing beside it."""
+    (tmp_path / "script.py").write_text(UNGUARDED)
+    (tmp_path / "keras.py").write_text("raise ImportError")
+    command = [sys.executable, "-P", "script.py"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, "started\n3 files\n"), run.stderr
 
 
-def _die(_) -> None:
-    import os
+UNGUARDED = """
+import dataclasses
+from ofa_tf.blocks import Block
+from ofa_tf.export import block_files, converters
+from ofa_tf.spaces import TINY
 
-    os.kill(os.getpid(), 9)
+print("started")
+block_files.n_cores, block_files.FILES_PER_PROCESS = lambda: 2, 1
+conv = Block("conv", "conv", in_size=16, in_channels=3, out_channels=8, kernel=3, activation="relu6")
+wanted = [dataclasses.replace(conv, out_channels=8 * n) for n in (1, 2, 3)]
+print(len(set(block_files.BlockFiles(TINY, 10, "fp32").convert(wanted))), "files")
+"""
+
+
+OUT_OF_MEMORY = "A converter process died, probably out of memory: free some and run the command again."
+
+
+@pytest.mark.parametrize(
+    ("child", "sentence"),
+    [
+        ("os.kill(os.getpid(), 9)", OUT_OF_MEMORY),
+        ("pickle.load(sys.stdin.buffer); os._exit(1)", OUT_OF_MEMORY),
+        ("os.write(1, pickle.dumps(bytes(999))[:500]); os.kill(os.getpid(), 9)", OUT_OF_MEMORY),
+        ("sys.exit('Rain.\\nIt rains.')", "A converter process ended with status 1: It rains."),
+    ],
+)
+def test_a_process_that_dies_is_told(monkeypatch, child, sentence):
+    monkeypatch.setattr(converters, "COMMAND", [sys.executable, "-c", f"import os, pickle, sys; {child}"])
+    with pytest.raises(ExportError) as caught:
+        list(converters.convert_all([CONV] * 5, 2, TINY, 10, "fp32"))
+    assert str(caught.value) == sentence
+
+
+def test_an_error_in_a_process_is_raised_here(monkeypatch):
+    child = "import os, pickle; os.write(1, pickle.dumps(b'first') + pickle.dumps(MemoryError())); input()"
+    monkeypatch.setattr(converters, "COMMAND", [sys.executable, "-c", child])
+    made = converters.convert_all([CONV] * 50, 1, TINY, 10, "fp32")
+    assert next(made) == b"first"
+    with pytest.raises(MemoryError):
+        next(made)
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.errors import FormatError, OfaError, SpaceError
 from ofa_tf.jsonio import write_json
 from ofa_tf.space import SearchSpace, Stage
-from ofa_tf.spaces import EDGE, MOBILENET_V3, PROXYLESS, SPACES, TINY, get_space
+from ofa_tf.spaces import EDGE, MOBILENET_V3, PHOTOS, PROXYLESS, SPACES, TINY, get_space
 
 PUBLISHED_SIZE = (9**2 + 9**3 + 9**4) ** 5
 
@@ -26,6 +26,7 @@ ROWS = [
     (MOBILENET_V3, 1000, PUBLISHED_SIZE, (3_410_792, 41_476_224), (7_664_760, 566_170_656)),
     (PROXYLESS, 1000, PUBLISHED_SIZE * 9, (3_718_832, 87_823_104), (7_942_056, 1_004_908_032)),
     (EDGE, 1000, PUBLISHED_SIZE, (3_133_464, 41_200_896), (5_151_656, 563_666_208)),
+    (PHOTOS, 10, 90**2 * 819**3, (168_890, 2_676_320), (1_051_402, 58_655_744)),
     (TINY, 10, 90**3, (39_994, 637_504), (232_234, 5_330_752)),
 ]
 all_spaces = pytest.mark.parametrize("space", SPACES.values(), ids=list(SPACES))
@@ -63,6 +64,12 @@ def test_edge_holds_only_what_an_edge_tpu_runs():
     assert {EDGE.stem_activation, EDGE.first_activation, EDGE.head_activation} == {"relu6"}
     for ours, theirs in zip(EDGE.stages, MOBILENET_V3.stages, strict=True):
         assert (ours.width, ours.stride, ours.depths) == (theirs.width, theirs.stride, theirs.depths)
+
+
+def test_photos_holds_only_what_an_edge_tpu_runs():
+    assert {stage.activation for stage in PHOTOS.stages} == {"relu6"}
+    assert not any(stage.se for stage in PHOTOS.stages)
+    assert {PHOTOS.stem_activation, PHOTOS.first_activation, PHOTOS.head_activation} == {"relu6"}
 
 
 def test_nothing_here_imports_tensorflow():

@@ -70,6 +70,49 @@ def test_empty_lines_between_labels_keep_their_place():
     assert label_lines("\n \n") == ()
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{'task': 'classify', 'names': {1: 'b', 0: 'it\\'s a', 2: ' c '}}",
+        '{"names": {"0": "it\'s a", "1": "b", "2": "c"}}',
+        '{"names": ["it\'s a", "b", "c"]}\n',
+    ],
+)
+def test_labels_of_a_dict_on_one_line_are_its_names(line):
+    assert label_lines(line) == ("it's a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{a}",
+        "{'names': {}}",
+        "{'names': {0: 'a', 2: 'b'}}",
+        "{'names': {0: 'a', 1: 3}}",
+        "{'names': {1e999: 'a'}}",
+        "{'names': {'x': 'a'}}",
+        "{'names': 'ab'}",
+        "{'names': open('/etc/hostname').read()}",
+        "{[]: 1}",
+        "{'names'}",
+        "{'labels': ['a']}",
+        "{'names': \0}",
+        *("{'names': " + text * 100_000 + "1}" for text in ("-", "1+", "[", "not ", "9", "1<")),
+        "{'names': f'" + "{1}" * 100_000 + "'}",
+        "{1:" * 100_000,
+        "{'names': ['" + "a" * (1 << 20) + "']}",
+    ],
+    ids=lambda line: line[:16],
+)
+def test_other_lines_are_labels_as_they_are(line):
+    assert label_lines(line) == (line.replace("\0", " "),)
+
+
+def test_several_lines_are_labels_whatever_they_look_like():
+    line = "{'names': ['a', 'b']}"
+    assert label_lines(f"{line}\n{line}") == (line, line)
+
+
 def test_an_export_describes_itself(finished, workdir, ofa):
     folder = finished / "exports" / "first"
     said = ("--author", "A. Painter", "--license", "MIT", "--description", "For the wall.")

@@ -9,7 +9,9 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+import yaml
 from commands import Run, assert_refused, contents
+from published_tables import published_table, wide_workdir
 
 ROOT = Path(__file__).resolve().parents[1]
 # As docs/new_device.md has them, and what these need themselves.
@@ -88,6 +90,22 @@ def test_a_table_is_measured_with_files_converted_elsewhere(small, workdir, tmp_
     assert after["entries"].keys() == before["entries"].keys()
     assert after["entries"] != before["entries"]
     assert after["calibration"] is not None
+
+
+def test_tables_are_imported_there(small, workdir, tmp_path):
+    """Tables measured elsewhere, tables of other devices in the published format, and the Note10's."""
+    (theirs,) = workdir.glob("lut/host__*__int8.json")
+    run = small("lut", "import", theirs, "--as", "pi4", "--workdir", workdir)
+    assert run.code == 0, run.err
+    wide = wide_workdir(tmp_path / "wide")
+    for suffix, write in (("json", json.dumps), ("yaml", yaml.safe_dump)):
+        source = tmp_path / f"160_lookup_table.{suffix}"
+        source.write_text(write(published_table(160)))
+        run = small("lut", "import", source, "--as", f"of-{suffix}", "--workdir", wide)
+        assert run.code == 0, run.err
+    run = small("zoo", "import", "note10", source, "--workdir", wide)
+    assert run.code == 0, run.err
+    assert {path.name.split("__")[0] for path in wide.glob("lut/*")} == {"of-json", "of-yaml", "note10"}
 
 
 def test_what_is_not_converted_is_not_measured(small, workdir):

@@ -1,5 +1,8 @@
-"""Small data sets that come as arrays: scikit-learn's digits, those of `keras.datasets`, and Debian's Fashion-MNIST."""
+"""Small data sets that come as arrays: scikit-learn's digits, plain and on photographs, those of `keras.datasets`,
+and Debian's Fashion-MNIST.
+"""
 
+import contextlib
 import gzip
 import importlib
 import struct
@@ -8,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ofa_tf.data import street_digits
 from ofa_tf.data.images import ImageSet
-from ofa_tf.errors import DataError
+from ofa_tf.data.in_memory import read_npz, write_npz
+from ofa_tf.errors import DataError, FormatError
 from ofa_tf.quiet import quiet
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # of the package `dataset-fashion-mnist`
@@ -27,7 +32,8 @@ CIFAR100 = """
     tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 KERAS = {"mnist": DIGITS, "fashion_mnist": FASHION, "cifar10": CIFAR10, "cifar100": tuple(CIFAR100.split())}
-SOURCES = ("digits", *KERAS)
+STREET_DIGITS = "street-digits"
+SOURCES = ("digits", STREET_DIGITS, *KERAS)
 
 
 def load_digits() -> tuple[tuple[str, ...], ImageSet]:
@@ -37,6 +43,22 @@ def load_digits() -> tuple[tuple[str, ...], ImageSet]:
     digits = datasets.load_digits()
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     return DIGITS, _image_set(pixels, digits.target)
+
+
+def load_street_digits(cache: Path | None) -> tuple[tuple[str, ...], dict[str, ImageSet]]:
+    """Class names and images of `street-digits`, 32 px; drawing them takes a few seconds, so a cache keeps them.
+
+    Args:
+        cache: folder to keep them in, or None.
+    """
+    path = None if cache is None else cache / f"{STREET_DIGITS}-{street_digits.VERSION}.npz"
+    if path is not None:
+        with contextlib.suppress(DataError, FormatError):
+            return read_npz(path)
+    images = street_digits.load_street_digits(street_digits.N_TRAIN, street_digits.N_VAL)
+    if path is not None:
+        write_npz(path, DIGITS, images)
+    return DIGITS, images
 
 
 def load_keras(name: str) -> tuple[tuple[str, ...], ImageSet, ImageSet]:

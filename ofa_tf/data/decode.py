@@ -81,6 +81,16 @@ def check(content: bytes, name: str) -> None:
         _upright_rgb(file)
 
 
+def shorter_side(content: bytes, name: str) -> int:
+    """The shorter side of an image in pixels, read from its header.
+
+    Raises:
+        DataError: the file is not an image.
+    """
+    with _opened(content, name) as file:
+        return min(file.size)
+
+
 def shrink(content: bytes, side: int, name: str) -> bytes:
     """The image as a JPEG whose shorter side is `side` pixels; the same bytes if it is no longer than that.
 

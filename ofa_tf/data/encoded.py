@@ -1,5 +1,6 @@
 """Images that stay as the files they came in and are decoded at each use."""
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -13,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from ofa_tf.data.augment import Crops
-from ofa_tf.data.decode import decode_crop, decode_square
+from ofa_tf.data.decode import decode_crop, decode_square, shorter_side
 from ofa_tf.data.images import Images
 from ofa_tf.errors import DataError
 
@@ -130,6 +131,13 @@ class EncodedImageSet(Images):
         decoded = in_order(decode, range(len(self)))
         for start in range(0, len(self), size):
             yield np.stack(list(itertools.islice(decoded, size))), self.labels[start : start + size]
+
+    def shorter_sides(self) -> np.ndarray:
+        sides = []
+        for index in range(len(self)):
+            with contextlib.suppress(DataError):  # broken images are reported when all are read
+                sides.append(shorter_side(self.records.read(index), self.records.name(index)))
+        return np.array(sides, np.int64)
 
     def crops(self, indices: np.ndarray, crops: Crops, resolution: int) -> tuple[np.ndarray, np.ndarray]:
         result = np.empty((len(indices), resolution, resolution, 3), np.uint8)

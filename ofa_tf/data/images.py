@@ -90,6 +90,10 @@ class Images(ABC):
         """
 
     @abstractmethod
+    def shorter_sides(self) -> np.ndarray:
+        """The shorter sides, in pixels, of all images that can be read: int of shape (images,)."""
+
+    @abstractmethod
     def crops(self, indices: np.ndarray, crops: Crops, resolution: int) -> tuple[np.ndarray, np.ndarray]:
         """One crop of each of these images, or what is needed to make it with `crop_and_resize`.
 
@@ -127,6 +131,9 @@ class ImageSet(Images):
                 pixels = resize(pixels, resolution)
             for low in range(0, len(labels), size):
                 yield pixels[low : low + size], labels[low : low + size]
+
+    def shorter_sides(self) -> np.ndarray:
+        return np.full(len(self), min(self.images.shape[1:3]))
 
     def crops(self, indices: np.ndarray, crops: Crops, resolution: int) -> tuple[np.ndarray, np.ndarray]:
         return self.images[indices], crops.boxes()
@@ -184,3 +191,16 @@ class Data:
     train: Images
     tune: Images
     val: Images
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known about a data set without decoding its images.
+
+    Args:
+        n_train: number of its training images, including those held out for tuning.
+        side: median shorter side of its training images, in pixels; 0 if none can be read.
+    """
+
+    n_train: int
+    side: int

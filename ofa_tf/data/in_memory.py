@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tf.data.images import CHUNK, ImageSet, resize
+from ofa_tf.data.images import CHUNK, ImageSet, Survey, resize
 from ofa_tf.errors import DataError
 from ofa_tf.npzio import read_arrays, write_arrays
 
@@ -46,6 +46,29 @@ def take_in(data: Any, size: int, classes: Sequence[str] | None = None) -> tuple
             "each class is needed, and at least two classes."
         )
     return names, images
+
+
+def survey(data: Any) -> Survey:
+    """How many training images there are in what `take_in` takes, and how large they are.
+
+    Raises:
+        DataError: a dataset that does not end; anything else that cannot be used is left for `take_in` to refuse.
+    """
+    value: Any = data.get("train") if isinstance(data, Mapping) else data
+    if not hasattr(value, "as_numpy_iterator"):
+        shape = np.shape(value[0]) if isinstance(value, tuple | list) and len(value) == 2 else ()
+        return Survey(shape[0], min(shape[1:3])) if len(shape) > 2 else Survey(0, 0)
+    _refuse_endless(value, "`data`")
+    n, side = 0, 0
+    for element in value.as_numpy_iterator():
+        if not isinstance(element, tuple) or len(element) != 2:
+            return Survey(0, 0)
+        image, label = element
+        side = side or min(np.shape(image)[-3:-1] if np.ndim(image) > 2 else np.shape(image), default=0)
+        n += np.size(label)
+        if value.cardinality() > 0:
+            return Survey(n * int(value.cardinality()), side)
+    return Survey(n, side)
 
 
 def digest(classes: Sequence[str], parts: Mapping[str, ImageSet]) -> str:
@@ -114,8 +137,7 @@ def _take_part(value: Any, size: int, name: str) -> ImageSet:
 def _of_dataset(dataset: Any, size: int, name: str) -> ImageSet:
     """Reads a dataset to its end and reduces each image as it comes: images may differ in size."""
     most = MEMORY_BYTES // (size * size * 3)
-    if int(dataset.cardinality()) == -1:  # tf.data.INFINITE_CARDINALITY
-        raise DataError(f"{name} is a dataset without an end: leave out `repeat`, or add `take(n)`.")
+    _refuse_endless(dataset, name)
     pixels: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     highest = 0.0
@@ -142,6 +164,11 @@ def _of_dataset(dataset: Any, size: int, name: str) -> ImageSet:
         np.concatenate([images if images.shape[1] == least else resize(images, least) for images in pixels]),
         np.concatenate(labels).astype(np.int32),
     )
+
+
+def _refuse_endless(dataset: Any, name: str) -> None:
+    if int(dataset.cardinality()) == -1:  # tf.data.INFINITE_CARDINALITY
+        raise DataError(f"{name} is a dataset without an end: leave out `repeat`, or add `take(n)`.")
 
 
 def _pixels(pixels: np.ndarray, name: str) -> np.ndarray:

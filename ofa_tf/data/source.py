@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ofa_tf.data.arrays import KERAS, SOURCES, load_digits, load_keras
+from ofa_tf.data.arrays import KERAS, SOURCES, STREET_DIGITS, load_digits, load_keras, load_street_digits
 from ofa_tf.data.cache import decode_or_stream
 from ofa_tf.data.class_names import class_finder
 from ofa_tf.data.encoded import EncodedImageSet, Parts, Records
 from ofa_tf.data.folder import list_images
-from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES, Data, Images, ImageSet
+from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES, Data, Images, ImageSet, Survey
 from ofa_tf.data.in_memory import read_npz
 from ofa_tf.data.pack import DOCUMENT, open_pack
 from ofa_tf.data.shards import PARTS, find_shards, open_shards, open_tfds
@@ -23,6 +23,7 @@ FOLDER = "a folder with train/<class>/*.jpg or TFRecord shards"
 NPZ = ".npz"
 TUNE_SHARE, TUNE_MOST = 0.1, 10_000
 SMALLEST_SPLIT = 2
+SURVEYED = 200  # images whose size is looked up
 MOST_IMAGES = 10_000  # for a network that is already trained
 
 
@@ -158,6 +159,18 @@ def load_images(
     return data
 
 
+def survey(spec: str, cache: Path | None = None, progress: Progress = SILENT) -> Survey:
+    """How many images a data set has to train on, and how large they are, without decoding them.
+
+    Raises:
+        DataError: an unknown spec, or one that does not hold usable images.
+        MissingDependencyError: the spec needs a package that is not installed.
+    """
+    train = open_source(spec, cache, progress)[1]["train"]
+    sides = train.spread(SURVEYED).shorter_sides()
+    return Survey(len(train), int(np.median(sides)) if len(sides) else 0)
+
+
 def open_source(spec: str, cache: Path | None, progress: Progress) -> tuple[tuple[str, ...], dict[str, Images]]:
     """Classes of a data set and the images of its parts: `train` and, if there is one, `val`.
 
@@ -168,6 +181,9 @@ def open_source(spec: str, cache: Path | None, progress: Progress) -> tuple[tupl
     if spec == "digits":
         classes, images = load_digits()
         return classes, {"train": images}
+    if spec == STREET_DIGITS:
+        classes, arrays = load_street_digits(cache)
+        return classes, {**arrays}
     if spec in KERAS:
         classes, train, test = load_keras(spec)
         return classes, {"train": train, "val": test}

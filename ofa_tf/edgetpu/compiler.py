@@ -20,6 +20,8 @@ PROGRAM = "edgetpu_compiler"
 SECONDS = 300.0
 MOST_OUTPUT_BYTES = 1_000_000
 MAPPED = "Mapped to Edge TPU"
+CAUSES = ("ERROR", "Compilation failed:", "Compilation timeout", "Internal compiler error")  # begin lines that say why
+CONSEQUENCE = "ERROR: Restored original execution plan"  # of the cause, which a later line names
 ABSENT = (
     f"{PROGRAM} is not on PATH, so the file is not compiled yet: install it on x86-64 Linux from Coral's packages "
     f"(coral.ai/docs/edgetpu/compiler) and export again, or run `{PROGRAM} model.tflite` elsewhere."
@@ -92,11 +94,11 @@ def compile_file(content: bytes, program: str, seconds: float = SECONDS) -> tupl
         with open(log, "rb") as file:
             said = file.read(MOST_OUTPUT_BYTES).decode(errors="replace")
         if code:
-            raise ExportError(f"{PROGRAM} failed with status {code}: {_last_line(said)}")
+            raise ExportError(f"{PROGRAM} failed with status {code}: {_cause(said)}")
         report = parse_report(said)
         compiled = Path(folder, "model_edgetpu.tflite")
         if not compiled.is_file() or compiled.read_bytes()[4:8] != IDENTIFIER:
-            raise ExportError(f"{PROGRAM} wrote no TFLite file: {_last_line(said)}")
+            raise ExportError(f"{PROGRAM} wrote no TFLite file: {_cause(said)}")
         return compiled.read_bytes(), report
 
 
@@ -127,7 +129,7 @@ def parse_report(said: str) -> CompilerReport:
     """
     subgraphs = re.search(r"^Number of Edge TPU subgraphs:\s*(\d{1,6})\s*$", said, re.MULTILINE)
     if subgraphs is None:
-        raise ExportError(f"{PROGRAM} printed no readable report: {_last_line(said)}")
+        raise ExportError(f"{PROGRAM} printed no readable report: {_cause(said)}")
     version = re.search(r"^Edge TPU Compiler version\s+(\S+)", said, re.MULTILINE)
     table = said.partition("Operator ")[2] if re.search(r"^Operator\s+Count\s+Status\s*$", said, re.MULTILINE) else ""
     rows = re.findall(r"^(\S+)[ \t]+(\d{1,9})[ \t]+(\S.*?)\s*$", table, re.MULTILINE)
@@ -147,6 +149,10 @@ def _memory(said: str, what: str) -> int | None:
     return round(float(found[1]) * _UNITS[found[2]]) if found else None
 
 
-def _last_line(said: str) -> str:
-    lines = [line for line in said.split("\n") if line.strip()]
-    return f"it ends with {lines[-1].strip()[:200]!r}." if lines else "it says nothing."
+def _cause(said: str) -> str:
+    """The line that says why it failed, which is rarely the last one."""
+    lines = [line.strip() for line in said.split("\n") if line.strip()]
+    causes = [line for line in lines if line.startswith(CAUSES) and not line.startswith(CONSEQUENCE)]
+    if causes:
+        return f"it says {causes[0].removeprefix('Compilation failed: ')[:200]!r}."
+    return f"it ends with {lines[-1][:200]!r}." if lines else "it says nothing."

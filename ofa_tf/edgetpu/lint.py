@@ -141,7 +141,9 @@ def _warnings(operators: Sequence[Operator]) -> tuple[str, ...]:
     large = {
         op.name for op in operators if op.name in MAY_STAY and any(prod(tensor.shape) >= LARGE for tensor in op.tensors)
     }
+    is_open = any(tensor.open_batch for op in operators for tensor in op.tensors)
     return (
+        *(["The batch size is left open: it is treated as 1, as the compiler does."] if is_open else []),
         *(f"{name} has version {version}, which compiler 16.0 is reported to refuse." for name, version in sorted(new)),
         *(f"A large {name} may stay on the CPU." for name in sorted(large)),
     )

@@ -1,7 +1,7 @@
 """The table of what an Edge TPU runs: operator -> the rule it must keep.
 
-Source: operator table and model requirements of the Edge TPU documentation (coral.ai/docs/edgetpu/models-intro),
-and reports about version 16.0, the last of the compiler.
+Sources: the operator table and model requirements of the Edge TPU documentation (coral.ai/docs/edgetpu/models-intro),
+reports about version 16.0, the last of the compiler, and what it maps in published files.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +12,9 @@ from ofa_tf.tflite.operators import Operator, Tensor
 TOO_NEW = {"CONV_2D": 6, "FULLY_CONNECTED": 12, "EXP": 2}  # versions that compiler 16.0 is reported to refuse
 MAY_STAY = {"RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"}  # on the CPU, where their tensors are large
 LARGE = 2**20  # elements; the documentation says "large" and gives no number
-WITH_BIAS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}  # and weights, both constant
-MOST_SOFTMAX = 16_000
+LSTM, STATES, CELL_STATE = "UNIDIRECTIONAL_SEQUENCE_LSTM", (18, 19), 19  # indices of inputs
+WITH_BIAS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", LSTM}  # and weights, both constant
+MOST_SOFTMAX = 16_384  # the documentation says 16,000; compiler 16.0 maps this many
 
 Rule = Callable[[Operator], str | None]
 
@@ -24,7 +25,15 @@ def _no_fused_activation(op: Operator) -> str | None:
 
 def _same_dilation(op: Operator) -> str | None:
     width, height = op.options.get("dilation_width", 1), op.options.get("dilation_height", 1)
-    return None if width == height else f"its dilation differs in x ({width}) and y ({height})"
+    if width == height or 1 in _kernel(op):  # where the kernel is 1 wide, dilation has no effect
+        return None
+    return f"its dilation differs in x ({width}) and y ({height})"
+
+
+def _kernel(op: Operator) -> tuple[int, ...]:
+    """Height and width of a convolution's kernel."""
+    weights = op.inputs[1] if len(op.inputs) > 1 else None
+    return () if weights is None else weights.shape[1:3]
 
 
 def _dense(op: Operator) -> str | None:
@@ -85,6 +94,7 @@ ALWAYS = frozenset((
     "SPLIT", "SQUARED_DIFFERENCE", "SUB", "SUM", "TANH", "TRANSPOSE", "TRANSPOSE_CONV",
 ))
 # fmt: on
+MAPPED = frozenset(("TILE", LSTM))  # by the compiler, in files that Coral publishes, but not documented
 WITH_RULE: Mapping[str, Rule] = {
     "AVERAGE_POOL_2D": _no_fused_activation,
     "CONCATENATION": _no_fused_activation,
@@ -125,21 +135,28 @@ def _tensor_reason(op: Operator) -> str | None:
     for tensor in op.tensors:
         if not tensor.constant and -1 in tensor.shape:
             return f"the shape of `{tensor.name}` is not known before it runs"
-        if tensor.type not in ("INT8", "UINT8") and not (tensor.constant and tensor.type == "INT32"):
+        if not _is_of_legal_type(op, tensor):
             return f"`{tensor.name}` is {tensor.type}, and only INT8 and UINT8 are supported"
         if not tensor.constant and len(tensor.shape) == 4 and tensor.shape[0] != 1:
             return f"`{tensor.name}` has a batch of {tensor.shape[0]}, not 1"
         if not tensor.constant and any(size != 1 for size in tensor.shape[:-3]):
             return f"`{tensor.name}` {list(tensor.shape)} has more than three dimensions larger than 1"
-    parameters = op.inputs[:2] + op.inputs[3:] if op.name == "TRANSPOSE_CONV" else op.inputs[1:]
+    computed = {"TRANSPOSE_CONV": (2,), LSTM: (0, *STATES)}.get(op.name, (0,))
+    parameters = [tensor for index, tensor in enumerate(op.inputs) if index not in computed]
     if op.name in WITH_BIAS and not all(tensor is None or tensor.constant for tensor in parameters):
         return "its parameters are not constants"
     return None
 
 
+def _is_of_legal_type(op: Operator, tensor: Tensor) -> bool:
+    if tensor.type == "INT16":
+        return op.name == LSTM and any(tensor is state for state in op.inputs[CELL_STATE : CELL_STATE + 1])
+    return tensor.type in ("INT8", "UINT8") or (tensor.type == "INT32" and tensor.constant)
+
+
 def fallback_reason(op: Operator) -> str | None:
     """Why an operator does not run on an Edge TPU; None if it does."""
-    if op.name not in ALWAYS and op.name not in WITH_RULE:
+    if op.name not in ALWAYS | MAPPED and op.name not in WITH_RULE:
         return "an Edge TPU has no such operator"
     rule = WITH_RULE.get(op.name)
     return _tensor_reason(op) or (rule(op) if rule else None)

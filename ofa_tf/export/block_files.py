@@ -1,28 +1,20 @@
 """The files that a latency table is measured with, each converted once: kept by content, made in parallel."""
 
 import hashlib
-import signal
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ofa_tf.atomic import write_bytes
 from ofa_tf.blocks import Block, walk
-from ofa_tf.errors import ExportError
+from ofa_tf.export.converters import convert_all
 from ofa_tf.jsonio import read_json, write_json
 from ofa_tf.latency.host import n_cores
 from ofa_tf.progress import SILENT, Progress
-from ofa_tf.quiet import load_tensorflow, quiet
+from ofa_tf.quiet import load_tensorflow
 from ofa_tf.space import Arch, SearchSpace
-
-if TYPE_CHECKING:
-    from ofa_tf.export.convert import BlockConverter
 
 CONVERTERS = ("tensorflow", "keras")
 VERSIONS = "versions.json"  # of them, beside the files, for machines without them
@@ -80,23 +72,10 @@ class BlockFiles:
         # A whole subnet takes as long as its blocks together would, less what they share: about a quarter.
         effort = sum(1 if isinstance(item, Block) else self.space.n_blocks // 4 for item in missing)
         processes = min(n_cores(), 1 + effort // FILES_PER_PROCESS)
-        if processes == 1:
-            converter = BlockConverter(self.space, self.n_classes, self.precision)
-            yield from (_convert_with(converter, item) for item in missing)
-            return
         arguments = (self.space, self.n_classes, self.precision)
-        with ProcessPoolExecutor(processes, get_context("spawn"), _start_process, arguments) as pool:
-            try:
-                with quiet():  # the processes start here, and what TensorFlow says in them goes where it goes now
-                    made = pool.map(_convert, missing)
-                yield from made
-            except BrokenProcessPool as error:
-                raise ExportError(
-                    "A converter process died, probably out of memory: free some and run the command again."
-                ) from error
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        if processes == 1:
+            return map(BlockConverter(*arguments).convert, missing)
+        return convert_all(missing, processes, *arguments)
 
     @cached_property
     def _versions(self) -> list[str]:
@@ -129,24 +108,3 @@ class BlockFiles:
     def _keep(self, item: Block | Arch, content: bytes) -> None:
         if self.cache is not None:
             write_bytes(self._path(item), hashlib.sha256(content).digest() + content)
-
-
-def _convert_with(converter: "BlockConverter", item: Block | Arch) -> bytes:
-    return converter.block(item) if isinstance(item, Block) else converter.network(item)
-
-
-_converter: "BlockConverter | None" = None  # of a process of the pool
-
-
-def _start_process(space: SearchSpace, n_classes: int, precision: str) -> None:
-    global _converter
-    from ofa_tf.export.convert import BlockConverter
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
-    _converter = BlockConverter(space, n_classes, precision)
-
-
-def _convert(item: Block | Arch) -> bytes:
-    if _converter is None:
-        raise ExportError("A process that converts was not set up.")
-    return _convert_with(_converter, item)

@@ -86,6 +86,10 @@ class BlockConverter:
         """A file of a whole subnet."""
         return self._convert(build_subnet(self.space, arch, self.n_classes))
 
+    def convert(self, item: Block | Arch) -> bytes:
+        """A file of a block or of a whole subnet."""
+        return self.block(item) if isinstance(item, Block) else self.network(item)
+
     def _convert(self, model: keras.Model) -> bytes:
         shape = (1, *model.inputs[0].shape[1:])
         noise = np.random.default_rng(0).uniform(-1, 1, (2, *shape)).astype(np.float32)

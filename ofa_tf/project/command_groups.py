@@ -130,11 +130,11 @@ class TableCommands:
 
     @library_wording
     def import_(self, source: str | Path, name: str | None = None, *, force: bool = False) -> "LatencyTable":
-        """Imports a table into the workdir: a JSON file, or the published YAML tables (a file or a folder of them).
+        """Imports a table into the workdir: one from `ofa-tf lut build`, or tables in the published format.
 
         Args:
-            source: the file or folder.
-            name: new name for the table's device, such as `pi4`.
+            source: the file; or, as published tables cover one resolution each, a folder of all tables of a device.
+            name: new name for the table's device, such as `pi4`; required for published tables.
             force: whether a table of the same device, runtime and precision may be replaced.
         """
         from ofa_tf.project.lut import import_any

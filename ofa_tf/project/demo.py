@@ -49,7 +49,7 @@ class Demo:
 def run_demo(path: str | Path, data: str | None = None, progress: Progress = SILENT) -> Demo:
     """Trains the `tiny` space, fits the predictor, measures this machine, searches and exports for three budgets.
 
-    In a workdir where some of this is done it goes on from there; table and exports are made anew.
+    In a workdir where some of this is done it continues from there; table and exports are made again.
 
     Args:
         path: the workdir.

@@ -25,6 +25,11 @@ from ofa_tf.tflite.sandbox import ChildInterpreter
 from ofa_tf.zoo import imagenet
 
 MOST_LABEL_BYTES = 1 << 24
+USUAL = (
+    "--mean 127.5 --std 127.5 for inputs from -1 to 1, --mean 0 --std 255 for inputs from 0 to 1, "
+    "--mean 0 --std 1 for unscaled pixels, if the network itself normalises, "
+    "or --mean 123.675,116.28,103.53 --std 58.395,57.12,57.375 for ImageNet's normalisation"
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -235,8 +240,7 @@ def _preprocessing(metadata: Metadata, image: TensorFacts, name: str) -> Preproc
     if not metadata.mean:
         if image.dtype == "FLOAT32":
             raise ExportError(
-                f"{name} takes floats and does not tell its normalisation: give --mean and --std, such as --mean 127.5 "
-                "--std 127.5 for inputs from -1 to 1, or --mean 0 --std 255 for inputs from 0 to 1."
+                f"{name} takes floats and does not tell its normalisation: give --mean and --std, such as {USUAL}."
             )
         # The normalisation that makes the stored number the pixel; of an int8 input, the pixel - 128.
         zero = (image.zero_point or 0) + (128 if image.dtype == "INT8" else 0)

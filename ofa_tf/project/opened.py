@@ -11,17 +11,19 @@ from typing import Any
 from ofa_tf.data import Data, Preprocessing
 from ofa_tf.data.arrays import SOURCES
 from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES
-from ofa_tf.errors import DataError, FormatError, WorkdirError
+from ofa_tf.errors import ArgumentError, DataError, FormatError, WorkdirError
 from ofa_tf.jsonio import read_json
 from ofa_tf.latency.host import HostDevice
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project.workdir import Config, Workdir
 from ofa_tf.quiet import load_tensorflow
+from ofa_tf.space import SearchSpace
 from ofa_tf.spaces import get_space
 from ofa_tf.training.recipe import RECIPES, Recipe
 from ofa_tf.zoo import imagenet
 
-DEFAULTS: dict[str, Any] = {"space": "tiny", "data": "digits", "recipe": "demo", "seed": 0}
+DEFAULTS: dict[str, Any] = {"space": "tiny", "data": "digits", "recipe": "demo", "seed": 0}  # of a data set in SOURCES
+AUTO = "auto"
 NPZ = ".npz"
 ARRAYS = "arrays:"  # begins the data spec of a workdir that keeps its images itself
 
@@ -76,20 +78,24 @@ def open_project(
     progress: Progress = SILENT,
     create: bool = True,
     classes: Sequence[str] | None = None,
+    hours: float | None = None,
 ) -> OpenedWorkdir:
     """Opens a workdir, or makes one.
 
     Args:
         path: the folder.
-        space: a `SearchSpace`, the name of one, or a JSON file; default `tiny`. For a workdir that exists this and the
-            next three are None or what it already has.
+        space: a `SearchSpace`, the name of one, a JSON file, or "auto" to choose one that suits the images; default
+            `tiny` for a data set in `SOURCES`, otherwise "auto". For a workdir that exists this and the next three are
+            None or what it already has; space and recipe may also be "auto".
         data: data spec, default `digits`; or arrays or a dataset, as for `data.in_memory.take_in`, of which the workdir
             keeps a copy.
-        recipe: a `Recipe`, the name of one, or a JSON file; default `demo`.
+        recipe: a `Recipe`, the name of one, a JSON file, or "auto" to choose one that suits the images and `hours`;
+            default `demo` for a data set in `SOURCES`, otherwise "auto".
         seed: seed for everything random; default 0.
         progress: where to report progress.
-        create: whether to write the config of a new workdir; without, nothing is written.
+        create: whether to write the config of a new workdir; if not, nothing is written.
         classes: names of the classes, for arrays and datasets.
+        hours: the longest that training should take, by an estimate, for what is chosen automatically; 2 by default.
 
     Raises:
         WorkdirError: the workdir was made with something else.
@@ -103,17 +109,20 @@ def open_project(
             _refuse_other(workdir, config, name, value)
         spec, arrays = _spec(data, config, classes)
         _refuse_other(workdir, config, "data", spec if arrays else data)
+        if hours is not None:
+            progress.note(f"{workdir} keeps the recipe that it was made with: --hours has no effect.")
         return OpenedWorkdir(workdir, config, progress, keep=create)
-    chosen: dict[str, Any] = {name: DEFAULTS[name] if value is None else value for name, value in given.items()}
+    data = DEFAULTS["data"] if data is None else data
+    chosen_space, chosen_recipe = _choose(space, recipe, data, hours, workdir.cache if create else None, progress)
     config = Config(
-        space=_space(chosen["space"]),
+        space=chosen_space,
         data=None,
         classes=(),
         preprocessing=Preprocessing(),
-        recipe=_recipe(chosen["recipe"]),
-        seed=chosen["seed"],
+        recipe=chosen_recipe,
+        seed=DEFAULTS["seed"] if seed is None else seed,
     )
-    spec, arrays = _spec(DEFAULTS["data"] if data is None else data, config, classes)
+    spec, arrays = _spec(data, config, classes)
     config = dataclasses.replace(config, data=spec)
     images = arrays.split(spec, config) if arrays else _load(spec, config, workdir, progress, create)
     opened = OpenedWorkdir(workdir, dataclasses.replace(config, classes=images.classes), progress)
@@ -151,14 +160,43 @@ def open_existing(path: str | Path, progress: Progress = SILENT, data: str | Pat
     images = opened.data
     with workdir.lock():
         workdir.create(opened.config)
-    progress.note(f"{workdir} will use the images in {images.spec} from now on.")
+    progress.note(f"{workdir} will now use the images in {images.spec}.")
     return opened
+
+
+def _choose(
+    space: Any, recipe: Any, data: Any, hours: float | None, cache: Path | None, progress: Progress
+) -> tuple[SearchSpace, Recipe]:
+    """The space and the recipe of a new workdir, with a note on what was chosen automatically and why."""
+    named = isinstance(data, str) and data in SOURCES
+    space, recipe = (
+        (DEFAULTS[name] if named else AUTO) if value is None else value
+        for name, value in (("space", space), ("recipe", recipe))
+    )
+    wanted_space = None if _is_auto(space) else _space(space)
+    wanted_recipe = None if _is_auto(recipe) else _recipe(recipe)
+    if wanted_recipe and hours is not None:
+        raise ArgumentError(f"--hours is only for --recipe auto: the recipe {wanted_recipe.name} has a fixed length.")
+    if wanted_space and wanted_recipe:
+        return wanted_space, wanted_recipe
+    load_tensorflow()
+    from ofa_tf.data import in_memory, source
+    from ofa_tf.project.automatic import HOURS, choose
+
+    is_spec = isinstance(data, str | Path)
+    survey = source.survey(data_spec(data), cache, progress) if is_spec else in_memory.survey(data)
+    automatic = choose(survey, wanted_space, wanted_recipe, HOURS if hours is None else hours)
+    for reason in automatic.reasons:
+        progress.note(reason)
+    return automatic.space, automatic.recipe
 
 
 def _refuse_other(workdir: Workdir, config: Config, name: str, value: Any) -> None:
     """Refuses a value, if one is given, that is not what the workdir was made with."""
     parse: dict[str, Callable[[Any], Any]] = {"space": _space, "data": data_spec, "recipe": _recipe, "seed": int}
     here = getattr(config, name)
+    if name in ("space", "recipe") and _is_auto(value):
+        return
     if value is not None and here not in (None, parse[name](value)):
         shown, other = (getattr(item, "name", item) for item in (here, value))
         raise WorkdirError(
@@ -168,7 +206,7 @@ def _refuse_other(workdir: Workdir, config: Config, name: str, value: Any) -> No
 
 
 def data_spec(spec: str | Path) -> str:
-    """The spec as it is remembered: a folder or file by its whole path, unless it is called like a data set."""
+    """The spec as it is remembered: a folder or file by its whole path, unless it has the name of a data set."""
     spec = str(spec)
     is_place = os.path.isdir(spec) or (spec.endswith(NPZ) and os.path.isfile(spec))
     return str(Path(spec).resolve()) if spec not in SOURCES and is_place else spec
@@ -205,6 +243,10 @@ def _spec(data: Any, config: Config, classes: Sequence[str] | None) -> tuple[Any
     return ARRAYS + digest(names, parts), _Arrays(names, parts)
 
 
+def _is_auto(value: Any) -> bool:
+    return isinstance(value, str) and value == AUTO
+
+
 def _space(space: Any):
     return get_space(str(space)) if isinstance(space, str | Path) else space
 
@@ -215,7 +257,7 @@ def _recipe(recipe: Any) -> Recipe:
     if recipe in RECIPES:
         return RECIPES[recipe]
     if not os.path.isfile(recipe):
-        raise FormatError(f"There is no recipe {str(recipe)!r}: give one of {sorted(RECIPES)} or a JSON file.")
+        raise FormatError(f"There is no recipe {str(recipe)!r}: give one of {sorted([*RECIPES, AUTO])} or a JSON file.")
     return Recipe.from_document(read_json(recipe), str(recipe))
 
 

@@ -412,6 +412,7 @@ def open(
     *,
     space: SearchSpace | str | Path | None = None,
     recipe: Recipe | str | Path | None = None,
+    hours: float | None = None,
     seed: int | None = None,
     classes: Sequence[str] | None = None,
     progress: Progress | str | None = AUTO,
@@ -424,8 +425,11 @@ def open(
             `(images, labels)` of arrays, a `tf.data.Dataset` of such pairs, or a mapping with either for each part:
             `{"train": …, "val": …}`. The workdir keeps arrays and datasets itself. None for the workdir's own data; a
             new workdir then gets `digits`.
-        space: a search space, the name of one, or a JSON file; `tiny` by default.
-        recipe: a recipe, the name of one, or a JSON file; `demo` by default.
+        space: a search space, the name of one, a JSON file, or "auto" to choose one that suits the images. A new
+            workdir gets `tiny` for a data set by name, otherwise "auto".
+        recipe: a recipe, the name of one, a JSON file, or "auto" to choose one that suits the images and `hours`. A
+            new workdir gets `demo` for a data set by name, otherwise "auto".
+        hours: the longest that training should take, by an estimate, for the recipe "auto"; 2 by default.
         seed: seed for everything random; 0 by default.
         classes: names of the classes, for arrays and datasets.
         progress: where to report progress: by default bars on a terminal and in a notebook; None for silence.
@@ -447,13 +451,16 @@ def open(
     if not isinstance(shown, Progress):
         raise ArgumentError(f"`progress` (={progress!r}) must be a Progress, None, or {AUTO!r}.")
     checked_seed = optional("seed", whole, seed, *SEEDS)
+    checked_hours = optional("hours", positive, hours, "hours")
     workdir = Workdir(path)
     if workdir.exists and workdir.ledger().imported:
         if data is not None and not isinstance(data, str | Path):
             raise WorkdirError(f"{path} holds an imported network: name a folder of images, not arrays.")
         open_project(path, space, None, recipe, checked_seed, shown)
         return Project.of(open_existing(path, shown, data))
-    return Project.of(open_project(path, space, data, recipe, checked_seed, shown, classes=classes))
+    return Project.of(
+        open_project(path, space, data, recipe, checked_seed, shown, classes=classes, hours=checked_hours)
+    )
 
 
 def _scaled(name: str, value: Any, unit: float) -> float | None:

@@ -12,10 +12,12 @@ from ofa_tf.latency.shares import time_shares
 from ofa_tf.latency.store import FOLDER, add_table, list_tables, renamed, seen_from_here
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.progress import SILENT, Progress
+from ofa_tf.project.published_tables import import_published
 from ofa_tf.project.workdir import Workdir
 from ofa_tf.spaces import SPACES
+from ofa_tf.zoo.note10 import is_published
 
-YAML = (".yaml", ".yml")  # of published tables
+YAML = (".yaml", ".yml")  # of published tables, including damaged ones
 
 
 @dataclass(frozen=True)
@@ -73,22 +75,20 @@ def import_any(
     name: str | None = None,
     progress: Progress = SILENT,
 ) -> TableFile:
-    """Imports a table into a workdir: a JSON file, or the published YAML tables (a file or a folder of them).
+    """Imports a table into a workdir: one of ours, or tables in the format of the published ones.
 
     Args:
-        source: the file or folder.
+        source: a file, recognised by its content, or a folder of published tables.
         workdir: the project.
         force: whether a table of the same device, runtime and precision may be replaced.
         name: new name of the device.
         progress: where to report progress.
 
     Raises:
-        OfaError: as for `import_table` and `import_note10`.
+        OfaError: as for `import_table` and `import_published`.
     """
-    if Path(source).is_dir() or Path(source).suffix in YAML:
-        from ofa_tf.project.zoo import import_note10
-
-        return TableFile(*import_note10(str(source), workdir, None, force, progress, name))
+    if Path(source).is_dir() or Path(source).suffix in YAML or is_published(source):
+        return TableFile(*import_published(str(source), workdir, force, name, progress))
     return TableFile(*import_table(source, Workdir(workdir), force, name))
 
 

@@ -60,7 +60,7 @@ def open_and_train(
         strategy: the devices: one ("none"), or as for `make_cluster`.
         dry_run: whether to only estimate time and memory and change nothing.
         progress: where to report progress.
-        choices: `space`, `data`, `recipe` and `seed`, as for `open_project`.
+        choices: `space`, `data`, `recipe`, `hours` and `seed`, as for `open_project`.
     """
     cluster = make_cluster(strategy, progress)
     if dry_run:
@@ -160,7 +160,7 @@ def _prepare(
     overrides: Mapping[str, Any],
     cluster: Cluster,
 ) -> list[str]:
-    """Clears what is trained anew and notes what the user overrides; returns the stages to train."""
+    """Clears what is trained again and notes what the user overrides; returns the stages to train."""
     workdir, ledger = project.workdir, project.workdir.ledger()
     fresh = Ledger(ledger.path)
     for name in named if restart else ():

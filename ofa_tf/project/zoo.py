@@ -1,7 +1,6 @@
 """Published supernets, latency tables and the accuracy predictor taken into a workdir: `ofa-tf zoo import`."""
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,9 @@ import numpy as np
 
 from ofa_tf.accuracy.store import WEIGHTS, FittedPredictor
 from ofa_tf.data import Preprocessing
-from ofa_tf.errors import FormatError, TableError, WorkdirError
-from ofa_tf.latency.store import add_table, renamed
-from ofa_tf.latency.table import LatencyTable
+from ofa_tf.errors import FormatError, WorkdirError
 from ofa_tf.progress import SILENT, Progress
+from ofa_tf.project.published_tables import import_note10
 from ofa_tf.project.workdir import Config, Workdir
 from ofa_tf.space import SearchSpace
 from ofa_tf.supernet import Supernet
@@ -23,8 +21,6 @@ from ofa_tf.training.ledger import StageRecord
 from ofa_tf.training.recipe import RECIPES, STAGES
 from ofa_tf.training.trainer import weights_of
 from ofa_tf.zoo import catalog, imagenet
-from ofa_tf.zoo.note10 import MAX_BYTES as MAX_TABLE_BYTES
-from ofa_tf.zoo.note10 import merge_note10, read_note10
 from ofa_tf.zoo.published_predictor import read_published_predictor
 from ofa_tf.zoo.sources import get_file, is_address
 from ofa_tf.zoo.specialized import SpecializedNetwork, import_specialized
@@ -132,72 +128,7 @@ def _write_workdir(target: Workdir, config: Config, supernet: Supernet, source: 
             raise
 
 
-# --- tables and predictor ---------------------------------------------------------------------------------------------
-
-
-def import_note10(
-    source: str | None = None,
-    workdir: str | Path = ".",
-    out: str | Path | None = None,
-    force: bool = False,
-    progress: Progress = SILENT,
-    name: str | None = None,
-) -> tuple[Path, LatencyTable]:
-    """Imports the latency tables of the Samsung Note10, one per resolution, merged into one.
-
-    Blocks that several of them have were measured for each, and the merged table has the mean. So its sums are not
-    quite those of the single tables: over the reference's predictions at 160, 192 and 224 px at most 0.13 % apart.
-
-    Args:
-        source: a folder, or the address of one, of files `<resolution>_lookup_table.yaml`, or such a file; None for the
-            published addresses.
-        workdir: the workdir that the table is for.
-        out: a folder for the table instead of the workdir.
-        force: whether a table of the same name may be replaced.
-        progress: where to report progress.
-        name: of the device, if the files are of another one.
-
-    Returns:
-        Where the table is, and the table; its source is "imported".
-
-    Raises:
-        WorkdirError: there is no workdir, or it has the table.
-        TableError: the table covers no resolution of the workdir's space.
-        DeviceError: a name that no table can be given.
-        FormatError: no such file, or not such a table.
-        DownloadError: a file could not be fetched.
-    """
-    target = Workdir(workdir)
-    config = target.config() if out is None else None
-    files = _table_files(source)
-    paths = []
-    with progress.task("reading latency tables", len(files), "files") as advance:
-        for file in files:
-            paths.append(get_file(file, MAX_TABLE_BYTES).path)
-            advance(1)
-    table = merge_note10([read_note10(path) for path in paths])
-    if name is not None:
-        table = renamed(table, name)
-    if config is not None and not table.resolutions(config.space, config.n_classes):
-        network = f"`{catalog.NOTE10.space}` of width {catalog.NOTE10.width_mult} with {imagenet.N_CLASSES} classes"
-        raise TableError(f"The tables cover no resolution of {target}: they are for {network}.")
-    if out is not None:
-        return add_table(Path(out), table, force), table
-    with target.lock():
-        return add_table(target.tables, table, force), table
-
-
-def _table_files(source: str | None) -> list[str]:
-    published = catalog.NOTE10
-    if source is None or (is_address(source) and not source.endswith((".yaml", ".yml"))):
-        base = (published.address if source is None else source).rstrip("/")
-        return [f"{base}/{published.file_name(resolution)}" for resolution in published.resolutions]
-    if Path(source).is_dir():
-        files = sorted(os.fspath(path) for path in Path(source).glob("*_lookup_table.yaml"))
-        if not files:
-            raise FormatError(f"{source} has no files named like {published.file_name(published.resolutions[0])}.")
-        return files
-    return [source]
+# --- predictor --------------------------------------------------------------------------------------------------------
 
 
 def import_predictor(

@@ -4,6 +4,7 @@ A FlatBuffer of the schema `metadata_schema.fbs` of https://github.com/tensorflo
 file; labels and arch are small files in a ZIP archive behind it. It is read here, and written by `metadata_writer`.
 """
 
+import ast
 import io
 import json
 import zipfile
@@ -19,6 +20,7 @@ from ofa_tf.tflite.inspect import read_root
 LABELS, ARCH = "labels.txt", "arch.json"
 FIELD, IDENTIFIER = "TFLITE_METADATA", b"M001"
 NORMALIZATION, AXIS_LABELS = 1, 2  # numbers in the schema: a process unit of this kind, an associated file of this kind
+LARGEST_DICT, MOST_BRACES = 1 << 20, 100  # number of characters, and of "{", in a dict with labels
 LARGEST_FILE = 1 << 24  # bytes of a file in the archive; labels of 20,000 classes take less than 1 MB
 
 
@@ -92,8 +94,27 @@ def read_metadata(content: bytes, name: str = "The file") -> Metadata | None:
 
 
 def label_lines(text: str) -> tuple[str, ...]:
-    """The lines of a label file; an empty one in the middle is a label too, or the others would move up."""
-    return tuple(printable(line).strip() for line in text.rstrip().split("\n")) if text.strip() else ()
+    """The lines of a label file; an empty one in the middle is a label too, or the others would move up.
+
+    If the file is a Python dict on one line, as Ultralytics writes it, the labels are its `names`.
+    """
+    lines = _names(text.strip()) or text.rstrip().split("\n") if text.strip() else ()
+    return tuple(printable(line).strip() for line in lines)
+
+
+def _names(line: str) -> list[str] | None:
+    """The `names` of a dict: a list, or a dict whose keys are the numbers of the outputs; None if there are none."""
+    # Without the limits the parser might take minutes.
+    if not line.startswith("{") or "\n" in line or len(line) > LARGEST_DICT or line.count("{") > MOST_BRACES:
+        return None
+    try:
+        names = ast.literal_eval(line)["names"]
+        if isinstance(names, dict):
+            numbered = {int(number): name for number, name in names.items()}
+            names = [numbered[number] for number in range(len(names))]
+    except (ValueError, SyntaxError, TypeError, KeyError, OverflowError, MemoryError, RecursionError):
+        return None
+    return list(names) if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) else None
 
 
 def _tensors(document: Table, index: int) -> list[Table]:

@@ -29,9 +29,10 @@ class Tensor:
     Args:
         name: as the converter wrote it.
         type: element type, such as "INT8".
-        shape: -1 where a size is not known.
+        shape: -1 where a size is not known; an open batch has the size that the file gives for it, usually 1.
         data: its bytes, if it is constant.
         index: its place among the tensors of the file.
+        open_batch: whether the first dimension may change.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Tensor:
     shape: tuple[int, ...]
     data: np.ndarray | None = field(default=None, repr=False)
     index: int = -1
+    open_batch: bool = False
 
     @property
     def constant(self) -> bool:
@@ -87,11 +89,13 @@ def read_operators(content: bytes) -> list[Operator]:
 def _tensor(tensor: Table, index: int, buffers: Sequence[Table]) -> Tensor:
     shape, signature = tensor.numbers(0, "i"), tensor.numbers(7, "i")
     known = signature if len(signature) == len(shape) else shape  # the signature has -1 where a size may change
+    open_batch, known = known[:1] == (-1,), shape[:1] + known[1:]
     shape = tuple(size if size >= 0 and fixed >= 0 else -1 for size, fixed in zip(shape, known, strict=True))
     data, buffer = None, tensor.scalar(2, "I")
     if 0 < buffer < len(buffers):
         data = np.frombuffer(buffers[buffer].data(0), np.uint8)  # a view: many tensors may share one buffer
-    return Tensor(tensor.text(3), type_name(tensor), shape, data if data is not None and len(data) else None, index)
+    data = data if data is not None and len(data) else None
+    return Tensor(tensor.text(3), type_name(tensor), shape, data, index, open_batch)
 
 
 def _operator(operator: Table, codes: Sequence[tuple[str, int]], tensors: Sequence[Tensor]) -> Operator:

@@ -269,6 +269,33 @@ def _published(full: float, kernel: float, depth: float, width: float) -> tuple[
     )
 
 
+def recipe_for(n_images: int, passes: float) -> Recipe:
+    """The recipe `auto`, for a number of training images and of passes over them.
+
+    Half of the passes train the largest network, and nearly all the others are the stage `width`.
+
+    Args:
+        n_images: number of training images.
+        passes: passes over the training images in all stages together, at least 8.
+    """
+    batch = max((size for size in (8, 16, 32, 64) if size * 8 <= n_images), default=8)
+    width = round(passes * 0.45, 1)
+    return Recipe(
+        "auto",
+        batch=batch,
+        phases=(
+            Phase("full", round(passes - width - 4, 1), 1, 0.1),
+            Phase("kernel", 1, 0, 0.03, subnets=3),
+            Phase("depth", 1, 0, 0.03, subnets=3),
+            Phase("width", width, 1, 0.05, subnets=3),
+        ),
+        augment=Augment(area=(0.3, 1.0), brightness=0.2, saturation=0.3),
+        weight_decay=1e-4,
+        sampling="sandwich",
+        mixed_precision=True,
+    )
+
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (

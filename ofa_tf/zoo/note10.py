@@ -1,8 +1,14 @@
-"""The published latency tables of the Samsung Note10."""
+"""The published latency tables of the Samsung Note10, and those of other devices in the same format.
 
+A file covers one resolution: a mapping from the name of a block to `count`, `mean` and `std`, as YAML or JSON.
+"""
+
+import contextlib
 import dataclasses
+import json
 import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +25,17 @@ from ofa_tf.zoo.catalog import NOTE10
 from ofa_tf.zoo.imagenet import N_CLASSES
 
 MAX_BYTES = 1 << 20
+SUFFIXES = (".yaml", ".yml", ".json")
+BLOCK = re.compile(rb"\w-input:\d+x\d+x\d+-output:\d")  # in the name of every block, but in no table of ours
+
+
+def is_published(path: str | os.PathLike) -> bool:
+    """Whether a file, whatever its name, has blocks named as in the published tables."""
+    try:
+        with open(path, "rb") as file:
+            return BLOCK.search(file.read(MAX_BYTES)) is not None
+    except OSError:
+        return False
 
 
 def published_key(block: Block) -> str:
@@ -43,14 +60,14 @@ def read_note10(path: str | os.PathLike) -> LatencyTable:
     The published names do not tell how convolutions pad; the entries stand under the keys of both paddings.
 
     Args:
-        path: the YAML file.
+        path: the file.
 
     Raises:
         FormatError: not such a table; names the entry.
     """
     keys = _our_keys()
     entries: dict[str, dict[str, float]] = {}
-    for name, statistics in _read_yaml(Path(path)).items():
+    for name, statistics in _read_mapping(Path(path)).items():
         if name not in keys:
             raise FormatError(f"{path} has the block {name!r}, which no subnet of {NOTE10.space} has.")
         entries.update(dict.fromkeys(keys[name], _entry(statistics, f"{path}, entry {name!r},")))
@@ -94,14 +111,11 @@ def _our_keys() -> dict[str, set[str]]:
     return keys
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_mapping(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise FormatError(f"{path} is larger than {MAX_BYTES} bytes, which no published table is.")
-        content, loader = path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, loader)):
-            raise FormatError(f"{path} has aliases, which no published table has.")  # they may unfold without an end
-        document = yaml.load(content, loader)
+        document = _parse(path, path.read_bytes())
     except OSError as error:
         raise FormatError(f"{path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -109,6 +123,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or not document:
         raise FormatError(f"{path} must hold a mapping from blocks to latencies.")
     return document
+
+
+def _parse(path: Path, content: bytes) -> Any:
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(content)  # YAML takes most of JSON, but not 1e-05 for a number
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, loader)):
+        raise FormatError(f"{path} has aliases, which no published table has.")  # they may unfold without an end
+    return yaml.load(content, loader)
 
 
 def _entry(statistics: Any, where: str) -> dict[str, float]:

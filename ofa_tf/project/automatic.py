@@ -1,0 +1,96 @@
+"""`--space auto` and `--recipe auto`: a choice that suits the images and the time that training may take."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ofa_tf.blocks import count_macs, walk
+from ofa_tf.data.images import Survey
+from ofa_tf.space import Arch, SearchSpace
+from ofa_tf.spaces import EDGE, PHOTOS, TINY
+from ofa_tf.training.recipe import Recipe, recipe_for
+
+HOURS = 2.0
+FIRST_SIDES = {TINY: 1, PHOTOS: 56, EDGE: 192}  # smallest shorter side of images, in pixels, that suits a space
+# So many passes over so many images train well; the passes needed go with the inverse square root of the images.
+PASSES, IMAGES = 90, 3000
+FEWEST, MOST = 20, 400
+LEAST_PASSES = 10  # however little time there is
+SPEEDS = {"core": 1.1e9, "GPU": 60e9}  # estimated MACs per second of forward passes in training
+CLASSES = 10  # any number will do for an estimate
+SAMPLES = 64
+
+
+@dataclass(frozen=True)
+class Automatic:
+    """What was chosen.
+
+    Args:
+        space: the search space.
+        recipe: the recipe.
+        reasons: one sentence for each choice: what was chosen, why, and how to choose something else.
+    """
+
+    space: SearchSpace
+    recipe: Recipe
+    reasons: tuple[str, ...]
+
+
+def choose(survey: Survey, space: SearchSpace | None, recipe: Recipe | None, hours: float = HOURS) -> Automatic:
+    """Chooses a space and a recipe.
+
+    Args:
+        survey: the images.
+        space: the space, or None to choose it.
+        recipe: the recipe, or None to choose it.
+        hours: the longest that training should take, by an estimate.
+    """
+    n, reasons = survey.n_train, []
+    wanted = round(float(np.clip(PASSES * (IMAGES / max(n, 1)) ** 0.5, FEWEST, MOST)))
+    if space is None:
+        suited = [candidate for candidate, first in FIRST_SIDES.items() if survey.side >= first] or [TINY]
+        if suited[-1] is EDGE and _hours(EDGE, n, recipe or recipe_for(n, wanted)) > hours:
+            suited.pop()  # a large network that is barely trained is worse than a smaller one
+        space = suited[-1]
+        reasons.append(
+            f"The images are about {survey.side} px: the space `{space.name}` ({space.resolutions[0]} to "
+            f"{space.resolutions[-1]} px) was chosen; --space chooses another."
+        )
+    if recipe is None:
+        of_wanted = _hours(space, n, recipe_for(n, wanted))
+        passes = max(min(wanted, int(wanted * hours / of_wanted)), LEAST_PASSES)
+        recipe = recipe_for(n, passes)
+        more = f" ({wanted} would be better and take {of_wanted:.1f} h)" if passes < wanted else ""
+        reasons.append(
+            f"There are about {n:,} training images: {passes} passes over them were chosen{more}, estimated to take "
+            f"{_hours(space, n, recipe):.1f} h on {_machine()[1]}; --hours sets another limit, --recipe another recipe."
+        )
+    return Automatic(space, recipe, tuple(reasons))
+
+
+def _hours(space: SearchSpace, n_images: int, recipe: Recipe) -> float:
+    """Estimated time of training, from the MACs of its forward passes."""
+
+    def macs(archs: Iterable[Arch]) -> float:
+        return float(np.mean([count_macs(walk(space, arch, CLASSES)) for arch in archs]))
+
+    alone = macs(map(space.largest, space.resolutions))
+    random = macs(space.decode(space.sample(np.random.default_rng(0), SAMPLES)))
+    ends = macs([space.largest()]) + macs([space.smallest()])
+    work = sum(
+        (phase.epochs + phase.warmup_epochs) * (ends + (phase.subnets - 2) * random if phase.distils else alone)
+        for phase in recipe.phases
+    )
+    return n_images * work / _machine()[0] / 3600
+
+
+def _machine() -> tuple[float, str]:
+    """Estimated MACs per second, and the hardware that computes them."""
+    import tensorflow as tf
+
+    n_gpus, n_cores = len(tf.config.list_physical_devices("GPU")), len(os.sched_getaffinity(0))
+    if n_gpus:
+        return SPEEDS["GPU"], "a GPU"
+    return n_cores * SPEEDS["core"], f"{n_cores} processor cores"

@@ -15,7 +15,7 @@ from published_tables import published_table, wide_workdir
 
 ROOT = Path(__file__).resolve().parents[1]
 # As docs/new_device.md has them, and what these need themselves.
-INSTALLED = ("ai-edge-litert", "click", "numpy", "pillow", "pyyaml", "rich", "scipy")
+INSTALLED = ("ai-edge-litert", "click", "numpy", "pillow", "pyyaml", "rich", "scipy", "threadpoolctl")
 NEEDED = ("flatbuffers", "markdown-it-py", "mdurl", "pygments")
 MAIN = """
 from functools import partial

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ofa_tf.costs import ArchCosts
 from ofa_tf.errors import OfaError
@@ -23,6 +24,8 @@ APART = 8  # genes in which the starts of chains differ, so that they end in dif
 FRONT_TURNS, FRONT_CHAINS, FRONT_EXPLORED = 4, 50, 75  # at least this many chains, and one for each limit
 FRONT_STARTS = 8  # of the best that lie apart, in turn
 KEPT_ON_FRONT = 16
+# The products are so small that threads of BLAS mostly wait for each other: minutes for seconds on a busy machine.
+ONE_THREAD = threadpool_limits.wrap(limits=1, user_api="blas")
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def _price(points: Points) -> float:
     return max(float(np.ptp(finite)) if len(finite) else 0.0, 1e-12)
 
 
+@ONE_THREAD
 def search(
     space: SearchSpace,
     score: Score,
@@ -159,6 +163,7 @@ def search(
     )
 
 
+@ONE_THREAD
 def pareto(
     space: SearchSpace,
     score: Score,

@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 PYTEST_ARGS ?=
 
 .PHONY: demo test lint docs clean
 
-demo: $(READY)
+demo: $(INSTALLED)
 	$(BIN)/ofa-tf demo
 
 test: $(READY)
@@ -27,9 +28,14 @@ docs: $(READY)
 clean:
 	rm -rf $(VENV) .venv-other build dist site *.egg-info ofa-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(READY): setup.cfg pyproject.toml constraints.txt
+# What running needs, and, on top of it, what tests need.
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("ofa-tf needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e . -c constraints.txt
+	touch $@
+
+$(READY): $(INSTALLED)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
 	@# Tests hold exported files against this one; docs/dependencies.md says why it is installed on its own.
 	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then \

@@ -9,12 +9,14 @@ import tensorflow as tf
 
 from ofa_tf.accuracy.collect import Pairs
 from ofa_tf.accuracy.predictor import Layers, Predictor, features
+from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.space import SearchSpace
 from ofa_tf.statistics import spearman
 
 HIDDEN = (400, 400, 400)  # the published architecture (Cai et al., ICLR 2020, appendix B)
 MEMBERS = 3
 STOPS = (5, 10, 20, 40, 80)  # epochs; training goes back to the best of them, or to none
+TREND, TREND_ARCHS, N_CLASSES = 1.5, 500, 10
 RIDGES = np.append(np.geomspace(0.1, 1000, 17), np.inf)  # with the last a linear function is a constant
 
 
@@ -59,8 +61,9 @@ def fit_predictor(
     part = np.random.default_rng([seed, 4]).permutation(len(pairs)) % members
     seen = part != np.arange(members)[:, None]
     left_out = part, np.arange(len(pairs))
+    trends = _trends(space)
 
-    lines = [_ridge(inputs[rows], targets[rows])[:2] for rows in seen]
+    lines = [_ridge(inputs[rows], targets[rows], trends)[:2] for rows in seen]
     straight = np.stack([inputs @ slope + intercept for slope, intercept in lines])
     if _rmse(straight[left_out], targets) >= targets.std():
         lines = [(np.zeros(inputs.shape[1]), targets.mean())] * members
@@ -80,7 +83,7 @@ def fit_predictor(
         row_of = {arch: row for row, (arch, _) in enumerate(pairs)}
         rows = [row_of[arch] for arch, _ in quantised]
         losses = targets[rows] - [accuracy for _, accuracy in quantised]
-        slope, intercept, unexplained = _ridge(inputs[rows], losses)
+        slope, intercept, unexplained = _ridge(inputs[rows], losses, trends)
         best = [_sum((-slope, -intercept), layers, 1.0) for layers in best]
         targets, unseen = targets[rows] - losses, unseen[rows] - (losses - unexplained)
         facts |= {"int8_pairs": float(len(rows)), "int8_drop_points": 100 * float(losses.mean())}
@@ -101,8 +104,27 @@ def _rmse(predicted: np.ndarray, targets: np.ndarray) -> float:
     return float(np.sqrt(np.mean((predicted - targets) ** 2)))
 
 
-def _ridge(inputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
-    """Slope and intercept of the ridge regression whose leave-one-out errors are least, and these errors."""
+def _trends(space: SearchSpace) -> np.ndarray:
+    """How the logarithms of MACs and parameters grow with the inputs, linearly: shape (inputs, 2).
+
+    They are scaled so that their standard deviation over the space is `TREND`.
+    """
+    archs = space.decode(space.sample(np.random.default_rng(0), TREND_ARCHS))
+    inputs = features(space, space.encode(archs), space.resolutions)
+    walks = [walk(space, arch, N_CLASSES) for arch in archs]
+    logs = np.log([(count_macs(blocks), count_params(blocks)) for blocks in walks])
+    slopes = np.linalg.lstsq(inputs - inputs.mean(0), logs - logs.mean(0), rcond=1e-6)[0]
+    return slopes * (TREND / np.maximum((inputs @ slopes).std(0), 1e-9))
+
+
+def _ridge(inputs: np.ndarray, targets: np.ndarray, trends: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+    """Slope and intercept of the ridge regression whose leave-one-out errors are least, and these errors.
+
+    The trends are inputs too, and so shrink less than the others: what is known beforehand is that accuracy grows with
+    the size of a network, and a few dozen pairs show it better than what each single choice does.
+    """
+    n_inputs = inputs.shape[1]
+    inputs = np.concatenate([inputs, inputs @ trends], axis=1)
     centre, mean = inputs.mean(0, dtype=np.float64), targets.mean()
     left, values, right = np.linalg.svd(inputs - centre, full_matrices=False)
     rotated = left.T @ (targets - mean)
@@ -111,7 +133,7 @@ def _ridge(inputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, float, 
     residuals = (targets - mean - (shrink * rotated) @ left.T) / np.maximum(1 - leverage, 1e-9)
     best = int((residuals**2).mean(1).argmin())
     slope = right.T @ (values / (values**2 + RIDGES[best]) * rotated)
-    return slope, float(mean - centre @ slope), residuals[best]
+    return slope[:n_inputs] + trends @ slope[n_inputs:], float(mean - centre @ slope), residuals[best]
 
 
 class _Networks:

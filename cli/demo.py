@@ -1,14 +1,15 @@
 """`ofa-tf demo`."""
 
 import click
-from ofa_tf.cli.common import json_option, library, workdir_option
+from ofa_tf.cli.common import Whole, json_option, library, workdir_option
 
 
 @click.command("demo")
 @workdir_option("ofa-demo")
-@click.option("--data", metavar="SPEC", help="A data set by name, `tfds:NAME`, or a folder.  [default: digits]")
+@click.option("--data", metavar="SPEC", help="A data set by name, `tfds:NAME`, or a folder.  [default: street-digits]")
+@click.option("--seed", type=Whole(0, 2**31 - 1), help="Seed for everything random.  [default: 0]")
 @json_option
-def command(workdir, data, as_json):
+def command(workdir, data, seed, as_json):
     """Train, measure, search and export on bundled data.
 
     Takes a few minutes on a laptop's CPU.
@@ -16,7 +17,7 @@ def command(workdir, data, as_json):
     with library() as progress:
         from ofa_tf.project.demo import run_demo
 
-        result = run_demo(workdir, data, progress)
+        result = run_demo(workdir, data, seed, progress)
     from ofa_tf.cli.export import print_exports
 
     print_exports(result.exports, as_json, seconds=round(result.seconds, 1), traces=result.traces)

@@ -24,7 +24,7 @@ ENDS = ("smallest", "random1", "random2", "random3", "random4", "largest")
     help="Stage of progressive shrinking; missing earlier ones are trained first.  [default: all]",
 )
 @workdir_option()
-@click.option("--data", metavar="SPEC", help="A data set by name, `tfds:NAME`, or a folder.  [default: digits]")
+@click.option("--data", metavar="SPEC", help="A data set by name, `tfds:NAME`, or a folder.  [default: street-digits]")
 @click.option(
     "--space",
     metavar="NAME",

@@ -410,7 +410,7 @@ def test_the_demo_ends_with_three_files_and_one_object(ofa, workdir, finished, m
     assert "</html>" in (workdir / "report.html").read_text()
 
 
-def test_the_demo_begins_with_the_tiny_space_and_the_bundled_digits(ofa, tmp_path, monkeypatch):
+def test_the_demo_begins_with_the_tiny_space_and_the_bundled_digits(ofa, image_folder, tmp_path, monkeypatch):
     def stop(project, stage):
         seen.append((project.config.space.name, project.config.data, project.config.recipe.name, stage))
         raise ExportError("far enough")
@@ -419,8 +419,13 @@ def test_the_demo_begins_with_the_tiny_space_and_the_bundled_digits(ofa, tmp_pat
     monkeypatch.setattr("ofa_tf.project.demo.train", stop)
     monkeypatch.chdir(tmp_path)
     assert ofa("demo").code == 2
-    assert seen == [("tiny", "digits", "demo", "all")]
+    assert seen == [("tiny", "street-digits", "demo", "all")]
     assert read_json("ofa-demo/config.json")["classes"] == list("0123456789")
+    assert ofa("demo", "--workdir", "own", "--data", image_folder, "--seed", "7").code == 2
+    assert seen[1:] == [("tiny", str(image_folder), "demo", "all")]
+    assert read_json("own/config.json")["seed"] == 7
+    assert ofa("demo", "--workdir", "own", "--data", image_folder).code == 2
+    assert_refused(ofa("demo", "--workdir", "own", "--seed", "8"), "made with --seed 7, not 8")
 
 
 def test_the_images_of_a_folder_are_split(finished):

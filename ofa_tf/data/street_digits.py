@@ -15,9 +15,9 @@ from ofa_tf.data.images import ImageSet
 VERSION = 1  # raised whenever the images change, so that an old cache is not used
 
 SIZE = 32  # height and width, in pixels
-N_TRAIN, N_VAL = 6000, 2000
+N_TRAIN, N_VAL = 8000, 2000
 VAL_SHARE = 0.2  # of the handwritten digits
-HEIGHTS = 14, 24  # of a digit, in pixels
+HEIGHTS = 12, 20  # of a digit, in pixels
 MAX_ROTATION = 25.0  # degrees
 MIN_CONTRAST = 80.0  # by which a digit is brighter than what is behind it, on a scale of 255
 DIMMED = 0.6  # brightness of the photographs, so that digits stand out

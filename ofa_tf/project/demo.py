@@ -18,12 +18,13 @@ from ofa_tf.project.opened import open_project
 from ofa_tf.project.predictor import fit
 from ofa_tf.project.report import write_report
 from ofa_tf.project.train import train
+from ofa_tf.project.workdir import Workdir
 from ofa_tf.report.plot import Series, plot_front
 from ofa_tf.search import pareto
 
 # Where between the fastest subnet and the slowest the three budgets lie, on a logarithmic scale.
 BUDGETS = (0.25, 0.55, 0.9)
-ARCHS = 60
+ARCHS = 80
 PLOT = "front.png"
 
 
@@ -46,18 +47,20 @@ class Demo:
     report: Path
 
 
-def run_demo(path: str | Path, data: str | None = None, progress: Progress = SILENT) -> Demo:
+def run_demo(path: str | Path, data: str | None = None, seed: int | None = None, progress: Progress = SILENT) -> Demo:
     """Trains the `tiny` space, fits the predictor, measures this machine, searches and exports for three budgets.
 
     In a workdir where some of this is done it continues from there; table and exports are made again.
 
     Args:
         path: the workdir.
-        data: data spec, default `digits`.
+        data: data spec, default `street-digits`.
+        seed: seed of everything random, default 0; for a workdir that exists None, or its own.
         progress: where to report progress.
     """
     start = time.monotonic()
-    project = open_project(path, data=data, progress=progress)
+    new = {} if Workdir(path).exists else {"space": "tiny", "recipe": "demo"}  # whatever the images: it takes minutes
+    project = open_project(path, data=data, seed=seed, progress=progress, **new)
     space, n_classes = project.config.space, project.config.n_classes
     training = train(project, "all")
     evaluator = make_evaluator(project)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tf.data import Data, Preprocessing
-from ofa_tf.data.arrays import SOURCES
+from ofa_tf.data.arrays import SOURCES, STREET_DIGITS
 from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES
 from ofa_tf.errors import ArgumentError, DataError, FormatError, WorkdirError
 from ofa_tf.jsonio import read_json
@@ -22,7 +22,8 @@ from ofa_tf.spaces import get_space
 from ofa_tf.training.recipe import RECIPES, Recipe
 from ofa_tf.zoo import imagenet
 
-DEFAULTS: dict[str, Any] = {"space": "tiny", "data": "digits", "recipe": "demo", "seed": 0}  # of a data set in SOURCES
+# Of a new workdir; space and recipe are those of a data set by name.
+DEFAULTS: dict[str, Any] = {"space": "tiny", "data": STREET_DIGITS, "recipe": "demo", "seed": 0}
 AUTO = "auto"
 NPZ = ".npz"
 ARRAYS = "arrays:"  # begins the data spec of a workdir that keeps its images itself
@@ -87,8 +88,8 @@ def open_project(
         space: a `SearchSpace`, the name of one, a JSON file, or "auto" to choose one that suits the images; default
             `tiny` for a data set in `SOURCES`, otherwise "auto". For a workdir that exists this and the next three are
             None or what it already has; space and recipe may also be "auto".
-        data: data spec, default `digits`; or arrays or a dataset, as for `data.in_memory.take_in`, of which the workdir
-            keeps a copy.
+        data: data spec, default `street-digits`; or arrays or a dataset, as for `data.in_memory.take_in`, of which the
+            workdir keeps a copy.
         recipe: a `Recipe`, the name of one, a JSON file, or "auto" to choose one that suits the images and `hours`;
             default `demo` for a data set in `SOURCES`, otherwise "auto".
         seed: seed for everything random; default 0.

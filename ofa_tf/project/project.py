@@ -424,7 +424,7 @@ def open(
         data: the images: a folder with `train/<class>/*.jpg`, the name of a data set, or an `.npz` file; a pair
             `(images, labels)` of arrays, a `tf.data.Dataset` of such pairs, or a mapping with either for each part:
             `{"train": …, "val": …}`. The workdir keeps arrays and datasets itself. None for the workdir's own data; a
-            new workdir then gets `digits`.
+            new workdir then gets `street-digits`.
         space: a search space, the name of one, a JSON file, or "auto" to choose one that suits the images. A new
             workdir gets `tiny` for a data set by name, otherwise "auto".
         recipe: a recipe, the name of one, a JSON file, or "auto" to choose one that suits the images and `hours`. A

@@ -327,12 +327,12 @@ RECIPES = {
             "demo",
             batch=64,
             phases=(
-                Phase("full", 7, 1, 0.1),
-                Phase("kernel", 1, 0, 0.1, subnets=3),
-                Phase("depth", 1, 0, 0.1, subnets=3),
-                Phase("width", 19, 1, 0.1, subnets=3),
+                Phase("full", 2, 0.5, 0.3),
+                Phase("kernel", 0.25, 0, 0.1, subnets=3),
+                Phase("depth", 0.25, 0, 0.1, subnets=3),
+                Phase("width", 4, 0.5, 0.3, subnets=3),
             ),
-            augment=Augment(area=(0.7, 1.2), aspect=(0.85, 1.2), flip=False),
+            augment=Augment(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=False),  # the images are random enough
             weight_decay=1e-4,
             sampling="sandwich",
             epoch_images=4000,

@@ -39,10 +39,11 @@ def test_the_space_suits_the_images(side, n, space):
 
 
 def test_a_large_space_is_chosen_only_where_there_is_time_to_train_it():
-    survey = Survey(5000, 500)
+    survey = Survey(20_000, 500)
     assert choose(survey, None, None, hours=2).space is PHOTOS
     assert choose(survey, None, None, hours=1000).space is EDGE
     assert choose(survey, None, RECIPES["imagenet"], hours=2).space is PHOTOS
+    assert choose(Survey(500, 500), None, None, hours=1000).space is PHOTOS
 
 
 def test_fewer_images_are_seen_more_often():
@@ -134,7 +135,7 @@ def test_ten_images_are_too_few_or_train(tmp_path):
     notes = Notes()
     with pytest.raises(DataError, match="after the split; give it more images"):
         open_project(tmp_path / "work", data=tmp_path / "images", progress=notes)
-    assert not (tmp_path / "work").exists()
+    assert not (tmp_path / "work" / "config.json").exists()
 
 
 def test_photographs_of_4000_pixels_and_of_one_class(tmp_path):

@@ -14,6 +14,7 @@ from ofa_tf.training.recipe import Recipe, recipe_for
 
 HOURS = 2.0
 FIRST_SIDES = {TINY: 1, PHOTOS: 56, EDGE: 192}  # smallest shorter side of images, in pixels, that suits a space
+MANY = 10_000  # images that a large space is worth its time for
 # So many passes over so many images train well; the passes needed go with the inverse square root of the images.
 PASSES, IMAGES = 90, 3000
 FEWEST, MOST = 20, 400
@@ -51,7 +52,7 @@ def choose(survey: Survey, space: SearchSpace | None, recipe: Recipe | None, hou
     wanted = round(float(np.clip(PASSES * (IMAGES / max(n, 1)) ** 0.5, FEWEST, MOST)))
     if space is None:
         suited = [candidate for candidate, first in FIRST_SIDES.items() if survey.side >= first] or [TINY]
-        if suited[-1] is EDGE and _hours(EDGE, n, recipe or recipe_for(n, wanted)) > hours:
+        if suited[-1] is EDGE and (n < MANY or _hours(EDGE, n, recipe or recipe_for(n, wanted)) > hours):
             suited.pop()  # a large network that is barely trained is worse than a smaller one
         space = suited[-1]
         reasons.append(

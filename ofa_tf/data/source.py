@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from ofa_tf.data.arrays import KERAS, SOURCES, STREET_DIGITS, load_digits, load_keras, load_street_digits
-from ofa_tf.data.cache import decode_or_stream
+from ofa_tf.data.cache import decode_or_stream, refuse_lost
 from ofa_tf.data.class_names import class_finder
 from ofa_tf.data.encoded import EncodedImageSet, Parts, Records
 from ofa_tf.data.folder import list_images
 from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES, Data, Images, ImageSet, Survey
 from ofa_tf.data.in_memory import read_npz
 from ofa_tf.data.pack import DOCUMENT, open_pack
+from ofa_tf.data.rules import FIRST, NEWEST, Rules
 from ofa_tf.data.shards import PARTS, find_shards, open_shards, open_tfds
 from ofa_tf.errors import DataError
 from ofa_tf.progress import SILENT, Progress
@@ -27,7 +28,14 @@ SURVEYED = 200  # images whose size is looked up
 MOST_IMAGES = 10_000  # that a network which is trained already is given
 
 
-def load_data(spec: str, size: int, seed: int = 0, cache: Path | None = None, progress: Progress = SILENT) -> Data:
+def load_data(
+    spec: str,
+    size: int,
+    seed: int = 0,
+    cache: Path | None = None,
+    progress: Progress = SILENT,
+    rules: Rules = NEWEST,
+) -> Data:
     """Loads and splits a data set.
 
     Args:
@@ -38,13 +46,14 @@ def load_data(spec: str, size: int, seed: int = 0, cache: Path | None = None, pr
         seed: of the split. A tenth of the training images (10,000 at most) is held out for the predictor.
         cache: folder for decoded pixels and positions in shards, or None.
         progress: told about the work.
+        rules: how images are found and split.
 
     Raises:
         DataError: an unknown spec, or one that does not hold usable images.
         MissingDependencyError: the spec needs a package that is not installed.
     """
-    classes, parts = open_source(spec, cache, progress)
-    return _split(spec, classes, _hold(spec, parts, size, cache, progress), seed)
+    classes, parts = open_source(spec, cache, progress, rules)
+    return _split(spec, classes, _hold(spec, classes, parts, size, cache, progress, rules), seed)
 
 
 def split_images(spec: str, classes: Sequence[str], parts: Mapping[str, ImageSet], size: int, seed: int = 0) -> Data:
@@ -65,7 +74,7 @@ def split_images(spec: str, classes: Sequence[str], parts: Mapping[str, ImageSet
 
 
 def load_validation(
-    spec: str, size: int, seed: int | None = None, progress: Progress = SILENT
+    spec: str, size: int, seed: int | None = None, progress: Progress = SILENT, rules: Rules = NEWEST
 ) -> tuple[tuple[str, ...], Images]:
     """Loads images to measure an accuracy on.
 
@@ -75,6 +84,7 @@ def load_validation(
         size: height and width to hold images in memory at, in pixels.
         seed: of the split of a data set that has no images for validation, as for `load_data`; None for 0 with a note.
         progress: told about the work.
+        rules: how images are found and split.
 
     Returns:
         Names of the classes, in the order of the labels, and the images.
@@ -85,18 +95,18 @@ def load_validation(
     """
     folder = Path(spec)
     if _is_folder(spec) and not ((folder / "train").is_dir() or (folder / DOCUMENT).exists() or find_shards(folder)):
-        names, paths, labels = list_images(_validation_folder(folder) or folder)
+        names, paths, labels = list_images(_validation_folder(folder) or folder, rules)
         images = EncodedImageSet(Records.of_files(paths), labels)
-        return names, _hold(spec, {"val": images}, size, None, progress)["val"]
-    classes, parts = open_source(spec, None, progress)
+        return names, _hold(spec, names, {"val": images}, size, None, progress, rules)["val"]
+    classes, parts = open_source(spec, None, progress, rules)
     if "val" in parts:
-        return classes, _hold(spec, {"val": parts["val"]}, size, None, progress)["val"]
+        return classes, _hold(spec, classes, {"val": parts["val"]}, size, None, progress, rules)["val"]
     if seed is None:
         progress.note(
             f"{spec} has no images for validation: those are used that a training with --seed 0 holds out; one with "
             "another seed has seen some of them."
         )
-    return classes, load_data(spec, size, seed or 0, None, progress).val
+    return classes, _split(spec, classes, _hold(spec, classes, parts, size, None, progress, rules), seed or 0).val
 
 
 def load_images(
@@ -107,6 +117,7 @@ def load_images(
     cache: Path | None = None,
     progress: Progress = SILENT,
     aliases: Sequence[str] = (),
+    rules: Rules = NEWEST,
 ) -> Data:
     """Loads images for a network whose classes are given, such as a published one.
 
@@ -122,6 +133,7 @@ def load_images(
         cache: folder for decoded pixels and positions in shards, or None.
         progress: told about the work, and about images left out: more than 10,000 each are not used.
         aliases: other names of the classes, in the same order; empty for none.
+        rules: how images are found and split.
 
     Raises:
         DataError: not such a folder, too few images, or folders of which only some are named after classes.
@@ -129,7 +141,7 @@ def load_images(
     find = class_finder((classes, aliases))
     parts = {}
     absent = f"There is no folder {spec!r}: name {FOLDER}."
-    for part, (names, encoded) in _require(spec, _open_folder(spec, absent, cache, progress)).items():
+    for part, (names, encoded) in _require(spec, _open_folder(spec, absent, cache, progress, rules)).items():
         meant = [find(name) for name in names]
         for name, labels in zip(names, meant, strict=True):
             if len(labels) > 1:
@@ -146,7 +158,8 @@ def load_images(
         if len(encoded) > MOST_IMAGES:
             progress.note(f"{MOST_IMAGES} of the {len(encoded)} images in `{part}` of {spec} are used, evenly spread.")
         parts[part] = EncodedImageSet(encoded.records, np.array(found, np.int32)[encoded.labels]).spread(MOST_IMAGES)
-    data = _split(spec, tuple(classes), _hold(spec, parts, size, cache, progress), seed)
+    held = _hold(spec, classes, parts, size, cache, progress, rules)
+    data = _split(spec, tuple(classes), held, seed)
     if len(data.train) < LEAST_IMAGES:
         raise DataError(
             f"{spec} leaves {len(data.train)} training images after the split; at least {LEAST_IMAGES} are needed, "
@@ -171,7 +184,9 @@ def survey(spec: str, cache: Path | None = None, progress: Progress = SILENT) ->
     return Survey(len(train), int(np.median(sides)) if len(sides) else 0)
 
 
-def open_source(spec: str, cache: Path | None, progress: Progress) -> tuple[tuple[str, ...], dict[str, Images]]:
+def open_source(
+    spec: str, cache: Path | None, progress: Progress, rules: Rules = NEWEST
+) -> tuple[tuple[str, ...], dict[str, Images]]:
     """Classes of a data set and the images of its parts: `train` and, if it has such, `val`.
 
     Raises:
@@ -194,7 +209,7 @@ def open_source(spec: str, cache: Path | None, progress: Progress) -> tuple[tupl
     parts = (
         open_tfds(spec.removeprefix(TFDS), cache, progress)
         if spec.startswith(TFDS)
-        else _open_folder(spec, absent, cache, progress)
+        else _open_folder(spec, absent, cache, progress, rules)
     )
     classes = _require(spec, parts)["train"][0]
     if len(classes) < 2:
@@ -209,7 +224,7 @@ def open_source(spec: str, cache: Path | None, progress: Progress) -> tuple[tupl
     return classes, merged
 
 
-def _open_folder(spec: str, absent: str, cache: Path | None, progress: Progress) -> Parts:
+def _open_folder(spec: str, absent: str, cache: Path | None, progress: Progress, rules: Rules) -> Parts:
     folder = Path(spec)
     if not os.path.isdir(spec):  # `Path.is_dir` fails for a name that is too long
         raise DataError(absent)
@@ -222,7 +237,7 @@ def _open_folder(spec: str, absent: str, cache: Path | None, progress: Progress)
     parts = {}
     for part, place in (("train", folder / "train"), ("val", _validation_folder(folder))):
         if place is not None:
-            names, paths, labels = list_images(place)
+            names, paths, labels = list_images(place, rules)
             parts[part] = names, EncodedImageSet(Records.of_files(paths), labels)
     return parts
 
@@ -238,11 +253,19 @@ def _validation_folder(folder: Path) -> Path | None:
 
 
 def _hold(
-    spec: str, parts: Mapping[str, Images], size: int, cache: Path | None, progress: Progress
+    spec: str,
+    classes: Sequence[str],
+    parts: Mapping[str, Images],
+    size: int,
+    cache: Path | None,
+    progress: Progress,
+    rules: Rules,
 ) -> dict[str, Images]:
     encoded = {part: images for part, images in parts.items() if isinstance(images, EncodedImageSet)}
     usable = decode_or_stream(list(encoded.values()), size, cache, progress)
     held: dict[str, Images] = dict(zip(encoded, usable, strict=True))
+    for part, images in encoded.items() if rules != FIRST else ():
+        refuse_lost(images.labels, held[part].labels, classes, f"`{part}` of {spec}")
     for part, images in parts.items():
         if isinstance(images, ImageSet):
             # Arrays are small enough as they are; digits were enlarged from the first version on, and trainings go on.

@@ -11,6 +11,7 @@ from typing import Any
 from ofa_tf.data import Data, Preprocessing
 from ofa_tf.data.arrays import SOURCES
 from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES
+from ofa_tf.data.rules import NEWEST
 from ofa_tf.errors import ArgumentError, DataError, FormatError, WorkdirError
 from ofa_tf.jsonio import read_json
 from ofa_tf.latency.host import HostDevice
@@ -155,7 +156,8 @@ def open_existing(path: str | Path, progress: Progress = SILENT, data: str | Pat
     if data is None or config.data is not None:
         _refuse_other(workdir, config, "data", data)
         return OpenedWorkdir(workdir, config, progress)
-    opened = OpenedWorkdir(workdir, dataclasses.replace(config, data=data_spec(str(data))), progress)
+    config = dataclasses.replace(config, data=data_spec(str(data)), data_rules=NEWEST.number)
+    opened = OpenedWorkdir(workdir, config, progress)
     images = opened.data
     with workdir.lock():
         workdir.create(opened.config)
@@ -269,6 +271,6 @@ def _load(spec: str, config: Config, workdir: Workdir, progress: Progress, keep:
     if spec.startswith(ARRAYS):
         return split_images(spec, *read_npz(workdir.images), size, config.seed)
     if not workdir.ledger().imported:
-        return load_data(spec, size, config.seed, cache, progress)
+        return load_data(spec, size, config.seed, cache, progress, config.rules)
     aliases = imagenet.wordnet_ids() if config.classes == imagenet.class_names() else ()
-    return load_images(spec, config.classes, size, config.seed, cache, progress, aliases)
+    return load_images(spec, config.classes, size, config.seed, cache, progress, aliases, config.rules)

@@ -1,0 +1,35 @@
+"""The rules by which images are found and a data set is split; a workdir keeps those that it was made with."""
+
+from dataclasses import dataclass
+
+SIDECARS = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}  # of macOS, Synology and Windows, in lower case
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How images are found and a data set is split.
+
+    Other rules would move images between training and validation, so a workdir never changes its own: `config.json` has
+    their number as `data_rules`.
+
+    Args:
+        number: of these rules.
+        sidecars: whether files and folders that only an operating system needs are read like others.
+    """
+
+    number: int
+    sidecars: bool = False
+
+    def passes_over(self, name: str) -> bool:
+        """Whether a file or folder in the folder of a class is left out because of its name."""
+        return not self.sidecars and is_sidecar(name)
+
+
+def is_sidecar(name: str) -> bool:
+    """Whether a file or folder is hidden, or one that only an operating system needs."""
+    return name.startswith(".") or name.lower() in SIDECARS
+
+
+FIRST = Rules(1, sidecars=True)  # of workdirs whose config has no `data_rules`
+NEWEST = Rules(2)
+RULES = {rules.number: rules for rules in (FIRST, NEWEST)}

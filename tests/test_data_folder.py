@@ -1,0 +1,107 @@
+"""Folders as people have them: sidecars of operating systems, and what a workdir of before goes on reading."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from image_files import make_folder
+from small_project import Hook
+
+from ofa_tf.data.pack import open_pack
+from ofa_tf.data.rules import FIRST, NEWEST
+from ofa_tf.data.source import load_data, load_images, load_validation
+from ofa_tf.errors import DataError, FormatError
+from ofa_tf.project.data import pack
+from ofa_tf.project.opened import open_existing, open_project
+from ofa_tf.project.workdir import Config
+
+APPLE_DOUBLE = b"\0\5\x16\7\0\2\0\0Mac OS X        "
+
+
+def counts(data):
+    """Images of each class in all parts together."""
+    labels = np.concatenate([part.labels for part in (data.train, data.tune, data.val)])
+    return np.bincount(labels, minlength=len(data.classes)).tolist()
+
+
+# --- what operating systems leave -------------------------------------------------------------------------------------
+
+
+def add_sidecars(root, paths):
+    """What macOS, a NAS and Windows put beside images, real thumbnails among them."""
+    for path in paths:
+        (path.parent / f"._{path.name}").write_bytes(APPLE_DOUBLE)
+        for folder in (path.parent / "@eaDir" / path.name, path.parent / ".thumbnails", root / "__MACOSX" / "train"):
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, folder / f"{path.parent.name}-{path.name}")
+    for folder in {path.parent for path in paths} | {path.parent.parent for path in paths}:
+        (folder / "Thumbs.db").write_bytes(b"x")
+        (folder / ".DS_Store").write_bytes(b"x")
+    for name in ("__MACOSX", "@eaDir"):
+        (root / "train" / name).mkdir()
+        (root / "train" / name / "._0001.jpg").write_bytes(APPLE_DOUBLE)
+        shutil.copy(paths[0], root / "train" / name / "0001.jpg")
+
+
+def test_sidecars_are_no_images(tmp_path):
+    paths = make_folder(tmp_path, {"cat": 30, "dog": 30}) + make_folder(tmp_path, {"cat": 3, "dog": 2}, part="val")
+    add_sidecars(tmp_path, paths)
+    hook = Hook()
+    data = load_data(str(tmp_path), 16, progress=hook)
+    assert (data.classes, counts(data), hook.notes) == (("cat", "dog"), [33, 32], [])
+    assert load_validation(str(tmp_path), 16)[1].labels.tolist() == [0, 0, 0, 1, 1]
+    assert load_validation(str(tmp_path / "val"), 16)[1].labels.tolist() == [0, 0, 0, 1, 1]
+    assert dict(pack(str(tmp_path), tmp_path / "packed").images) == {"train": 60, "val": 5}
+    assert open_pack(tmp_path / "packed")["train"][0] == ("cat", "dog")
+
+
+def test_sidecars_are_no_images_for_an_imported_network(tmp_path, monkeypatch):
+    monkeypatch.setattr("ofa_tf.data.source.LEAST_IMAGES", 50)
+    add_sidecars(tmp_path, make_folder(tmp_path, {"cat": 35, "dog": 35}))
+    data = load_images(str(tmp_path), ("dog", "elk", "cat"), 16)
+    assert counts(data) == [35, 0, 35]
+
+
+def test_a_class_that_loses_all_its_images_is_refused(tmp_path):
+    paths = make_folder(tmp_path, {"cat": 120, "dog": 120, "elk": 1})
+    paths[-1].write_bytes(b"no image")
+    make_folder(tmp_path / "val", {"cat": 120, "dog": 120, "elk": 1}, part="")
+    message = "No image of the class 'elk' in `train` of .* can be read"
+    with pytest.raises(DataError, match=message):
+        load_data(str(tmp_path), 16)
+    with pytest.raises(DataError, match="No image of the class 'elk' in `train` can be read"):
+        pack(str(tmp_path), tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+    shutil.copy(paths[-1], tmp_path / "val" / "elk" / "000.jpg")
+    for folder in (tmp_path / "val", tmp_path):
+        if folder == tmp_path:
+            shutil.rmtree(folder / "train")
+        with pytest.raises(DataError, match=r"No image of the class 'elk' in `val` of .* can be read"):
+            load_validation(str(folder), 16)
+
+
+# --- workdirs of before -----------------------------------------------------------------------------------------------
+
+
+def test_a_new_workdir_tells_its_rules_and_an_old_one_keeps_the_first(tmp_path):
+    make_folder(tmp_path / "images", {"cat": 30, "dog": 30, "__MACOSX": 2})
+    project = open_project(tmp_path / "work", data=tmp_path / "images")
+    path = project.workdir.config_path
+    document = json.loads(path.read_text())
+    assert document["data_rules"] == NEWEST.number == 2
+    assert project.config.classes == ("cat", "dog")
+    del document["data_rules"]
+    path.write_text(json.dumps({**document, "classes": ["__MACOSX", "cat", "dog"]}))
+    old = open_existing(tmp_path / "work")
+    assert old.config.rules == FIRST
+    assert counts(old.data) == [2, 30, 30]
+
+
+@pytest.mark.parametrize("value", [0, 3, "2", True, None])
+def test_rules_that_are_not_known_are_refused(tmp_path, value):
+    project = open_project(tmp_path / "work", data="digits", create=False)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"schema": 1, **project.config.to_document(), "data_rules": value}))
+    with pytest.raises(FormatError, match=r"`data_rules` .* must be one of \[1, 2\]"):
+        Config.load(path)

@@ -81,11 +81,76 @@ def test_a_class_that_loses_all_its_images_is_refused(tmp_path):
             load_validation(str(folder), 16)
 
 
+# --- suffixes ---------------------------------------------------------------------------------------------------------
+
+
+def rename(paths, suffix):
+    for path in paths:
+        path.rename(path.with_suffix(suffix))
+
+
+def test_every_name_of_a_jpeg_is_read(tmp_path):
+    paths = make_folder(tmp_path, {"cat": 30, "dog": 30})
+    for index, suffix in enumerate((".jfif", ".JFIF", ".jpe", ".jif", ".pjpeg", ".pjp")):
+        rename(paths[30 + index * 5 : 35 + index * 5], suffix)
+    hook = Hook()
+    assert (counts(load_data(str(tmp_path), 16, progress=hook)), hook.notes) == ([30, 30], [])
+
+
+def test_files_that_are_not_read_are_counted(tmp_path):
+    paths = make_folder(tmp_path, {"cat": 30, "dog": 30}) + make_folder(tmp_path, {"cat": 3, "dog": 3}, part="val")
+    train, val = tmp_path / "train", tmp_path / "val"
+    rename(paths[:10], ".HEIC")
+    (train / "dog" / "deep").mkdir()
+    for name in ("cat/notes.txt", "dog/deep/README", "dog/x.averylongsuffix", "notes.txt"):
+        (train / name).write_text("x")
+    (val / "cat" / "labels.csv").write_text("x")
+    (val / "elk").mkdir()
+    shutil.copy(paths[-1], val / "loose.jpg")
+    train_notes = [f"13 files in {train} are not read: .heic (10), without a suffix (2), .txt (1)."]
+    val_notes = [
+        f"1 image in {val} itself, in no folder of a class: not used.",
+        f"1 file in {val} is not read: .csv.",
+        f"Folders in {val} without a file are no classes: 'elk'.",
+    ]
+    for call, notes in (
+        (lambda hook: load_data(str(tmp_path), 16, progress=hook), train_notes + val_notes),
+        (lambda hook: pack(str(tmp_path), tmp_path / "packed", progress=hook), train_notes + val_notes),
+        (lambda hook: load_validation(str(tmp_path), 16, progress=hook), train_notes + val_notes),
+        (lambda hook: load_validation(str(val), 16, progress=hook), val_notes),
+    ):
+        hook = Hook()
+        call(hook)
+        assert hook.notes == notes
+
+
+def test_what_is_left_out_is_said_once_where_a_tenth_is_split_off(tmp_path):
+    rename(make_folder(tmp_path, {"cat": 30, "dog": 30})[:9], ".avif")
+    hook = Hook()
+    load_validation(str(tmp_path), 16, progress=hook)
+    assert [note for note in hook.notes if ".avif" in note] == [f"9 files in {tmp_path / 'train'} are not read: .avif."]
+
+
+def test_a_class_without_an_image_that_can_be_read_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("ofa_tf.data.source.LEAST_IMAGES", 10)
+    rename(make_folder(tmp_path, {"cat": 30, "dog": 30, "elk": 30})[:30], ".heic")
+    message = "The class 'cat' in .*train has no image that can be read; its files are .heic: convert them to JPEG"
+    for call in (
+        lambda: load_data(str(tmp_path), 16),
+        lambda: load_images(str(tmp_path), ("cat", "dog", "elk"), 16),
+        lambda: load_validation(str(tmp_path / "train"), 16),
+        lambda: pack(str(tmp_path), tmp_path / "packed"),
+    ):
+        with pytest.raises(DataError, match=message):
+            call()
+
+
 # --- workdirs of before -----------------------------------------------------------------------------------------------
 
 
 def test_a_new_workdir_tells_its_rules_and_an_old_one_keeps_the_first(tmp_path):
-    make_folder(tmp_path / "images", {"cat": 30, "dog": 30, "__MACOSX": 2})
+    paths = make_folder(tmp_path / "images", {"cat": 30, "dog": 30, "__MACOSX": 2})
+    rename(paths[:3], ".jfif")
     project = open_project(tmp_path / "work", data=tmp_path / "images")
     path = project.workdir.config_path
     document = json.loads(path.read_text())
@@ -95,7 +160,7 @@ def test_a_new_workdir_tells_its_rules_and_an_old_one_keeps_the_first(tmp_path):
     path.write_text(json.dumps({**document, "classes": ["__MACOSX", "cat", "dog"]}))
     old = open_existing(tmp_path / "work")
     assert old.config.rules == FIRST
-    assert counts(old.data) == [2, 30, 30]
+    assert counts(old.data) == [2, 27, 30]
 
 
 @pytest.mark.parametrize("value", [0, 3, "2", True, None])

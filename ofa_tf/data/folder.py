@@ -1,44 +1,70 @@
 """Images from a folder: `train/<class>/*.jpg` and, if it is there, `val/<class>/*.jpg`."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from ofa_tf.data.decode import SUFFIXES
-from ofa_tf.data.rules import NEWEST, Rules
+from ofa_tf.data.rules import NEWEST, Rules, is_sidecar
 from ofa_tf.errors import DataError
+from ofa_tf.progress import SILENT, Progress
+
+LONGEST_SUFFIX = 8  # what is longer is hardly one
 
 
-def list_images(folder: Path, rules: Rules = NEWEST) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
+def list_images(
+    folder: Path, progress: Progress = SILENT, rules: Rules = NEWEST
+) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
     """Finds the classes of a folder and the images of each.
 
     Args:
         folder: with a folder of images for each class.
-        rules: which files are images.
+        progress: told about files that are no images.
+        rules: which files are.
 
     Returns:
         Class names in alphabetic order, paths, and the label of each path (int32).
 
     Raises:
-        DataError: no class with images.
+        DataError: no class with images, or a class with files of which none is an image.
     """
     classes: list[str] = []
     paths: list[Path] = []
     labels: list[int] = []
+    others: Counter[str] = Counter()
+    empty: list[str] = []
     for sub in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         if rules.passes_over(sub.name):
             continue
-        found = sorted(path for path in _files(sub, rules) if path.suffix.lower() in SUFFIXES)
+        files = sorted(_files(sub, rules))
+        found = [path for path in files if path.suffix.lower() in rules.suffixes]
+        left_out = Counter(_suffix(path) for path in files if path.suffix.lower() not in rules.suffixes)
         if found:
             labels += [len(classes)] * len(found)
             if not sub.name.isprintable():
                 raise DataError(f"{folder} has a class with letters that cannot be printed, {sub.name!r}: rename it.")
             classes.append(sub.name)
             paths += found
+        elif left_out and rules.strict:
+            raise DataError(
+                f"The class {sub.name!r} in {folder} has no image that can be read; its files are {_listed(left_out)}: "
+                "convert them to JPEG, or take the folder out."
+            )
+        elif not files:
+            empty.append(sub.name)
+        others += left_out
     if not paths:
         raise DataError(f"{folder} holds no images: it must have a folder of images for each class.")
+    loose = sum(path.suffix.lower() in rules.suffixes and not is_sidecar(path.name) for path in folder.iterdir())
+    if loose:
+        progress.note(f"{_count(loose, 'image')} in {folder} itself, in no folder of a class: not used.")
+    if others:
+        n = others.total()
+        progress.note(f"{_count(n, 'file')} in {folder} {'is' if n == 1 else 'are'} not read: {_listed(others)}.")
+    if empty:
+        progress.note(f"Folders in {folder} without a file are no classes: {', '.join(map(repr, empty))}.")
     return tuple(classes), paths, np.array(labels, np.int32)
 
 
@@ -48,3 +74,20 @@ def _files(folder: Path, rules: Rules) -> Iterator[Path]:
         folders[:] = [name for name in folders if not rules.passes_over(name)]
         files = (Path(place, name) for name in names if not rules.passes_over(name))
         yield from (path for path in files if path.is_file())
+
+
+def _suffix(path: Path) -> str:
+    """How a file's kind is called."""
+    suffix = path.suffix.lower()
+    return suffix if suffix[1:].isalnum() and len(suffix) <= LONGEST_SUFFIX else "without a suffix"
+
+
+def _listed(suffixes: Counter[str]) -> str:
+    """Suffixes, the most frequent first, with their numbers if they are several."""
+    if len(suffixes) == 1:
+        return next(iter(suffixes))
+    return ", ".join(f"{suffix} ({n})" for suffix, n in suffixes.most_common())
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 SIDECARS = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}  # of macOS, Synology and Windows, in lower case
+FIRST_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+SUFFIXES = FIRST_SUFFIXES | {".jfif", ".jif", ".jpe", ".pjp", ".pjpeg", ".apng"}  # browsers on Windows save JPEGs so
 
 
 @dataclass(frozen=True)
@@ -14,15 +16,18 @@ class Rules:
 
     Args:
         number: of these rules.
-        sidecars: whether files and folders that only an operating system needs are read like others.
+        suffixes: of the files that are images, in lower case.
+        strict: whether files and folders that only an operating system needs are passed over, and a class without an
+            image that can be read is refused.
     """
 
     number: int
-    sidecars: bool = False
+    suffixes: frozenset[str] = SUFFIXES
+    strict: bool = True
 
     def passes_over(self, name: str) -> bool:
         """Whether a file or folder in the folder of a class is left out because of its name."""
-        return not self.sidecars and is_sidecar(name)
+        return self.strict and is_sidecar(name)
 
 
 def is_sidecar(name: str) -> bool:
@@ -30,6 +35,6 @@ def is_sidecar(name: str) -> bool:
     return name.startswith(".") or name.lower() in SIDECARS
 
 
-FIRST = Rules(1, sidecars=True)  # of workdirs whose config has no `data_rules`
+FIRST = Rules(1, FIRST_SUFFIXES, strict=False)  # of workdirs whose config has no `data_rules`
 NEWEST = Rules(2)
 RULES = {rules.number: rules for rules in (FIRST, NEWEST)}

@@ -14,7 +14,7 @@ from ofa_tf.data.folder import list_images
 from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES, Data, Images, ImageSet, Survey
 from ofa_tf.data.in_memory import read_npz
 from ofa_tf.data.pack import DOCUMENT, open_pack
-from ofa_tf.data.rules import FIRST, NEWEST, Rules
+from ofa_tf.data.rules import NEWEST, Rules
 from ofa_tf.data.shards import PARTS, find_shards, open_shards, open_tfds
 from ofa_tf.errors import DataError
 from ofa_tf.progress import SILENT, Progress
@@ -95,7 +95,7 @@ def load_validation(
     """
     folder = Path(spec)
     if _is_folder(spec) and not ((folder / "train").is_dir() or (folder / DOCUMENT).exists() or find_shards(folder)):
-        names, paths, labels = list_images(_validation_folder(folder) or folder, rules)
+        names, paths, labels = list_images(_validation_folder(folder) or folder, progress, rules)
         images = EncodedImageSet(Records.of_files(paths), labels)
         return names, _hold(spec, names, {"val": images}, size, None, progress, rules)["val"]
     classes, parts = open_source(spec, None, progress, rules)
@@ -237,7 +237,7 @@ def _open_folder(spec: str, absent: str, cache: Path | None, progress: Progress,
     parts = {}
     for part, place in (("train", folder / "train"), ("val", _validation_folder(folder))):
         if place is not None:
-            names, paths, labels = list_images(place, rules)
+            names, paths, labels = list_images(place, progress, rules)
             parts[part] = names, EncodedImageSet(Records.of_files(paths), labels)
     return parts
 
@@ -264,8 +264,8 @@ def _hold(
     encoded = {part: images for part, images in parts.items() if isinstance(images, EncodedImageSet)}
     usable = decode_or_stream(list(encoded.values()), size, cache, progress)
     held: dict[str, Images] = dict(zip(encoded, usable, strict=True))
-    for part, images in encoded.items() if rules != FIRST else ():
-        refuse_lost(images.labels, held[part].labels, classes, f"`{part}` of {spec}")
+    for part in encoded if rules.strict else ():
+        refuse_lost(encoded[part].labels, held[part].labels, classes, f"`{part}` of {spec}")
     for part, images in parts.items():
         if isinstance(images, ImageSet):
             # Arrays are small enough as they are; digits were enlarged from the first version on, and trainings go on.

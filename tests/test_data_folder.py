@@ -145,11 +145,55 @@ def test_a_class_without_an_image_that_can_be_read_is_refused(tmp_path, monkeypa
             call()
 
 
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_name_of_val_that_is_there_is_taken_and_the_others_are_noted(tmp_path, monkeypatch):
+    monkeypatch.setattr("ofa_tf.data.source.LEAST_IMAGES", 20)
+    names, sizes = ("val", "validation", "valid", "test"), (4, 5, 6, 7)
+    make_folder(tmp_path, {"cat": 20, "dog": 20})
+    for name, size in zip(names, sizes, strict=True):
+        make_folder(tmp_path, {"cat": size, "dog": 2}, part=name)
+    make_folder(tmp_path, {"cat": 2}, part="Valid")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "read.txt").write_text("x")
+    for n_left in (4, 3, 2, 1):
+        used, n_val = names[4 - n_left], sizes[4 - n_left] + 2
+        others = sorted(["Valid", *names[5 - n_left :]])
+        notes = [
+            f"The images of `{name}` in {tmp_path} are not used, only those of `train` and `{used}`." for name in others
+        ]
+        for call in (load_data, load_validation, lambda spec, *a, **o: load_images(spec, ("cat", "dog"), *a, **o)):
+            hook = Hook()
+            found = call(str(tmp_path), 16, progress=hook)
+            assert len(found[1] if isinstance(found, tuple) else found.val) == n_val
+            assert [note for note in hook.notes if "not used" in note] == notes
+        packed = pack(str(tmp_path), tmp_path / ".packed", force=True)
+        assert dict(packed.images) == {"train": 40, "val": n_val}
+        shutil.rmtree(tmp_path / used)
+
+
+def test_a_folder_with_only_validation_images_is_evaluated(tmp_path):
+    make_folder(tmp_path, {"cat": 4, "dog": 4}, part="valid")
+    make_folder(tmp_path, {"cat": 9, "dog": 9}, part="test")
+    hook = Hook()
+    assert len(load_validation(str(tmp_path), 16, progress=hook)[1]) == 8
+    assert hook.notes == [f"The images of `test` in {tmp_path} are not used, only those of `valid`."]
+
+
+def test_classes_may_be_called_like_parts(tmp_path):
+    make_folder(tmp_path, {"valid": 4, "invalid": 3}, part="")
+    hook = Hook()
+    classes, images = load_validation(str(tmp_path), 16, progress=hook)
+    assert (classes, images.labels.tolist(), hook.notes) == (("invalid", "valid"), [0] * 3 + [1] * 4, [])
+
+
 # --- workdirs of before -----------------------------------------------------------------------------------------------
 
 
 def test_a_new_workdir_tells_its_rules_and_an_old_one_keeps_the_first(tmp_path):
     paths = make_folder(tmp_path / "images", {"cat": 30, "dog": 30, "__MACOSX": 2})
+    make_folder(tmp_path / "images", {"cat": 5, "dog": 5}, part="valid")
     rename(paths[:3], ".jfif")
     project = open_project(tmp_path / "work", data=tmp_path / "images")
     path = project.workdir.config_path
@@ -160,7 +204,7 @@ def test_a_new_workdir_tells_its_rules_and_an_old_one_keeps_the_first(tmp_path):
     path.write_text(json.dumps({**document, "classes": ["__MACOSX", "cat", "dog"]}))
     old = open_existing(tmp_path / "work")
     assert old.config.rules == FIRST
-    assert counts(old.data) == [2, 27, 30]
+    assert counts(old.data) == [2, 27, 30], "`valid` is not used"
 
 
 @pytest.mark.parametrize("value", [0, 3, "2", True, None])

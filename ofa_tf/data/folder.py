@@ -14,6 +14,24 @@ from ofa_tf.progress import SILENT, Progress
 LONGEST_SUFFIX = 8  # what is longer is hardly one
 
 
+def find_parts(folder: Path, progress: Progress = SILENT, rules: Rules = NEWEST) -> dict[str, Path]:
+    """The folders of the parts of a data set, of those that there are; notes other folders with images beside them.
+
+    Without `train`, a folder that holds only files is that of a class, whatever it is called.
+    """
+    parts = {}
+    whole = (folder / "train").is_dir()
+    for part, names in rules.parts.items():
+        for place in (folder / name for name in names):
+            if part not in parts and place.is_dir() and (whole or any(path.is_dir() for path in place.iterdir())):
+                parts[part] = place
+    used = " and ".join(f"`{place.name}`" for place in parts.values())
+    for other in sorted(path for path in folder.iterdir() if path.is_dir() and path not in parts.values()):
+        if used and not is_sidecar(other.name) and any(_is_image(path, rules) for path in _files(other, rules)):
+            progress.note(f"The images of `{other.name}` in {folder} are not used, only those of {used}.")
+    return parts
+
+
 def list_images(
     folder: Path, progress: Progress = SILENT, rules: Rules = NEWEST
 ) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
@@ -39,8 +57,8 @@ def list_images(
         if rules.passes_over(sub.name):
             continue
         files = sorted(_files(sub, rules))
-        found = [path for path in files if path.suffix.lower() in rules.suffixes]
-        left_out = Counter(_suffix(path) for path in files if path.suffix.lower() not in rules.suffixes)
+        found = [path for path in files if _is_image(path, rules)]
+        left_out = Counter(_suffix(path) for path in files if not _is_image(path, rules))
         if found:
             labels += [len(classes)] * len(found)
             if not sub.name.isprintable():
@@ -57,7 +75,7 @@ def list_images(
         others += left_out
     if not paths:
         raise DataError(f"{folder} holds no images: it must have a folder of images for each class.")
-    loose = sum(path.suffix.lower() in rules.suffixes and not is_sidecar(path.name) for path in folder.iterdir())
+    loose = sum(_is_image(path, rules) and not is_sidecar(path.name) for path in folder.iterdir())
     if loose:
         progress.note(f"{_count(loose, 'image')} in {folder} itself, in no folder of a class: not used.")
     if others:
@@ -74,6 +92,10 @@ def _files(folder: Path, rules: Rules) -> Iterator[Path]:
         folders[:] = [name for name in folders if not rules.passes_over(name)]
         files = (Path(place, name) for name in names if not rules.passes_over(name))
         yield from (path for path in files if path.is_file())
+
+
+def _is_image(path: Path, rules: Rules) -> bool:
+    return path.suffix.lower() in rules.suffixes
 
 
 def _suffix(path: Path) -> str:

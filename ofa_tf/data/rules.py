@@ -1,5 +1,6 @@
 """The rules by which images are found and a data set is split; a workdir keeps those that it was made with."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 SIDECARS = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}  # of macOS, Synology and Windows, in lower case
@@ -17,13 +18,20 @@ class Rules:
     Args:
         number: of these rules.
         suffixes: of the files that are images, in lower case.
+        val: what a folder, the shards or the split of images for validation may be called; the first that is there is.
         strict: whether files and folders that only an operating system needs are passed over, and a class without an
             image that can be read is refused.
     """
 
     number: int
     suffixes: frozenset[str] = SUFFIXES
+    val: tuple[str, ...] = ("val", "validation", "valid", "test")
     strict: bool = True
+
+    @property
+    def parts(self) -> Mapping[str, tuple[str, ...]]:
+        """What each part of a data set may be called."""
+        return {"train": ("train",), "val": self.val}
 
     def passes_over(self, name: str) -> bool:
         """Whether a file or folder in the folder of a class is left out because of its name."""
@@ -35,6 +43,7 @@ def is_sidecar(name: str) -> bool:
     return name.startswith(".") or name.lower() in SIDECARS
 
 
-FIRST = Rules(1, FIRST_SUFFIXES, strict=False)  # of workdirs whose config has no `data_rules`
+# Those of workdirs whose config has no `data_rules`.
+FIRST = Rules(1, FIRST_SUFFIXES, ("val", "validation", "test"), strict=False)
 NEWEST = Rules(2)
 RULES = {rules.number: rules for rules in (FIRST, NEWEST)}

@@ -10,12 +10,12 @@ from ofa_tf.data.arrays import KERAS, SOURCES, STREET_DIGITS, load_digits, load_
 from ofa_tf.data.cache import decode_or_stream, refuse_lost
 from ofa_tf.data.class_names import class_finder
 from ofa_tf.data.encoded import EncodedImageSet, Parts, Records
-from ofa_tf.data.folder import list_images
+from ofa_tf.data.folder import find_parts, list_images
 from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES, Data, Images, ImageSet, Survey
 from ofa_tf.data.in_memory import read_npz
 from ofa_tf.data.pack import DOCUMENT, open_pack
 from ofa_tf.data.rules import NEWEST, Rules
-from ofa_tf.data.shards import PARTS, find_shards, open_shards, open_tfds
+from ofa_tf.data.shards import find_shards, open_shards, open_tfds
 from ofa_tf.errors import DataError
 from ofa_tf.progress import SILENT, Progress
 
@@ -40,8 +40,8 @@ def load_data(
 
     Args:
         spec: one of `SOURCES`, `tfds:NAME`, an `.npz` file of arrays, or a folder: with `train/<class>/` and,
-            optionally, `val/<class>/`, or with TFRecord shards. Without images for validation a tenth of the training
-            images takes their place; of `digits`, a fifth.
+            optionally, `val/<class>/` (or another of the names in `Rules.val`), or with TFRecord shards. Without images
+            for validation a tenth of the training images takes their place; of `digits`, a fifth.
         size: height and width to hold images in memory at, in pixels: the largest resolution of the space.
         seed: of the split. A tenth of the training images (10,000 at most) is held out for the predictor.
         cache: folder for decoded pixels and positions in shards, or None.
@@ -79,7 +79,7 @@ def load_validation(
     """Loads images to measure an accuracy on.
 
     Args:
-        spec: as for `load_data`; of a folder with `val/` alone, that is read. A folder may also hold nothing but
+        spec: as for `load_data`; of a folder with only `val/`, that is read. A folder may also hold nothing but
             folders of images, one for each class: all of them are used.
         size: height and width to hold images in memory at, in pixels.
         seed: of the split of a data set that has no images for validation, as for `load_data`; None for 0 with a note.
@@ -94,8 +94,10 @@ def load_validation(
         MissingDependencyError: the spec needs a package that is not installed.
     """
     folder = Path(spec)
-    if _is_folder(spec) and not ((folder / "train").is_dir() or (folder / DOCUMENT).exists() or find_shards(folder)):
-        names, paths, labels = list_images(_validation_folder(folder) or folder, progress, rules)
+    bare = _is_folder(spec) and not ((folder / "train").is_dir() or (folder / DOCUMENT).exists())
+    if bare and not find_shards(folder, rules):
+        place = find_parts(folder, progress, rules).get("val", folder)
+        names, paths, labels = list_images(place, progress, rules)
         images = EncodedImageSet(Records.of_files(paths), labels)
         return names, _hold(spec, names, {"val": images}, size, None, progress, rules)["val"]
     classes, parts = open_source(spec, None, progress, rules)
@@ -207,7 +209,7 @@ def open_source(
         return classes, {**arrays}
     absent = f"There is no data set {spec!r}: give one of {list(SOURCES)}, {TFDS}NAME, or {FOLDER}."
     parts = (
-        open_tfds(spec.removeprefix(TFDS), cache, progress)
+        open_tfds(spec.removeprefix(TFDS), cache, progress, rules)
         if spec.startswith(TFDS)
         else _open_folder(spec, absent, cache, progress, rules)
     )
@@ -230,26 +232,20 @@ def _open_folder(spec: str, absent: str, cache: Path | None, progress: Progress,
         raise DataError(absent)
     if (folder / DOCUMENT).exists():
         return open_pack(folder)
-    if find_shards(folder):
-        return open_shards(folder, cache, progress)
+    if find_shards(folder, rules):
+        return open_shards(folder, cache, progress, rules)
     if not (folder / "train").is_dir():
         raise DataError(f"{folder} has no folder `train`: it must hold train/<class>/*.jpg and, optionally, val/.")
     parts = {}
-    for part, place in (("train", folder / "train"), ("val", _validation_folder(folder))):
-        if place is not None:
-            names, paths, labels = list_images(place, progress, rules)
-            parts[part] = names, EncodedImageSet(Records.of_files(paths), labels)
+    for part, place in find_parts(folder, progress, rules).items():
+        names, paths, labels = list_images(place, progress, rules)
+        parts[part] = names, EncodedImageSet(Records.of_files(paths), labels)
     return parts
 
 
 def _is_folder(spec: str) -> bool:
     """Whether a spec is a folder; one that is called like a data set is not meant."""
     return spec not in SOURCES and os.path.isdir(spec)
-
-
-def _validation_folder(folder: Path) -> Path | None:
-    """`val/`, or what stands for it; None if there is neither."""
-    return next((folder / name for name in PARTS["val"] if (folder / name).is_dir()), None)
 
 
 def _hold(

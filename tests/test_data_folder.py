@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from ofa_tf.data.rules import FIRST, NEWEST
 from ofa_tf.data.source import load_data, load_images, load_validation
 from ofa_tf.errors import DataError, FormatError
 from ofa_tf.project.data import pack
+from ofa_tf.project.evaluate import match_labels
 from ofa_tf.project.opened import open_existing, open_project
 from ofa_tf.project.workdir import Config
 
@@ -23,6 +25,14 @@ def counts(data):
     """Images of each class in all parts together."""
     labels = np.concatenate([part.labels for part in (data.train, data.tune, data.val)])
     return np.bincount(labels, minlength=len(data.classes)).tolist()
+
+
+def make_old(project, classes):
+    """The workdir as the version before would have written it."""
+    document = json.loads(project.workdir.config_path.read_text())
+    del document["data_rules"]
+    project.workdir.config_path.write_text(json.dumps({**document, "classes": classes}))
+    return open_existing(project.workdir.path)
 
 
 # --- what operating systems leave -------------------------------------------------------------------------------------
@@ -188,6 +198,50 @@ def test_classes_may_be_called_like_parts(tmp_path):
     assert (classes, images.labels.tolist(), hook.notes) == (("invalid", "valid"), [0] * 3 + [1] * 4, [])
 
 
+# --- forms of Unicode -------------------------------------------------------------------------------------------------
+
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Äpfel") for form in ("NFC", "NFD"))
+
+
+@pytest.mark.parametrize(("train", "val"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED), (DECOMPOSED, DECOMPOSED)])
+def test_the_form_of_an_accent_makes_no_difference(tmp_path, monkeypatch, train, val):
+    monkeypatch.setattr("ofa_tf.data.source.LEAST_IMAGES", 20)
+    make_folder(tmp_path, {train: 20, "Birne": 20})
+    make_folder(tmp_path, {val: 3, "Birne": 2}, part="val")
+    for classes in ((DECOMPOSED, "Birne"), (COMPOSED, "birne")):
+        data = load_images(str(tmp_path), classes, 16)
+        assert (data.classes, counts(data)) == (classes, [23, 22]), "a network's own names stay"
+    data = load_data(str(tmp_path), 16)
+    assert (data.classes, counts(data)) == (("Birne", COMPOSED), [22, 23])
+    assert load_validation(str(tmp_path / "val"), 16)[0] == ("Birne", COMPOSED)
+    pack(str(tmp_path), tmp_path / "packed")
+    assert load_data(str(tmp_path / "packed"), 16).classes == ("Birne", COMPOSED)
+
+
+def test_folders_that_are_one_class_are_told(tmp_path):
+    make_folder(tmp_path, {COMPOSED: 20, DECOMPOSED: 10, "Birne": 20})
+    hook = Hook()
+    data = load_data(str(tmp_path), 16, progress=hook)
+    assert (data.classes, counts(data)) == (("Birne", COMPOSED), [20, 30])
+    (note,) = hook.notes
+    assert note.startswith("2 folders in")
+    assert note.endswith("'Äpfel', in different forms of Unicode: they are one class.")
+
+
+def test_labels_of_a_file_are_found_in_any_form():
+    for labels, classes in (((COMPOSED, "x"), (DECOMPOSED,)), ((DECOMPOSED, "x"), (COMPOSED,))):
+        assert match_labels(labels, classes, 2, "m.tflite", "images").tolist() == [0]
+        assert match_labels(labels, (classes[0].lower(),), 2, "m.tflite", "images").tolist() == [0]
+    both = (DECOMPOSED, COMPOSED)
+    assert match_labels(both, both[::-1], 2, "m.tflite", "images").tolist() == [1, 0], "as written comes first"
+
+
+def test_an_old_workdir_keeps_the_form_of_its_names(tmp_path):
+    make_folder(tmp_path / "images", {DECOMPOSED: 30, "Birne": 30})
+    old = make_old(open_project(tmp_path / "work", data=tmp_path / "images"), (DECOMPOSED, "Birne"))
+    assert old.data.classes == old.config.classes == (DECOMPOSED, "Birne")
+
+
 # --- workdirs of before -----------------------------------------------------------------------------------------------
 
 
@@ -196,13 +250,9 @@ def test_a_new_workdir_tells_its_rules_and_an_old_one_keeps_the_first(tmp_path):
     make_folder(tmp_path / "images", {"cat": 5, "dog": 5}, part="valid")
     rename(paths[:3], ".jfif")
     project = open_project(tmp_path / "work", data=tmp_path / "images")
-    path = project.workdir.config_path
-    document = json.loads(path.read_text())
-    assert document["data_rules"] == NEWEST.number == 2
+    assert json.loads(project.workdir.config_path.read_text())["data_rules"] == NEWEST.number == 2
     assert project.config.classes == ("cat", "dog")
-    del document["data_rules"]
-    path.write_text(json.dumps({**document, "classes": ["__MACOSX", "cat", "dog"]}))
-    old = open_existing(tmp_path / "work")
+    old = make_old(project, ("__MACOSX", "cat", "dog"))
     assert old.config.rules == FIRST
     assert counts(old.data) == [2, 27, 30], "`valid` is not used"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ofa_tf.data.class_names import composed
 from ofa_tf.data.rules import NEWEST, Rules, is_sidecar
 from ofa_tf.errors import DataError
 from ofa_tf.progress import SILENT, Progress
@@ -53,25 +54,26 @@ def list_images(
     labels: list[int] = []
     others: Counter[str] = Counter()
     empty: list[str] = []
-    for sub in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        if rules.passes_over(sub.name):
-            continue
-        files = sorted(_files(sub, rules))
+    for name, subs in sorted(_class_folders(folder, rules).items()):
+        if len(subs) > 1:
+            forms = f"{len(subs)} folders in {folder} are called {name!r}, in different forms of Unicode"
+            progress.note(f"{forms}: they are one class.")
+        files = sorted(path for sub in subs for path in _files(sub, rules))
         found = [path for path in files if _is_image(path, rules)]
         left_out = Counter(_suffix(path) for path in files if not _is_image(path, rules))
         if found:
             labels += [len(classes)] * len(found)
-            if not sub.name.isprintable():
-                raise DataError(f"{folder} has a class with letters that cannot be printed, {sub.name!r}: rename it.")
-            classes.append(sub.name)
+            if not name.isprintable():
+                raise DataError(f"{folder} has a class with letters that cannot be printed, {name!r}: rename it.")
+            classes.append(name)
             paths += found
         elif left_out and rules.strict:
             raise DataError(
-                f"The class {sub.name!r} in {folder} has no image that can be read; its files are {_listed(left_out)}: "
+                f"The class {name!r} in {folder} has no image that can be read; its files are {_listed(left_out)}: "
                 "convert them to JPEG, or take the folder out."
             )
         elif not files:
-            empty.append(sub.name)
+            empty.append(name)
         others += left_out
     if not paths:
         raise DataError(f"{folder} holds no images: it must have a folder of images for each class.")
@@ -84,6 +86,15 @@ def list_images(
     if empty:
         progress.note(f"Folders in {folder} without a file are no classes: {', '.join(map(repr, empty))}.")
     return tuple(classes), paths, np.array(labels, np.int32)
+
+
+def _class_folders(folder: Path, rules: Rules) -> dict[str, list[Path]]:
+    """The folders of each class: one, or those whose names differ only in how Unicode writes an accent."""
+    found: dict[str, list[Path]] = {}
+    for sub in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if not sub.name.startswith(".") and not rules.passes_over(sub.name):
+            found.setdefault(composed(sub.name) if rules.strict else sub.name, []).append(sub)
+    return found
 
 
 def _files(folder: Path, rules: Rules) -> Iterator[Path]:

@@ -19,8 +19,8 @@ class Rules:
         number: of these rules.
         suffixes: of the files that are images, in lower case.
         val: what a folder, the shards or the split of images for validation may be called; the first that is there is.
-        strict: whether files and folders that only an operating system needs are passed over, and a class without an
-            image that can be read is refused.
+        strict: whether files and folders that only an operating system needs are passed over, names of classes are
+            compared in Unicode's composed form, and a class without an image that can be read is refused.
     """
 
     number: int

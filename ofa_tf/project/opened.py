@@ -10,6 +10,7 @@ from typing import Any
 
 from ofa_tf.data import Data, Preprocessing
 from ofa_tf.data.arrays import SOURCES
+from ofa_tf.data.class_names import composed
 from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES
 from ofa_tf.data.rules import NEWEST
 from ofa_tf.errors import ArgumentError, DataError, FormatError, WorkdirError
@@ -46,7 +47,7 @@ class OpenedWorkdir:
             DataError: they are not those that the workdir was made with, or it was imported and has none.
         """
         data = _load(self.require_data(), self.config, self.workdir, self.progress, self.keep)
-        if data.classes != self.config.classes:
+        if [*map(composed, data.classes)] != [*map(composed, self.config.classes)]:
             raise DataError(f"{self.config.data} has other classes than when {self.workdir} was made.")
         return data
 

@@ -6,7 +6,8 @@ import unicodedata
 
 import numpy as np
 import pytest
-from image_files import make_folder
+from image_files import decode, identities, make_folder, pixels
+from model_files import tint_file
 from small_project import Hook
 
 from ofa_tf.data.pack import open_pack
@@ -14,7 +15,7 @@ from ofa_tf.data.rules import FIRST, NEWEST
 from ofa_tf.data.source import load_data, load_images, load_validation
 from ofa_tf.errors import DataError, FormatError
 from ofa_tf.project.data import pack
-from ofa_tf.project.evaluate import match_labels
+from ofa_tf.project.evaluate import evaluate_file, match_labels
 from ofa_tf.project.opened import open_existing, open_project
 from ofa_tf.project.workdir import Config
 
@@ -264,3 +265,58 @@ def test_rules_that_are_not_known_are_refused(tmp_path, value):
     path.write_text(json.dumps({"schema": 1, **project.config.to_document(), "data_rules": value}))
     with pytest.raises(FormatError, match=r"`data_rules` .* must be one of \[1, 2\]"):
         Config.load(path)
+
+
+def first_split(images, n_val, seed):
+    """The validation, held-out and training images of a workdir of the version before."""
+    rng = np.random.default_rng([seed, 0x5117])
+    order = rng.permutation(len(images))
+    rest, val = np.sort(order[n_val:]), np.sort(order[:n_val])
+    order = rng.permutation(len(rest))
+    n_tune = int(len(rest) * 0.1)
+    return [[images[n] for n in part] for part in (val, rest[np.sort(order[:n_tune])], rest[np.sort(order[n_tune:])])]
+
+
+@pytest.mark.parametrize("kind", ["folder", "pack", "npz", "arrays"])
+def test_an_old_workdir_keeps_its_split(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    if kind in ("folder", "pack"):
+        paths, data = make_folder(tmp_path / "images", {"cat": 40, "dog": 10}, suffix="png"), tmp_path / "images"
+        images = [decode(path, 32).tobytes() for path in paths]
+    else:
+        arrays = np.stack([pixels(seed) for seed in range(50)]), np.arange(50) % 3
+        np.savez("arrays.npz", train_images=arrays[0], train_labels=arrays[1])
+        data = tmp_path / "arrays.npz" if kind == "npz" else arrays
+        images = [image.tobytes() for image in arrays[0]]
+    if kind == "pack":
+        pack(str(data), tmp_path / "packed", shards=1)
+        data = tmp_path / "packed"
+        images = identities(open_pack(data)["train"][1].resized(32))
+    new = open_project("work", data=data, seed=5)
+    old = make_old(new, new.config.classes)
+    assert [identities(part) for part in (old.data.val, old.data.tune, old.data.train)] == first_split(images, 5, 5)
+    assert identities(new.data.val) != identities(old.data.val)
+    if kind == "folder":  # a file is evaluated on the images that the workdir held out, not on those that it trained on
+        seen = []
+        monkeypatch.setattr("ofa_tf.project.evaluate.load_validation", lambda *a: seen.append(load_validation(*a)))
+        with pytest.raises(TypeError):
+            evaluate_file(write_tint(tmp_path), str(data), "work")
+        assert identities(seen[0][1]) == identities(old.data.val)
+
+
+def write_tint(folder):
+    path = folder / "tint.tflite"
+    path.write_bytes(tint_file(dtype="uint8"))
+    return path
+
+
+def test_an_imported_network_of_before_that_gets_images_has_the_newest_rules(tmp_path):
+    make_folder(tmp_path / "images", {"cat": 30, "dog": 30})
+    project = open_project(tmp_path / "work", data=tmp_path / "images")
+    path = project.workdir.config_path
+    document = json.loads(path.read_text())
+    del document["data_rules"]
+    path.write_text(json.dumps({**document, "data": None}))
+    assert open_existing(tmp_path / "work").config.rules == FIRST
+    open_existing(tmp_path / "work", data=tmp_path / "images")
+    assert open_existing(tmp_path / "work").config.rules == NEWEST

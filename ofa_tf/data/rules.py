@@ -21,12 +21,14 @@ class Rules:
         val: what a folder, the shards or the split of images for validation may be called; the first that is there is.
         strict: whether files and folders that only an operating system needs are passed over, names of classes are
             compared in Unicode's composed form, and a class without an image that can be read is refused.
+        by_class: whether each class is split by itself, instead of all images at random.
     """
 
     number: int
     suffixes: frozenset[str] = SUFFIXES
     val: tuple[str, ...] = ("val", "validation", "valid", "test")
     strict: bool = True
+    by_class: bool = True
 
     @property
     def parts(self) -> Mapping[str, tuple[str, ...]]:
@@ -44,6 +46,6 @@ def is_sidecar(name: str) -> bool:
 
 
 # Those of workdirs whose config has no `data_rules`.
-FIRST = Rules(1, FIRST_SUFFIXES, ("val", "validation", "test"), strict=False)
+FIRST = Rules(1, FIRST_SUFFIXES, ("val", "validation", "test"), strict=False, by_class=False)
 NEWEST = Rules(2)
 RULES = {rules.number: rules for rules in (FIRST, NEWEST)}

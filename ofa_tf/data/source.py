@@ -1,5 +1,6 @@
 """From a data spec, such as `digits` or a folder, to the split data set."""
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,14 +17,13 @@ from ofa_tf.data.in_memory import read_npz
 from ofa_tf.data.pack import DOCUMENT, open_pack
 from ofa_tf.data.rules import NEWEST, Rules
 from ofa_tf.data.shards import find_shards, open_shards, open_tfds
+from ofa_tf.data.split import SMALLEST_SPLIT, note_unmeasured, split
 from ofa_tf.errors import DataError
 from ofa_tf.progress import SILENT, Progress
 
 TFDS = "tfds:"
 FOLDER = "a folder with train/<class>/*.jpg or TFRecord shards"
 NPZ = ".npz"
-TUNE_SHARE, TUNE_MOST = 0.1, 10_000
-SMALLEST_SPLIT = 2
 SURVEYED = 200  # images whose size is looked up
 MOST_IMAGES = 10_000  # that a network which is trained already is given
 
@@ -53,10 +53,19 @@ def load_data(
         MissingDependencyError: the spec needs a package that is not installed.
     """
     classes, parts = open_source(spec, cache, progress, rules)
-    return _split(spec, classes, _hold(spec, classes, parts, size, cache, progress, rules), seed)
+    held = _hold(spec, classes, parts, size, cache, progress, rules)
+    return _split(spec, classes, held, seed, progress, rules)
 
 
-def split_images(spec: str, classes: Sequence[str], parts: Mapping[str, ImageSet], size: int, seed: int = 0) -> Data:
+def split_images(
+    spec: str,
+    classes: Sequence[str],
+    parts: Mapping[str, ImageSet],
+    size: int,
+    seed: int = 0,
+    progress: Progress = SILENT,
+    rules: Rules = NEWEST,
+) -> Data:
     """Splits images in memory as `load_data` splits those of a data set.
 
     Args:
@@ -65,12 +74,14 @@ def split_images(spec: str, classes: Sequence[str], parts: Mapping[str, ImageSet
         parts: images by part: `train` and, optionally, `val`.
         size: larger images are reduced to this height and width, in pixels.
         seed: of the split.
+        progress: told about classes that no image measures.
+        rules: how images are split.
 
     Raises:
         DataError: too few images.
     """
     held = {part: images.resized(min(size, images.images.shape[1])) for part, images in parts.items()}
-    return _split(spec, tuple(classes), held, seed)
+    return _split(spec, classes, held, seed, progress, rules)
 
 
 def load_validation(
@@ -108,7 +119,8 @@ def load_validation(
             f"{spec} has no images for validation: those are used that a training with --seed 0 holds out; one with "
             "another seed has seen some of them."
         )
-    return classes, _split(spec, classes, _hold(spec, classes, parts, size, None, progress, rules), seed or 0).val
+    held = _hold(spec, classes, parts, size, None, progress, rules)
+    return classes, _split(spec, classes, held, seed or 0, progress, rules).val
 
 
 def load_images(
@@ -161,7 +173,7 @@ def load_images(
             progress.note(f"{MOST_IMAGES} of the {len(encoded)} images in `{part}` of {spec} are used, evenly spread.")
         parts[part] = EncodedImageSet(encoded.records, np.array(found, np.int32)[encoded.labels]).spread(MOST_IMAGES)
     held = _hold(spec, classes, parts, size, cache, progress, rules)
-    data = _split(spec, tuple(classes), held, seed)
+    data = _split(spec, classes, held, seed, progress, rules)
     if len(data.train) < LEAST_IMAGES:
         raise DataError(
             f"{spec} leaves {len(data.train)} training images after the split; at least {LEAST_IMAGES} are needed, "
@@ -269,21 +281,14 @@ def _hold(
     return held
 
 
-def _split(spec: str, classes: tuple[str, ...], images: Mapping[str, Images], seed: int) -> Data:
-    rng = np.random.default_rng([seed, 0x5117])
-    train = images["train"]
-    n_val = len(train) // (5 if spec == "digits" else 10)
-    train, val = (train, images["val"]) if "val" in images else _split_off(train, n_val, rng)
-    train, tune = _split_off(train, min(TUNE_MOST, int(len(train) * TUNE_SHARE)), rng)
-    for name, part in (("training", train), ("validation", val), ("held-out", tune)):
-        if len(part) < SMALLEST_SPLIT:
-            raise DataError(f"{spec} leaves {len(part)} {name} images after the split; give it more images.")
-    return Data(spec, classes, train, tune, val)
-
-
-def _split_off(images: Images, n: int, rng: np.random.Generator) -> tuple[Images, Images]:
-    order = rng.permutation(len(images))
-    return images.take(np.sort(order[n:])), images.take(np.sort(order[:n]))
+def _split(
+    spec: str, classes: Sequence[str], images: Mapping[str, Images], seed: int, progress: Progress, rules: Rules
+) -> Data:
+    if spec in SOURCES:  # each class has many images
+        rules = dataclasses.replace(rules, by_class=False)
+    data = split(spec, tuple(classes), images, 5 if spec == "digits" else 10, seed, rules)
+    note_unmeasured(data, progress)
+    return data
 
 
 def _require(spec: str, parts: Parts) -> Parts:

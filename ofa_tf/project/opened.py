@@ -125,7 +125,7 @@ def open_project(
     )
     spec, arrays = _spec(data, config, classes)
     config = dataclasses.replace(config, data=spec)
-    images = arrays.split(spec, config) if arrays else _load(spec, config, workdir, progress, create)
+    images = arrays.split(spec, config, progress) if arrays else _load(spec, config, workdir, progress, create)
     opened = OpenedWorkdir(workdir, dataclasses.replace(config, classes=images.classes), progress)
     opened.__dict__["data"] = images
     if not create:
@@ -221,10 +221,11 @@ class _Arrays:
     classes: tuple[str, ...]
     parts: Any
 
-    def split(self, spec: str, config: Config) -> Data:
+    def split(self, spec: str, config: Config, progress: Progress) -> Data:
         from ofa_tf.data.source import split_images
 
-        return split_images(spec, self.classes, self.parts, config.space.resolutions[-1], config.seed)
+        size = config.space.resolutions[-1]
+        return split_images(spec, self.classes, self.parts, size, config.seed, progress, config.rules)
 
     def write(self, path: Path) -> None:
         from ofa_tf.data.in_memory import write_npz
@@ -270,7 +271,7 @@ def _load(spec: str, config: Config, workdir: Workdir, progress: Progress, keep:
 
     size, cache = config.space.resolutions[-1], workdir.cache if keep else None
     if spec.startswith(ARRAYS):
-        return split_images(spec, *read_npz(workdir.images), size, config.seed)
+        return split_images(spec, *read_npz(workdir.images), size, config.seed, progress, config.rules)
     if not workdir.ledger().imported:
         return load_data(spec, size, config.seed, cache, progress, config.rules)
     aliases = imagenet.wordnet_ids() if config.classes == imagenet.class_names() else ()

@@ -142,6 +142,14 @@ def test_what_is_left_out_is_said_once_where_a_tenth_is_split_off(tmp_path):
     assert [note for note in hook.notes if ".avif" in note] == [f"9 files in {tmp_path / 'train'} are not read: .avif."]
 
 
+def test_what_is_left_out_is_said_once_where_the_images_choose_the_space(tmp_path):
+    rename(make_folder(tmp_path / "images", {"cat": 30, "dog": 30})[:9], ".avif")
+    hook = Hook()
+    project = open_project(tmp_path / "work", data=tmp_path / "images", progress=hook)
+    assert len([note for note in hook.notes if ".avif" in note]) == 1
+    assert project.progress is hook
+
+
 def test_a_class_without_an_image_that_can_be_read_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("ofa_tf.data.source.LEAST_IMAGES", 10)
     rename(make_folder(tmp_path, {"cat": 30, "dog": 30, "elk": 30})[:30], ".heic")

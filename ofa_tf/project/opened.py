@@ -16,7 +16,7 @@ from ofa_tf.data.rules import NEWEST
 from ofa_tf.errors import ArgumentError, DataError, FormatError, WorkdirError
 from ofa_tf.jsonio import read_json
 from ofa_tf.latency.host import HostDevice
-from ofa_tf.progress import SILENT, Progress
+from ofa_tf.progress import SILENT, Once, Progress
 from ofa_tf.project.workdir import Config, Workdir
 from ofa_tf.quiet import load_tensorflow
 from ofa_tf.space import SearchSpace
@@ -114,7 +114,8 @@ def open_project(
             progress.note(f"{workdir} keeps the recipe that it was made with: --hours changes nothing.")
         return OpenedWorkdir(workdir, config, progress, keep=create)
     data = DEFAULTS["data"] if data is None else data
-    chosen_space, chosen_recipe = _choose(space, recipe, data, hours, workdir.cache if create else None, progress)
+    once = Once(progress)  # images are looked at to choose, and again to be loaded
+    chosen_space, chosen_recipe = _choose(space, recipe, data, hours, workdir.cache if create else None, once)
     config = Config(
         space=chosen_space,
         data=None,
@@ -125,7 +126,7 @@ def open_project(
     )
     spec, arrays = _spec(data, config, classes)
     config = dataclasses.replace(config, data=spec)
-    images = arrays.split(spec, config, progress) if arrays else _load(spec, config, workdir, progress, create)
+    images = arrays.split(spec, config, once) if arrays else _load(spec, config, workdir, once, create)
     opened = OpenedWorkdir(workdir, dataclasses.replace(config, classes=images.classes), progress)
     opened.__dict__["data"] = images
     if not create:

@@ -28,4 +28,22 @@ class Progress:
         del text
 
 
+class Once(Progress):
+    """Says no sentence twice, where the same thing is looked at again.
+
+    Args:
+        progress: what is told.
+    """
+
+    def __init__(self, progress: Progress):
+        self.task = progress.task  # type: ignore[method-assign]
+        self._note = progress.note
+        self._said: set[str] = set()
+
+    def note(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._note(text)
+
+
 SILENT = Progress()

@@ -12,11 +12,13 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from image_files import identities, pixels
+from small_project import Hook
 
 from ofa_tf.data import EncodedImageSet
 from ofa_tf.data.arrays import DEBIAN_FASHION_MNIST, KERAS, read_idx
 from ofa_tf.data.decode import encode
 from ofa_tf.data.encoded import Records
+from ofa_tf.data.rules import FIRST
 from ofa_tf.data.shards import open_shards, open_tfds
 from ofa_tf.data.source import load_data, load_images
 from ofa_tf.errors import DataError, MissingDependencyError
@@ -237,6 +239,18 @@ def test_damaged_shards_are_named(shards, damage):
     with pytest.raises(DataError, match=message):
         load_data(str(shards), 16, cache=shards / "cache")
     assert not (shards / "cache").exists()
+
+
+def test_shards_called_valid_are_for_validation_and_others_are_noted(shards):
+    for path in shards.glob("validation-*"):
+        path.rename(path.with_name(path.name.replace("validation", "valid")))
+    write_shard(shards / "test.tfrecord", [example([b"x"], [1])])
+    hook = Hook()
+    assert len(load_data(str(shards), 16, progress=hook).val) == 6
+    used = "train-00000-of-00002.tfrecord and valid-00000-of-00002.tfrecord"
+    assert hook.notes == [f"{shards} has shards that are not used, such as test.tfrecord, beside {used}."]
+    (shards / "test.tfrecord").unlink()
+    assert len(load_data(str(shards), 16, rules=FIRST).tune) == 5, "`valid` is not used, and a tenth of `train` is"
 
 
 def test_shards_need_a_training_part_with_images(tmp_path):

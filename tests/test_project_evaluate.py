@@ -21,7 +21,7 @@ from ofa_tf.data.source import load_data, load_validation
 from ofa_tf.errors import DataError, ExportError
 from ofa_tf.latency.device import Timing
 from ofa_tf.latency.host import HostDevice
-from ofa_tf.project.evaluate import _seed_of, match_labels, rank_of
+from ofa_tf.project.evaluate import _config_of, match_labels, rank_of
 from ofa_tf.project.opened import open_project
 from ofa_tf.statistics import wilson
 from ofa_tf.tflite.inspect import inspect_file
@@ -130,14 +130,14 @@ def test_the_split_of_a_workdirs_data_is_the_workdirs(tmp_path, monkeypatch):
     make_folder(tmp_path / "images", {"cat": 30, "dog": 30})
     open_project("work", data="images", seed=7)
     for spec in ("images", "./images", "images/", str(tmp_path / "images")):
-        assert _seed_of(spec, "work") == 7
+        assert _config_of(spec, "work").seed == 7
     hook = Hook()
     _, images = load_validation("images", 24, 7, hook)
     assert hook.notes == []
     assert images.images.shape[1] == 24, "not as small as the workdir has them"
     assert identities(images) == identities(load_data("images", 24, 7).val) != identities(load_data("images", 24).val)
     for other in ("work", "elsewhere"):
-        assert _seed_of("digits", other) is None
+        assert _config_of("digits", other) is None
 
 
 def test_a_config_of_something_else_is_in_nobodys_way(tint, image_folder, tmp_path, ofa, monkeypatch):

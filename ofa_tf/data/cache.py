@@ -129,6 +129,23 @@ def refuse_many(broken: Sequence[str], n: int) -> None:
         raise DataError(f"{len(broken)} of {n} images ({share:.1%}) cannot be read; the first: {broken[0]}")
 
 
+def refuse_lost(labels: np.ndarray, kept: np.ndarray, classes: Sequence[str], where: str) -> None:
+    """Refuses a set of images of which a class has lost all, as none of them can be read.
+
+    Args:
+        labels: of all images.
+        kept: those of the images that can be read.
+        classes: names, in the order of the labels.
+        where: the images are.
+
+    Raises:
+        DataError: names the class.
+    """
+    for label in np.setdiff1d(labels, kept)[:1]:
+        name = classes[label]
+        raise DataError(f"No image of the class {name!r} in {where} can be read: mend them, or leave the class out.")
+
+
 def note_broken(broken: Sequence[str], n: int, progress: Progress) -> None:
     """Says what is wrong with the first images that were left out, and how many there are, if any."""
     for message in broken[:5]:

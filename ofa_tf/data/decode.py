@@ -11,7 +11,6 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from ofa_tf.data.augment import Crops
 from ofa_tf.errors import DataError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")  # Pillow knows others, of which one runs a program
 GAP = 2.0  # a JPEG is decoded at an eighth, a quarter or half of its size if that is this many times the size needed
 BILINEAR = Image.Resampling.BILINEAR

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ofa_tf.atomic import replacing_folder, restore_folder, sweep
-from ofa_tf.data.cache import note_broken, refuse_many
+from ofa_tf.data.cache import note_broken, refuse_lost, refuse_many
 from ofa_tf.data.decode import check, encode, shrink
 from ofa_tf.data.encoded import EncodedImageSet, Parts, Records, in_order
 from ofa_tf.data.images import Images, ImageSet
@@ -92,6 +92,7 @@ def write_pack(
                     listing[part], index = _write_part(images, temporary, part, shards, size, bad, advance)
                     columns |= {f"{part}_{name}": array for name, array in index.items()}
                     refuse_many(bad, len(images))
+                    refuse_lost(images.labels, index["label"], classes, f"`{part}`")
                     broken += bad
         except tf.errors.OpError as error:
             raise DataError(f"{folder} cannot be written: {error.message.split(';')[-1].strip()}.") from None

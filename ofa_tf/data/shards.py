@@ -10,26 +10,26 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from ofa_tf.data.encoded import EncodedImageSet, Parts, Records, in_order
+from ofa_tf.data.rules import NEWEST, Rules
 from ofa_tf.errors import DataError, FormatError, MissingDependencyError
 from ofa_tf.npzio import read_arrays_of, write_arrays
-from ofa_tf.progress import Progress
+from ofa_tf.progress import SILENT, Progress
 from ofa_tf.quiet import quiet
 
 IMAGE, LABEL = "image/encoded", "image/class/label"
 HEADER_BYTES, FOOTER_BYTES = 12, 4  # of a TFRecord: its length and a checksum of that, a checksum of its content
-PARTS = {"train": ("train",), "val": ("val", "validation", "test")}
 Index = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def find_shards(folder: Path) -> dict[str, list[Path]]:
-    """The shards in a folder: `train`, and `val`, for which `validation` or else `test` will do.
+def find_shards(folder: Path, rules: Rules = NEWEST, progress: Progress = SILENT) -> dict[str, list[Path]]:
+    """The shards of each part in a folder; notes those that are of none.
 
     Raises:
         DataError: there are shards, but none for training.
     """
     shards = sorted(path for path in folder.glob("*.tfrecord*") if path.is_file() and not path.name.startswith("."))
     found = {}
-    for part, prefixes in PARTS.items():
+    for part, prefixes in rules.parts.items():
         for prefix in prefixes:
             mine = [path for path in shards if re.match(rf"{prefix}(?![a-z])", path.name)]
             if mine:
@@ -39,17 +39,20 @@ def find_shards(folder: Path) -> dict[str, list[Path]]:
         raise DataError(
             f"{folder} has no train*.tfrecord beside {shards[0].name}: the names must begin with the split."
         )
+    for other in sorted(set(shards).difference(*found.values()))[:1]:
+        used = " and ".join(paths[0].name for paths in found.values())
+        progress.note(f"{folder} has shards that are not used, such as {other.name}, beside {used}.")
     return found
 
 
-def open_shards(folder: Path, cache: Path | None, progress: Progress) -> Parts:
+def open_shards(folder: Path, cache: Path | None, progress: Progress, rules: Rules = NEWEST) -> Parts:
     """Classes and images of each part of a folder with shards; the classes are named after the labels.
 
     Raises:
         DataError: a shard is damaged, or a record lacks a feature or has a negative label.
     """
     parts = {}
-    for part, paths in find_shards(folder).items():
+    for part, paths in find_shards(folder, rules, progress).items():
         images = scan(paths, IMAGE, LABEL, None, cache, progress)
         labels, indices = np.unique(images.labels, return_inverse=True)
         parts[part] = tuple(str(label) for label in labels), EncodedImageSet(images.records, indices.astype(np.int32))
@@ -129,7 +132,7 @@ def check_label(label: int, n_classes: int | None, where: str) -> None:
         raise DataError(f"{where} has the label {label}: {known}.")
 
 
-def open_tfds(name: str, cache: Path | None, progress: Progress) -> Parts:
+def open_tfds(name: str, cache: Path | None, progress: Progress, rules: Rules = NEWEST) -> Parts:
     """Classes and images of each part of a data set of tensorflow-datasets; prepares it if it is not there yet.
 
     Raises:
@@ -163,7 +166,7 @@ def open_tfds(name: str, cache: Path | None, progress: Progress) -> Parts:
     splits = builder.info.splits
     classes = tuple(features[label].names)
     parts = {}
-    for part, names in PARTS.items():
+    for part, names in rules.parts.items():
         split = next((split for split in names if split in splits), None)
         if split is not None:
             paths = [Path(path) for path in splits[split].filepaths]

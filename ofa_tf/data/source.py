@@ -1,5 +1,6 @@
 """From a data spec, such as `digits` or a folder, to the split data set."""
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,47 +8,64 @@ from pathlib import Path
 import numpy as np
 
 from ofa_tf.data.arrays import KERAS, SOURCES, STREET_DIGITS, load_digits, load_keras, load_street_digits
-from ofa_tf.data.cache import decode_or_stream
+from ofa_tf.data.cache import decode_or_stream, refuse_lost
 from ofa_tf.data.class_names import class_finder
 from ofa_tf.data.encoded import EncodedImageSet, Parts, Records
-from ofa_tf.data.folder import list_images
+from ofa_tf.data.folder import find_parts, list_images
 from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES, Data, Images, ImageSet, Survey
 from ofa_tf.data.in_memory import read_npz
 from ofa_tf.data.pack import DOCUMENT, open_pack
-from ofa_tf.data.shards import PARTS, find_shards, open_shards, open_tfds
+from ofa_tf.data.rules import NEWEST, Rules
+from ofa_tf.data.shards import find_shards, open_shards, open_tfds
+from ofa_tf.data.split import SMALLEST_SPLIT, note_unmeasured, split
 from ofa_tf.errors import DataError
 from ofa_tf.progress import SILENT, Progress
 
 TFDS = "tfds:"
 FOLDER = "a folder with train/<class>/*.jpg or TFRecord shards"
 NPZ = ".npz"
-TUNE_SHARE, TUNE_MOST = 0.1, 10_000
-SMALLEST_SPLIT = 2
 SURVEYED = 200  # images whose size is looked up
 MOST_IMAGES = 10_000  # for a network that is already trained
 
 
-def load_data(spec: str, size: int, seed: int = 0, cache: Path | None = None, progress: Progress = SILENT) -> Data:
+def load_data(
+    spec: str,
+    size: int,
+    seed: int = 0,
+    cache: Path | None = None,
+    progress: Progress = SILENT,
+    rules: Rules = NEWEST,
+) -> Data:
     """Loads and splits a data set.
 
     Args:
         spec: one of `SOURCES`, `tfds:NAME`, an `.npz` file of arrays, or a folder: with `train/<class>/` and,
-            optionally, `val/<class>/`, or with TFRecord shards. Without validation images, a tenth of the training
-            images takes their place; for `digits`, a fifth.
+            optionally, `val/<class>/` (or another of the names in `Rules.val`), or with TFRecord shards. Without
+            validation images, a tenth of the training images takes their place; for `digits`, a fifth.
         size: height and width to hold images in memory at, in pixels: the largest resolution of the space.
         seed: seed of the split. A tenth of the training images (10,000 at most) is held out for the predictor.
         cache: folder for decoded pixels and positions in shards, or None.
         progress: where to report progress.
+        rules: how images are found and split.
 
     Raises:
         DataError: an unknown spec, or one that does not hold usable images.
         MissingDependencyError: the spec needs a package that is not installed.
     """
-    classes, parts = open_source(spec, cache, progress)
-    return _split(spec, classes, _hold(spec, parts, size, cache, progress), seed)
+    classes, parts = open_source(spec, cache, progress, rules)
+    held = _hold(spec, classes, parts, size, cache, progress, rules)
+    return _split(spec, classes, held, seed, progress, rules)
 
 
-def split_images(spec: str, classes: Sequence[str], parts: Mapping[str, ImageSet], size: int, seed: int = 0) -> Data:
+def split_images(
+    spec: str,
+    classes: Sequence[str],
+    parts: Mapping[str, ImageSet],
+    size: int,
+    seed: int = 0,
+    progress: Progress = SILENT,
+    rules: Rules = NEWEST,
+) -> Data:
     """Splits images in memory as `load_data` splits those of a data set.
 
     Args:
@@ -56,16 +74,18 @@ def split_images(spec: str, classes: Sequence[str], parts: Mapping[str, ImageSet
         parts: images by part: `train` and, optionally, `val`.
         size: larger images are reduced to this height and width, in pixels.
         seed: seed of the split.
+        progress: where to report classes without images to measure them by.
+        rules: how images are split.
 
     Raises:
         DataError: too few images.
     """
     held = {part: images.resized(min(size, images.images.shape[1])) for part, images in parts.items()}
-    return _split(spec, tuple(classes), held, seed)
+    return _split(spec, classes, held, seed, progress, rules)
 
 
 def load_validation(
-    spec: str, size: int, seed: int | None = None, progress: Progress = SILENT
+    spec: str, size: int, seed: int | None = None, progress: Progress = SILENT, rules: Rules = NEWEST
 ) -> tuple[tuple[str, ...], Images]:
     """Loads images to measure an accuracy on.
 
@@ -75,6 +95,7 @@ def load_validation(
         size: height and width to hold images in memory at, in pixels.
         seed: seed of the split of a data set that has no validation images, as for `load_data`; None for 0 with a note.
         progress: where to report progress.
+        rules: how images are found and split.
 
     Returns:
         Names of the classes, in the order of the labels, and the images.
@@ -84,19 +105,22 @@ def load_validation(
         MissingDependencyError: the spec needs a package that is not installed.
     """
     folder = Path(spec)
-    if _is_folder(spec) and not ((folder / "train").is_dir() or (folder / DOCUMENT).exists() or find_shards(folder)):
-        names, paths, labels = list_images(_validation_folder(folder) or folder)
+    bare = _is_folder(spec) and not ((folder / "train").is_dir() or (folder / DOCUMENT).exists())
+    if bare and not find_shards(folder, rules):
+        place = find_parts(folder, progress, rules).get("val", folder)
+        names, paths, labels = list_images(place, progress, rules)
         images = EncodedImageSet(Records.of_files(paths), labels)
-        return names, _hold(spec, {"val": images}, size, None, progress)["val"]
-    classes, parts = open_source(spec, None, progress)
+        return names, _hold(spec, names, {"val": images}, size, None, progress, rules)["val"]
+    classes, parts = open_source(spec, None, progress, rules)
     if "val" in parts:
-        return classes, _hold(spec, {"val": parts["val"]}, size, None, progress)["val"]
+        return classes, _hold(spec, classes, {"val": parts["val"]}, size, None, progress, rules)["val"]
     if seed is None:
         progress.note(
             f"{spec} has no validation images: those that a training with --seed 0 holds out are used; a training with "
             "another seed has seen some of them."
         )
-    return classes, load_data(spec, size, seed or 0, None, progress).val
+    held = _hold(spec, classes, parts, size, None, progress, rules)
+    return classes, _split(spec, classes, held, seed or 0, progress, rules).val
 
 
 def load_images(
@@ -107,6 +131,7 @@ def load_images(
     cache: Path | None = None,
     progress: Progress = SILENT,
     aliases: Sequence[str] = (),
+    rules: Rules = NEWEST,
 ) -> Data:
     """Loads images for a network whose classes are given, such as a published one.
 
@@ -122,6 +147,7 @@ def load_images(
         cache: folder for decoded pixels and positions in shards, or None.
         progress: where to report progress, and images left out: at most 10,000 of each part are used.
         aliases: other names of the classes, in the same order; empty for none.
+        rules: how images are found and split.
 
     Raises:
         DataError: it is not such a folder, has too few images, or only some of its folders are named after classes.
@@ -129,7 +155,7 @@ def load_images(
     find = class_finder((classes, aliases))
     parts = {}
     absent = f"There is no folder {spec!r}: name {FOLDER}."
-    for part, (names, encoded) in _require(spec, _open_folder(spec, absent, cache, progress)).items():
+    for part, (names, encoded) in _require(spec, _open_folder(spec, absent, cache, progress, rules)).items():
         meant = [find(name) for name in names]
         for name, labels in zip(names, meant, strict=True):
             if len(labels) > 1:
@@ -146,7 +172,8 @@ def load_images(
         if len(encoded) > MOST_IMAGES:
             progress.note(f"{MOST_IMAGES} of the {len(encoded)} images in `{part}` of {spec} are used, evenly spread.")
         parts[part] = EncodedImageSet(encoded.records, np.array(found, np.int32)[encoded.labels]).spread(MOST_IMAGES)
-    data = _split(spec, tuple(classes), _hold(spec, parts, size, cache, progress), seed)
+    held = _hold(spec, classes, parts, size, cache, progress, rules)
+    data = _split(spec, classes, held, seed, progress, rules)
     if len(data.train) < LEAST_IMAGES:
         raise DataError(
             f"{spec} leaves {len(data.train)} training images after the split; at least {LEAST_IMAGES} are needed, "
@@ -171,7 +198,9 @@ def survey(spec: str, cache: Path | None = None, progress: Progress = SILENT) ->
     return Survey(len(train), int(np.median(sides)) if len(sides) else 0)
 
 
-def open_source(spec: str, cache: Path | None, progress: Progress) -> tuple[tuple[str, ...], dict[str, Images]]:
+def open_source(
+    spec: str, cache: Path | None, progress: Progress, rules: Rules = NEWEST
+) -> tuple[tuple[str, ...], dict[str, Images]]:
     """Classes of a data set and the images of its parts: `train` and, if there is one, `val`.
 
     Raises:
@@ -192,9 +221,9 @@ def open_source(spec: str, cache: Path | None, progress: Progress) -> tuple[tupl
         return classes, {**arrays}
     absent = f"There is no data set {spec!r}: give one of {list(SOURCES)}, {TFDS}NAME, or {FOLDER}."
     parts = (
-        open_tfds(spec.removeprefix(TFDS), cache, progress)
+        open_tfds(spec.removeprefix(TFDS), cache, progress, rules)
         if spec.startswith(TFDS)
-        else _open_folder(spec, absent, cache, progress)
+        else _open_folder(spec, absent, cache, progress, rules)
     )
     classes = _require(spec, parts)["train"][0]
     if len(classes) < 2:
@@ -209,21 +238,20 @@ def open_source(spec: str, cache: Path | None, progress: Progress) -> tuple[tupl
     return classes, merged
 
 
-def _open_folder(spec: str, absent: str, cache: Path | None, progress: Progress) -> Parts:
+def _open_folder(spec: str, absent: str, cache: Path | None, progress: Progress, rules: Rules) -> Parts:
     folder = Path(spec)
     if not os.path.isdir(spec):  # `Path.is_dir` fails for a name that is too long
         raise DataError(absent)
     if (folder / DOCUMENT).exists():
         return open_pack(folder)
-    if find_shards(folder):
-        return open_shards(folder, cache, progress)
+    if find_shards(folder, rules):
+        return open_shards(folder, cache, progress, rules)
     if not (folder / "train").is_dir():
         raise DataError(f"{folder} has no folder `train`: it must hold train/<class>/*.jpg and, optionally, val/.")
     parts = {}
-    for part, place in (("train", folder / "train"), ("val", _validation_folder(folder))):
-        if place is not None:
-            names, paths, labels = list_images(place)
-            parts[part] = names, EncodedImageSet(Records.of_files(paths), labels)
+    for part, place in find_parts(folder, progress, rules).items():
+        names, paths, labels = list_images(place, progress, rules)
+        parts[part] = names, EncodedImageSet(Records.of_files(paths), labels)
     return parts
 
 
@@ -232,17 +260,20 @@ def _is_folder(spec: str) -> bool:
     return spec not in SOURCES and os.path.isdir(spec)
 
 
-def _validation_folder(folder: Path) -> Path | None:
-    """The folder `val/` or one that stands for it; None if there is neither."""
-    return next((folder / name for name in PARTS["val"] if (folder / name).is_dir()), None)
-
-
 def _hold(
-    spec: str, parts: Mapping[str, Images], size: int, cache: Path | None, progress: Progress
+    spec: str,
+    classes: Sequence[str],
+    parts: Mapping[str, Images],
+    size: int,
+    cache: Path | None,
+    progress: Progress,
+    rules: Rules,
 ) -> dict[str, Images]:
     encoded = {part: images for part, images in parts.items() if isinstance(images, EncodedImageSet)}
     usable = decode_or_stream(list(encoded.values()), size, cache, progress)
     held: dict[str, Images] = dict(zip(encoded, usable, strict=True))
+    for part in encoded if rules.strict else ():
+        refuse_lost(encoded[part].labels, held[part].labels, classes, f"`{part}` of {spec}")
     for part, images in parts.items():
         if isinstance(images, ImageSet):
             # Arrays are small enough as they are; digits were enlarged from the first version on, and trainings go on.
@@ -250,21 +281,14 @@ def _hold(
     return held
 
 
-def _split(spec: str, classes: tuple[str, ...], images: Mapping[str, Images], seed: int) -> Data:
-    rng = np.random.default_rng([seed, 0x5117])
-    train = images["train"]
-    n_val = len(train) // (5 if spec == "digits" else 10)
-    train, val = (train, images["val"]) if "val" in images else _split_off(train, n_val, rng)
-    train, tune = _split_off(train, min(TUNE_MOST, int(len(train) * TUNE_SHARE)), rng)
-    for name, part in (("training", train), ("validation", val), ("held-out", tune)):
-        if len(part) < SMALLEST_SPLIT:
-            raise DataError(f"{spec} leaves {len(part)} {name} images after the split; give it more images.")
-    return Data(spec, classes, train, tune, val)
-
-
-def _split_off(images: Images, n: int, rng: np.random.Generator) -> tuple[Images, Images]:
-    order = rng.permutation(len(images))
-    return images.take(np.sort(order[n:])), images.take(np.sort(order[:n]))
+def _split(
+    spec: str, classes: Sequence[str], images: Mapping[str, Images], seed: int, progress: Progress, rules: Rules
+) -> Data:
+    if spec in SOURCES:  # each class has many images
+        rules = dataclasses.replace(rules, by_class=False)
+    data = split(spec, tuple(classes), images, 5 if spec == "digits" else 10, seed, rules)
+    note_unmeasured(data, progress)
+    return data
 
 
 def _require(spec: str, parts: Parts) -> Parts:

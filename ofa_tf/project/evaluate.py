@@ -9,13 +9,14 @@ import numpy as np
 
 from ofa_tf.data import Images, Preprocessing
 from ofa_tf.data.class_names import class_finder
+from ofa_tf.data.rules import NEWEST
 from ofa_tf.data.source import load_validation
 from ofa_tf.errors import DataError, ExportError, FormatError, WorkdirError
 from ofa_tf.formatting import percent
 from ofa_tf.jsonio import from_document, read_json
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project.opened import data_spec, open_existing
-from ofa_tf.project.workdir import Workdir
+from ofa_tf.project.workdir import Config, Workdir
 from ofa_tf.statistics import wilson
 from ofa_tf.tflite.describe import Description, describe_file
 from ofa_tf.tflite.inspect import TensorFacts
@@ -122,7 +123,9 @@ def evaluate_file(
         project = open_existing(workdir, progress)
         data, classes, images = project.require_data(), project.data.classes, project.data.val
     else:
-        classes, images = load_validation(data, image.shape[1], _seed_of(data, workdir), progress)
+        config = _config_of(data, workdir)
+        seed, rules = (config.seed, config.rules) if config else (None, NEWEST)
+        classes, images = load_validation(data, image.shape[1], seed, progress, rules)
     if not images.labelled:
         raise DataError(f"{data} has no labels: no accuracy can be measured on it.")
     n_outputs = int(np.prod(scores.shape[1:]))
@@ -149,13 +152,13 @@ def evaluate_file(
     )
 
 
-def _seed_of(data: str, workdir: str | Path) -> int | None:
-    """The seed that a workdir has split a data set by; None if it is no workdir, or has another one."""
+def _config_of(data: str, workdir: str | Path) -> Config | None:
+    """The config of a workdir that has split a data set; None if it is no workdir, or has another one."""
     try:
         config = Workdir(workdir).config()
     except (FormatError, WorkdirError):
         return None
-    return config.seed if config.data == data_spec(data) else None
+    return config if config.data == data_spec(data) else None
 
 
 def match_labels(

@@ -10,11 +10,13 @@ from typing import Any
 
 from ofa_tf.data import Data, Preprocessing
 from ofa_tf.data.arrays import SOURCES, STREET_DIGITS
+from ofa_tf.data.class_names import composed
 from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES
+from ofa_tf.data.rules import NEWEST
 from ofa_tf.errors import ArgumentError, DataError, FormatError, WorkdirError
 from ofa_tf.jsonio import read_json
 from ofa_tf.latency.host import HostDevice
-from ofa_tf.progress import SILENT, Progress
+from ofa_tf.progress import SILENT, Once, Progress
 from ofa_tf.project.workdir import Config, Workdir
 from ofa_tf.quiet import load_tensorflow
 from ofa_tf.space import SearchSpace
@@ -46,7 +48,7 @@ class OpenedWorkdir:
             DataError: they are not those that the workdir was made with, or it was imported and has none.
         """
         data = _load(self.require_data(), self.config, self.workdir, self.progress, self.keep)
-        if data.classes != self.config.classes:
+        if [*map(composed, data.classes)] != [*map(composed, self.config.classes)]:
             raise DataError(f"{self.config.data} has other classes than when {self.workdir} was made.")
         return data
 
@@ -114,7 +116,8 @@ def open_project(
             progress.note(f"{workdir} keeps the recipe that it was made with: --hours has no effect.")
         return OpenedWorkdir(workdir, config, progress, keep=create)
     data = DEFAULTS["data"] if data is None else data
-    chosen_space, chosen_recipe = _choose(space, recipe, data, hours, workdir.cache if create else None, progress)
+    once = Once(progress)  # images are looked at to choose, and again to be loaded
+    chosen_space, chosen_recipe = _choose(space, recipe, data, hours, workdir.cache if create else None, once)
     config = Config(
         space=chosen_space,
         data=None,
@@ -125,7 +128,7 @@ def open_project(
     )
     spec, arrays = _spec(data, config, classes)
     config = dataclasses.replace(config, data=spec)
-    images = arrays.split(spec, config) if arrays else _load(spec, config, workdir, progress, create)
+    images = arrays.split(spec, config, once) if arrays else _load(spec, config, workdir, once, create)
     opened = OpenedWorkdir(workdir, dataclasses.replace(config, classes=images.classes), progress)
     opened.__dict__["data"] = images
     if not create:
@@ -157,7 +160,8 @@ def open_existing(path: str | Path, progress: Progress = SILENT, data: str | Pat
     if data is None or config.data is not None:
         _refuse_other(workdir, config, "data", data)
         return OpenedWorkdir(workdir, config, progress)
-    opened = OpenedWorkdir(workdir, dataclasses.replace(config, data=data_spec(str(data))), progress)
+    config = dataclasses.replace(config, data=data_spec(str(data)), data_rules=NEWEST.number)
+    opened = OpenedWorkdir(workdir, config, progress)
     images = opened.data
     with workdir.lock():
         workdir.create(opened.config)
@@ -220,10 +224,11 @@ class _Arrays:
     classes: tuple[str, ...]
     parts: Any
 
-    def split(self, spec: str, config: Config) -> Data:
+    def split(self, spec: str, config: Config, progress: Progress) -> Data:
         from ofa_tf.data.source import split_images
 
-        return split_images(spec, self.classes, self.parts, config.space.resolutions[-1], config.seed)
+        size = config.space.resolutions[-1]
+        return split_images(spec, self.classes, self.parts, size, config.seed, progress, config.rules)
 
     def write(self, path: Path) -> None:
         from ofa_tf.data.in_memory import write_npz
@@ -269,8 +274,8 @@ def _load(spec: str, config: Config, workdir: Workdir, progress: Progress, keep:
 
     size, cache = config.space.resolutions[-1], workdir.cache if keep else None
     if spec.startswith(ARRAYS):
-        return split_images(spec, *read_npz(workdir.images), size, config.seed)
+        return split_images(spec, *read_npz(workdir.images), size, config.seed, progress, config.rules)
     if not workdir.ledger().imported:
-        return load_data(spec, size, config.seed, cache, progress)
+        return load_data(spec, size, config.seed, cache, progress, config.rules)
     aliases = imagenet.wordnet_ids() if config.classes == imagenet.class_names() else ()
-    return load_images(spec, config.classes, size, config.seed, cache, progress, aliases)
+    return load_images(spec, config.classes, size, config.seed, cache, progress, aliases, config.rules)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ofa_tf.atomic import sweep
 from ofa_tf.data import Preprocessing
+from ofa_tf.data.rules import FIRST, NEWEST, RULES, Rules
 from ofa_tf.errors import FormatError, WorkdirError
 from ofa_tf.jsonio import check_keys, from_document, read_json, write_json
 from ofa_tf.latency.store import FOLDER as TABLES
@@ -28,6 +29,7 @@ class Config:
         preprocessing: what is done to pixels.
         recipe: the hyper-parameters of the stages.
         seed: seed for everything random.
+        data_rules: number of the rules by which the images are found and split.
     """
 
     space: SearchSpace
@@ -36,11 +38,17 @@ class Config:
     preprocessing: Preprocessing
     recipe: Recipe
     seed: int
+    data_rules: int = NEWEST.number
 
     @property
     def n_classes(self) -> int:
         """Outputs of the classifier."""
         return len(self.classes)
+
+    @property
+    def rules(self) -> Rules:
+        """How the images are found and split."""
+        return RULES[self.data_rules]
 
     def to_document(self) -> dict[str, Any]:
         """The config as JSON values."""
@@ -51,6 +59,7 @@ class Config:
             "preprocessing": {key: list(value) for key, value in self.preprocessing.__dict__.items()},
             "recipe": self.recipe.to_document(),
             "seed": self.seed,
+            "data_rules": self.data_rules,
         }
 
     @classmethod
@@ -61,13 +70,16 @@ class Config:
             FormatError: not a config, or one of a newer schema.
         """
         document = read_json(path)
-        check_keys(document, set(cls.__dataclass_fields__), set(), str(path))
+        check_keys(document, set(cls.__dataclass_fields__) - {"data_rules"}, {"data_rules"}, str(path))
         classes, seed = document["classes"], document["seed"]
         if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
             raise FormatError(f"{path}: `classes` must be a list of at least two names.")
         data_good = document["data"] is None or isinstance(document["data"], str)
         if not data_good or not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise FormatError(f"{path}: `data` must be a string or null, and `seed` an integer of at least 0.")
+        rules = document.get("data_rules", FIRST.number)
+        if not isinstance(rules, int) or isinstance(rules, bool) or rules not in RULES:
+            raise FormatError(f"{path}: `data_rules` (={rules!r}) must be one of {list(RULES)}.")
         return cls(
             space=SearchSpace.from_document(document["space"], f"{path}, `space`,"),
             data=document["data"],
@@ -75,6 +87,7 @@ class Config:
             preprocessing=from_document(Preprocessing, document["preprocessing"], f"{path}, `preprocessing`,"),
             recipe=Recipe.from_document(document["recipe"], f"{path}, `recipe`,"),
             seed=seed,
+            data_rules=rules,
         )
 
 

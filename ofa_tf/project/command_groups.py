@@ -117,16 +117,18 @@ class TableCommands:
         return [found.table for found in list_files(self.project.workdir.path)]
 
     @library_wording
-    def show(self, file: str | Path, plot: str | Path | None = None) -> "TableFile":
+    def show(self, table: str | Path, plot: str | Path | None = None, *, precision: str | None = None) -> "TableFile":
         """What a table says about its device and its error, and where the time goes.
 
         Args:
-            file: the table.
+            table: a device, such as `host`; or a table of the workdir by the name of its file; or any file.
             plot: where to draw the shares: a `.png` or `.svg` file.
+            precision: of a device's table; None for int8, or for the first of the others that it has.
         """
         from ofa_tf.project.lut import show
 
-        return show(file, self.project.workdir.path, plot)
+        wanted = None if precision is None else table_precision(precision)
+        return show(table, self.project.workdir.path, plot, wanted)
 
     @library_wording
     def import_(self, source: str | Path, name: str | None = None, *, force: bool = False) -> "LatencyTable":

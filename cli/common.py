@@ -114,15 +114,24 @@ def library(tensorflow: bool = True) -> Iterator[Any]:
         yield progress
 
 
+def fits(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bool:
+    """Whether the terminal is wide enough for a table; a file always is."""
+    lengths = ([len(str(cell)) for cell in column] for column in zip(columns, *rows, strict=True))
+    return sum(max(cells) + 3 for cells in lengths) + 1 <= _console().width
+
+
+def _console():
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else WIDE, markup=False, highlight=False, emoji=False)
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
     """Prints a table for people to standard output; row by row where the terminal is too narrow for it."""
-    from rich.console import Console
     from rich.table import Table
 
-    rows = [[str(cell) for cell in row] for row in rows]
-    needed = sum(max(map(len, column)) + 3 for column in zip(columns, *rows, strict=True)) + 1
-    console = Console(width=None if sys.stdout.isatty() else WIDE, markup=False, highlight=False, emoji=False)
-    if needed <= console.width or len(columns) <= FOLDABLE:
+    rows, console = [[str(cell) for cell in row] for row in rows], _console()
+    if fits(columns, rows) or len(columns) <= FOLDABLE:
         table = Table(*columns, title=title, title_justify="left")
         for row in rows:
             table.add_row(*row)

@@ -109,6 +109,7 @@ def export_facts(exported) -> dict:
         "snr_db": manifest.snr_db,
         "gate_complaint": manifest.gate["complaint"],
         "qat": manifest.qat,
+        "same_file": exported.same_file,
         "file": str(exported.folder / "model.tflite"),
     }
 
@@ -139,5 +140,7 @@ def print_exports(exports, as_json: bool, **more) -> None:
     accuracies = ["float accuracy", f"{precision} accuracy", "agreement"]
     print_table(["device", "budget", "predicted", "measured", "MACs", "size", *accuracies, "file"], rows)
     for exported in exports:
+        if exported.same_file:
+            click.echo(f"{exported.folder.name}: {exported.same_file}.")
         if exported.manifest.gate["complaint"]:
             click.echo(f"{exported.folder}: {exported.manifest.gate['complaint']}.", err=True)

@@ -1,5 +1,6 @@
 """Exports: what the files are, what the gate lets through, where the folders go."""
 
+import json
 import shutil
 import subprocess
 from dataclasses import replace
@@ -11,6 +12,7 @@ from commands import HOST_TABLE, OFA, assert_refused, contents
 from finished_workdir import space_of, write_arch
 from model_files import interpreter_of
 
+import ofa_tf as api
 from ofa_tf.data import ImageSet, Preprocessing
 from ofa_tf.errors import ExportError
 from ofa_tf.export import verified as filing
@@ -302,6 +304,29 @@ def test_a_fleet_shares_its_files(ofa, workdir, monkeypatch):
     assert here["representative"] == {"images": 108, "seed": 0}
     assert here["predicted_ms"] == pytest.approx(there["predicted_ms"])
     assert "Exported fleet/host-1000ms-int8." in run.err
+    assert "phone-900ms-int8: the same file as host-1000ms-int8.\n" in run.out
+
+
+def test_equal_files_are_said_to_be_equal(ofa, workdir):
+    """Of one call, and of an earlier one; the first has nothing to say."""
+    export = ["export", "-w", workdir, "--no-gate"]
+    why = "no larger subnet within the budget is predicted to be better"
+    run = ofa(*export, "--latency", 2000, "--latency", 3000, "--json")
+    assert run.code == 0, run.err
+    said = [exported["same_file"] for exported in json.loads(run.out)["exports"]]
+    assert said == [f"the same file as first: {why}"] * 2
+    run = ofa(*export, "--latency", 2500, "--latency", 1500, "--out", "elsewhere")
+    assert run.out.count("the same file as") == 1
+    assert "host-1500ms-int8: the same file as host-2500ms-int8.\n" in run.out
+    project = api.open(workdir, progress=None)
+    again = project.export(latency_ms=4000, gate=False, name="again")
+    assert repr(again).endswith(f"kB; the same file as first: {why})")
+    assert project.export(project.config.space.smallest(), gate=False, name="small").same_file is None
+    assert ofa("report", "-w", workdir).code == 0
+    page = (workdir / "report.html").read_text()
+    for name in ("again", "host-2000ms-int8", "host-3000ms-int8"):
+        assert f"<strong>{name}</strong> is the same file as first: {why}." in page
+    assert page.count("the same file as") == 3
 
 
 def test_a_given_arch_is_predicted_by_the_table(ofa, workdir):

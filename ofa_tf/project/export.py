@@ -9,6 +9,7 @@ from typing import Any
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.errors import DeviceError, ExportError
 from ofa_tf.export.folder import Manifest, check_folder, sha256_of, write_export
+from ofa_tf.export.same_file import ExportedFile, exported_files, same_file
 from ofa_tf.export.verified import QAT_EPOCHS, FileOptions, VerifiedFile, make_file
 from ofa_tf.formatting import milliseconds, percent
 from ofa_tf.jsonio import read_json
@@ -68,10 +69,17 @@ DEFAULTS, THIS_MACHINE = ExportOptions(), Target()
 
 @dataclass(frozen=True, repr=False)
 class Export:
-    """An exported subnet: where it is, and the truth about it."""
+    """An exported subnet: where it is, and the truth about it.
+
+    Args:
+        folder: where its files are.
+        manifest: the truth.
+        same_file: the beginning of a sentence that names an export beside it with an equal file; None if there is none.
+    """
 
     folder: Path
     manifest: Manifest
+    same_file: str | None = None
 
     def __repr__(self) -> str:
         facts = self.manifest
@@ -82,7 +90,8 @@ class Export:
             shown.append(f"{milliseconds(facts.measured_ms)} measured")
         if facts.predicted_ms is not None:
             shown.append(f"{milliseconds(facts.predicted_ms, facts.predicted_ms_error)} predicted")
-        return f"Export({str(self.folder)!r}: {', '.join(shown)}, {facts.size_bytes / 1e3:.0f} kB)"
+        same = f"; {self.same_file}" if self.same_file else ""
+        return f"Export({str(self.folder)!r}: {', '.join(shown)}, {facts.size_bytes / 1e3:.0f} kB{same})"
 
     @property
     def file(self) -> Path:
@@ -239,7 +248,8 @@ def _export_all(
         manifest = _manifest(project, arch, target, choice, options.file, file, finished)
         with project.workdir.lock():
             write_export(folder, file.content, project.config.classes, arch, manifest, options.force, finished.files)
-        exports.append(Export(folder, manifest))
+        own = ExportedFile(folder.name, manifest.sha256, manifest.device["name"], manifest.budget_ms)
+        exports.append(Export(folder, manifest, same_file(own, exported_files(folder.parent))))
         if len(targets) > 1:
             project.progress.note(f"Exported {folder}.")
     return exports

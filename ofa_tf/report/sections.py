@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ofa_tf.export.same_file import ExportedFile, same_files
 from ofa_tf.formatting import milliseconds, percent
 from ofa_tf.report.commands import export_budget, ofa_tf
 from ofa_tf.report.contents import Contents, DeviceView, ExportView
@@ -208,9 +209,11 @@ def exports(contents: Contents) -> Html:
     rows = [_export_row(export) for export in contents.exports]
     columns = ("export", "for", "budget", "predicted", "measured", "MACs", "size", "float accuracy", "file's accuracy")
     caption = "Accuracies are measured on validation images that nothing was chosen by"
-    return _section(
-        "exports", "Exports", table(columns, rows, caption), *(_manifest(export) for export in contents.exports)
-    )
+    files = [ExportedFile.of(export.name, export.manifest) for export in contents.exports]
+    equal = same_files([file for file in files if file is not None])
+    same = [element("p", element("strong", name), f" is {said}.", class_="note") for name, said in equal.items()]
+    manifests = [_manifest(export) for export in contents.exports]
+    return _section("exports", "Exports", table(columns, rows, caption), *same, *manifests)
 
 
 def _first_export(contents: Contents) -> str:

@@ -146,6 +146,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
         console.print()
 
 
+def print_caution(caution: str | None, as_json: bool) -> None:
+    """Prints a sentence below what it is about; to standard error if JSON was asked for."""
+    if caution is not None:
+        click.echo(caution, err=as_json)
+
+
 def print_json(document: Any) -> None:
     """Prints one JSON object to standard output."""
     click.echo(json.dumps(document, allow_nan=False))

@@ -7,6 +7,7 @@ from ofa_tf.cli.common import (
     images_option,
     json_option,
     library,
+    print_caution,
     print_json,
     print_table,
     workdir_option,
@@ -118,6 +119,7 @@ def print_exports(exports, as_json: bool, **more) -> None:
     """Prints exports as a table for people, or as one JSON object."""
     if as_json:
         print_json({"exports": [export_facts(exported) for exported in exports], **more})
+        print_caution(exports[0].predictor_caution, as_json)
         return
     precision = exports[0].manifest.precision
     rows = []
@@ -144,3 +146,4 @@ def print_exports(exports, as_json: bool, **more) -> None:
             click.echo(f"{exported.folder.name}: {exported.same_file}.")
         if exported.manifest.gate["complaint"]:
             click.echo(f"{exported.folder}: {exported.manifest.gate['complaint']}.", err=True)
+    print_caution(exports[0].predictor_caution, as_json)

@@ -10,6 +10,7 @@ from ofa_tf.cli.common import (
     json_option,
     library,
     precision_option,
+    print_caution,
     print_json,
     print_table,
     workdir_option,
@@ -107,6 +108,7 @@ def _each(most, devices, latencies):
 def _print_answers(answers, path, as_json: bool) -> None:
     if as_json:
         print_json({"choices": [answer.to_document() for answer in answers], "file": str(path)})
+        print_caution(answers[0].choice.predictor_caution, as_json)
         return
     choices = [answer.choice for answer in answers]
     rows = [(_budgets(answer), *_cells(answer.choice)) for answer in answers]
@@ -121,6 +123,7 @@ def _print_answers(answers, path, as_json: bool) -> None:
 def _print_fronts(choices, as_json: bool) -> None:
     if as_json:
         print_json({"choices": choices.to_documents()})
+        print_caution(choices[0].predictor_caution, as_json)
         return
     points = list(zip(choices, choices.steps, strict=True))
     for device in dict.fromkeys(choice.latencies[0].device for choice in choices):
@@ -221,4 +224,5 @@ def _print_notes(choice) -> None:
     click.echo(
         f"Accuracy: by the {choice.predictor_origin} predictor{spread}; its error on subnets it had not seen: {error}."
     )
+    print_caution(choice.predictor_caution, False)
     click.echo(f"Size: of the {choice.precision} file, by rule from weights and channels, not converted.")

@@ -77,6 +77,7 @@ class Choice:
         precision: of the file.
         predicted_bytes: its size, by a rule.
         verified: the candidates that it was chosen from, evaluated and measured, best first; empty if none was.
+        predictor_caution: a sentence, if the predictor cannot rank subnets.
     """
 
     arch: Arch
@@ -90,6 +91,7 @@ class Choice:
     precision: str
     predicted_bytes: int
     verified: tuple["Verified", ...] = ()
+    predictor_caution: str | None = None
 
     def __repr__(self) -> str:
         latencies = [
@@ -128,7 +130,7 @@ class Choice:
     def to_document(self) -> dict[str, Any]:
         """The choice as JSON values, what is of the first device beside the rest."""
         latencies = [latency.to_document() for latency in self.latencies]
-        facts = {key: value for key, value in self.__dict__.items() if key != "verified"}
+        facts = {key: value for key, value in self.__dict__.items() if key not in ("verified", "predictor_caution")}
         return {**(latencies[0] if latencies else {}), **facts, "latencies": latencies, "arch": self.arch.to_document()}
 
 

@@ -75,11 +75,13 @@ class Export:
         folder: where its files are.
         manifest: the truth.
         same_file: the beginning of a sentence that names an export beside it with an equal file; None if there is none.
+        predictor_caution: a sentence, if it was searched for with a predictor that cannot rank subnets.
     """
 
     folder: Path
     manifest: Manifest
     same_file: str | None = None
+    predictor_caution: str | None = None
 
     def __repr__(self) -> str:
         facts = self.manifest
@@ -249,7 +251,8 @@ def _export_all(
         with project.workdir.lock():
             write_export(folder, file.content, project.config.classes, arch, manifest, options.force, finished.files)
         own = ExportedFile(folder.name, manifest.sha256, manifest.device["name"], manifest.budget_ms)
-        exports.append(Export(folder, manifest, same_file(own, exported_files(folder.parent))))
+        same, caution = same_file(own, exported_files(folder.parent)), choice.predictor_caution if choice else None
+        exports.append(Export(folder, manifest, same, caution))
         if len(targets) > 1:
             project.progress.note(f"Exported {folder}.")
     return exports

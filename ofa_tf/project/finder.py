@@ -172,6 +172,7 @@ class Finder:
                     n_params=count_params(blocks),
                     precision=self.precision,
                     predicted_bytes=round(float(sizes[row])),
+                    predictor_caution=self.fitted.caution,
                 )
             )
         return choices

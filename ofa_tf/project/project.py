@@ -11,7 +11,7 @@ from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project.arguments import one_of, optional, positive, required, table_precision, whole
 from ofa_tf.project.command_groups import PredictorCommands, TableCommands
 from ofa_tf.project.opened import OpenedWorkdir, open_existing, open_project
-from ofa_tf.project.wording import library_wording
+from ofa_tf.project.wording import library_wording, note_caution
 from ofa_tf.project.workdir import Workdir
 from ofa_tf.quiet import load_tensorflow
 from ofa_tf.space import Arch, SearchSpace
@@ -182,6 +182,7 @@ class Project(OpenedWorkdir):
         )
         n_verified = optional("verify", whole, verify, 1, 1000) or 0
         (answer,), _ = find_all(self, [budgets], table_precision(precision), n_verified, out)
+        note_caution(self.progress, answer.choice.predictor_caution)
         return replace(answer.choice, verified=answer.verified)
 
     @library_wording
@@ -214,9 +215,10 @@ class Project(OpenedWorkdir):
         from ofa_tf.project.search import find_fronts
 
         devices = [device] if isinstance(device, str) else list(device)
-        return find_fronts(
-            self, devices, table_precision(precision), required("points", whole, points, 2, 1000), out, plot
-        )
+        n_points = required("points", whole, points, 2, 1000)
+        fronts = find_fronts(self, devices, table_precision(precision), n_points, out, plot)
+        note_caution(self.progress, fronts[0].predictor_caution)
+        return fronts
 
     @library_wording
     def export(
@@ -279,7 +281,9 @@ class Project(OpenedWorkdir):
         )
         if latency_ms is not None:
             budget_ms = required("latency_ms", positive, latency_ms, "milliseconds")
-            return export_all(self, [Target(device or "host", budget_ms)], options)[0]
+            (exported,) = export_all(self, [Target(device or "host", budget_ms)], options)
+            note_caution(self.progress, exported.predictor_caution)
+            return exported
         if isinstance(choice, str | Path):
             return export_all(self, [Target(device or "host")], options, choice)[0]
         if not isinstance(choice, Choice | Arch):

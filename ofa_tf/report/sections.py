@@ -26,6 +26,8 @@ def front(contents: Contents) -> Html:
         parts.append(_missing("There is no accuracy predictor yet, so no front.", ofa_tf(contents, "predictor", "fit")))
     if any(device.front is not None for device in shown) or (shown and contents.pairs):
         parts += [*(_lead(device) for device in shown), _chart()]
+    if any(device.front is not None for device in shown):
+        parts.append(_caution(contents))
     for device in shown:
         if device.front is not None:
             parts.append(_front_table(contents, device))
@@ -122,8 +124,14 @@ def accuracy(contents: Contents) -> Html:
     if contents.fitted is None:
         parts.append(_missing("There is no accuracy predictor yet.", ofa_tf(contents, "predictor", "fit")))
     else:
-        parts.append(element("p", *_predictor(contents)))
+        parts += [element("p", *_predictor(contents)), _caution(contents)]
     return _section("accuracy", "Accuracy of subnets", *parts)
+
+
+def _caution(contents: Contents) -> Html | None:
+    """What stands wherever the order of predicted accuracies matters, if the predictor cannot rank."""
+    caution = None if contents.fitted is None else contents.fitted.caution
+    return None if caution is None else element("p", caution, class_="missing")
 
 
 def _predictor(contents: Contents) -> list[Any]:

@@ -42,6 +42,7 @@ from ofa_tf.precision import INTEGER_ENDS, PRECISIONS
 @click.option("--out", metavar="DIR", help="Where to put the folder.  [default: exports/ of the workdir]")
 @click.option("--allow-cpu", is_flag=True, help="Let operators that an Edge TPU does not run fall back to the CPU.")
 @click.option("--force", is_flag=True, help="Replace an export of the same name.")
+@click.option("--pictures", is_flag=True, help="Also draw what the file gets wrong: confusion.png and worst.png.")
 @click.option("--author", default="", help="Who made the file; written into it.")
 @click.option("--license", "license_", default="", help="License of the file; written into it.")
 @click.option("--description", default="", help="What the file is for; written into it.")
@@ -61,6 +62,7 @@ def command(
     out,
     allow_cpu,
     force,
+    pictures,
     author,
     license_,
     description,
@@ -74,9 +76,8 @@ def command(
         from ofa_tf.project.export import Target, export_all, make_options
         from ofa_tf.project.opened import open_existing
 
-        options = make_options(
-            precision, io, qat, epochs, not no_gate, name, out, allow_cpu, force, author, license_, description
-        )
+        about = author, license_, description
+        options = make_options(precision, io, qat, epochs, not no_gate, name, out, allow_cpu, force, *about, pictures)
         project = open_existing(workdir, progress, data)
         exports = export_all(project, [Target(device, budget) for device, budget in pairs], options, arch_file)
     print_exports(exports, as_json)

@@ -12,8 +12,8 @@ from ofa_tf.space import SearchSpace
 WEIGHTS, FACTS = "predictor.npz", "predictor.json"
 ORIGINS = ("fitted", "imported")
 TARGETS = ("float", "int8")
-# Rank correlations (Spearman). Below the first, more than one pair of subnets in three is in the wrong order (if values are
-# normally distributed); from the second on, differences between subnets are no noise.
+# Rank correlations (Spearman). Below the first, more than one pair of subnets in three is in the wrong order, if values
+# are normally distributed; from the second on, differences between subnets are no noise.
 LEAST_SPEARMAN, GOOD_SPEARMAN = 0.5, 0.8
 ERRORS = {"spearman", "worst_points", "mean_rmse_points", "noise_points", "int8_pairs", "int8_drop_points"}
 

@@ -24,6 +24,7 @@ from ofa_tf.project.choice import Choice
 from ofa_tf.project.evaluator import make_evaluator
 from ofa_tf.project.finder import find
 from ofa_tf.project.opened import OpenedWorkdir
+from ofa_tf.project.pictures import draw_mistakes
 from ofa_tf.project.tables import device_of, find_device_table
 from ofa_tf.space import Arch
 from ofa_tf.supernet import Supernet
@@ -42,6 +43,7 @@ class ExportOptions:
         out: folder that the export's folder is put into; None for the workdir's `exports/`.
         force: whether an export of that name may be replaced.
         allow_cpu: whether operators that the device does not have may run on the CPU, as with an Edge TPU.
+        pictures: whether to draw what the file gets wrong on the validation images.
     """
 
     file: FileOptions = field(default_factory=FileOptions)
@@ -49,6 +51,7 @@ class ExportOptions:
     out: Path | None = None
     force: bool = False
     allow_cpu: bool = False
+    pictures: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ def make_options(
     author: str = "",
     license: str = "",
     description: str = "",
+    pictures: bool = False,
 ) -> ExportOptions:
     """The options of the command as values; what they mean is said there.
 
@@ -125,7 +129,7 @@ def make_options(
     about = Metadata(author=author, license=license, description=description)
     qat_epochs = (epochs or QAT_EPOCHS) if qat else 0.0
     file = FileOptions(precision, io, qat_epochs=qat_epochs, gate=gate, about=about)
-    return ExportOptions(file, name, None if out is None else Path(out), force, allow_cpu)
+    return ExportOptions(file, name, None if out is None else Path(out), force, allow_cpu, pictures)
 
 
 def export_all(
@@ -237,19 +241,24 @@ def _export_all(
     supernet: Supernet | None = None,
 ) -> list[Export]:
     """Exports subnets for their targets; they share the supernet and its images, equal ones the file."""
+    if options.pictures and not project.data.val.labelled:
+        raise ExportError(f"--pictures needs validation images with labels; those of {project.config.data} have none.")
     evaluator = make_evaluator(project, supernet, traced=False)
     files: dict[Arch, VerifiedFile] = {}
+    pictures: dict[Arch, Mapping[str, bytes]] = {}
     exports = []
     for arch, target, choice in zip(archs, targets, choices, strict=True):
         if arch not in files:
             files[arch] = make_file(project.config, project.data, evaluator, arch, options.file, project.progress)
+            pictures[arch] = draw_mistakes(files[arch], arch, project.config.classes) if options.pictures else {}
         folder, file = _folder(project, target, options), files[arch]
         finished = backend_of(target.device).finish(file.content, options.allow_cpu)
         for note in finished.notes:
             project.progress.note(note)
         manifest = _manifest(project, arch, target, choice, options.file, file, finished)
+        more = {**finished.files, **pictures[arch]}
         with project.workdir.lock():
-            write_export(folder, file.content, project.config.classes, arch, manifest, options.force, finished.files)
+            write_export(folder, file.content, project.config.classes, arch, manifest, options.force, more)
         own = ExportedFile(folder.name, manifest.sha256, manifest.device["name"], manifest.budget_ms)
         same, caution = same_file(own, exported_files(folder.parent)), choice.predictor_caution if choice else None
         exports.append(Export(folder, manifest, same, caution))

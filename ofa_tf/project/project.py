@@ -236,6 +236,7 @@ class Project(OpenedWorkdir):
         out: str | Path | None = None,
         allow_cpu: bool = False,
         force: bool = False,
+        pictures: bool = False,
         author: str = "",
         license: str = "",
         description: str = "",
@@ -255,6 +256,7 @@ class Project(OpenedWorkdir):
             out: where to put the folder; None for `exports/` of the workdir.
             allow_cpu: whether operators that an Edge TPU does not have may run on the CPU.
             force: whether an export of the same name may be replaced.
+            pictures: whether to draw what the file gets wrong, too: `confusion.png` and `worst.png`.
             author: who made the file; written into it, as the next two.
             license: of the file.
             description: what it is for.
@@ -277,7 +279,7 @@ class Project(OpenedWorkdir):
             raise ArgumentError("Give either a choice or `latency_ms`: a subnet, or the budget to search one for.")
         n_epochs = optional("epochs", positive, epochs, "epochs")
         options = make_options(
-            precision, io, qat, n_epochs, gate, name, out, allow_cpu, force, author, license, description
+            precision, io, qat, n_epochs, gate, name, out, allow_cpu, force, author, license, description, pictures
         )
         if latency_ms is not None:
             budget_ms = required("latency_ms", positive, latency_ms, "milliseconds")

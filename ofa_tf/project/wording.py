@@ -27,7 +27,7 @@ ARGUMENTS = {
     "validate": "validation_subnets",
     "as": "name",
 }
-FLAGS = {"restart", "force", "qat", "allow-cpu"}
+FLAGS = {"restart", "force", "qat", "allow-cpu", "pictures"}
 OPTION = re.compile(r"--([a-z][a-z0-9-]*)")
 WITH_VALUE = re.compile(r"--(stage|space|recipe|seed|device) (?!must|for|and|or|names|each)([\w./:-]*\w)")
 COMMAND = re.compile(r"`ofa-tf ([a-z]+(?: (?:fit|build|validate|import|list|show|merge|pack))?)((?: [^`]*)?)`")

@@ -1,5 +1,6 @@
 """The sections of the page: tables and words. What is missing is said, with the command that makes it."""
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +11,11 @@ from ofa_tf.formatting import milliseconds, percent
 from ofa_tf.report.commands import export_budget, ofa_tf
 from ofa_tf.report.contents import Contents, DeviceView, ExportView
 from ofa_tf.report.html import Html, command_line, element, join, label, table
+from ofa_tf.report.pictures import CONFUSION, WORST
 from ofa_tf.training.ledger import StageRecord
 from ofa_tf.training.recipe import STAGES
 
+PICTURES = {CONFUSION: "Confusion matrix", WORST: "Worst validation images"}
 ENDS = ("smallest", "random1", "random2", "random3", "random4", "largest")
 
 
@@ -220,8 +223,27 @@ def exports(contents: Contents) -> Html:
     files = [ExportedFile.of(export.name, export.manifest) for export in contents.exports]
     equal = same_files([file for file in files if file is not None])
     same = [element("p", element("strong", name), f" is {said}.", class_="note") for name, said in equal.items()]
+    drawn = [export for export in contents.exports if export.pictures or export.left_out]
+    pictures = [_pictures(export, unfolded=export is drawn[0]) for export in drawn]
     manifests = [_manifest(export) for export in contents.exports]
-    return _section("exports", "Exports", table(columns, rows, caption), *same, *manifests)
+    return _section("exports", "Exports", table(columns, rows, caption), *same, *pictures, *manifests)
+
+
+def _pictures(export: ExportView, unfolded: bool) -> Html:
+    """What a file gets wrong on the validation images."""
+    figures = []
+    for name, content in export.pictures.items():
+        source = "data:image/png;base64," + base64.b64encode(content).decode()
+        caption = f"{PICTURES[name]} of {export.name}"
+        figures.append(element("figure", element("img", src=source, alt=caption), element("figcaption", caption)))
+    rest = f"The page has no room for {', '.join(export.left_out)}; they lie in the export's folder."
+    return element(
+        "details",
+        element("summary", f"{export.name}: what it gets wrong"),
+        element("div", *figures, class_="pictures"),
+        element("p", rest, class_="note") if export.left_out else None,
+        open="" if unfolded else None,
+    )
 
 
 def _first_export(contents: Contents) -> str:

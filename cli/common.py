@@ -126,15 +126,24 @@ def library(tensorflow: bool = True) -> Iterator[Any]:
         yield progress
 
 
+def fits(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bool:
+    """Whether the terminal is wide enough for a table; a file always is."""
+    lengths = ([len(str(cell)) for cell in column] for column in zip(columns, *rows, strict=True))
+    return sum(max(cells) + 3 for cells in lengths) + 1 <= _console().width
+
+
+def _console():
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else WIDE, markup=False, highlight=False, emoji=False)
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
     """Prints a table to standard output, or row by row where the terminal is too narrow for a table."""
-    from rich.console import Console
     from rich.table import Table
 
-    rows = [[str(cell) for cell in row] for row in rows]
-    needed = sum(max(map(len, column)) + 3 for column in zip(columns, *rows, strict=True)) + 1
-    console = Console(width=None if sys.stdout.isatty() else WIDE, markup=False, highlight=False, emoji=False)
-    if needed <= console.width or len(columns) <= FOLDABLE:
+    rows, console = [[str(cell) for cell in row] for row in rows], _console()
+    if fits(columns, rows) or len(columns) <= FOLDABLE:
         table = Table(*columns, title=title, title_justify="left")
         for row in rows:
             table.add_row(*row)
@@ -147,6 +156,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
         for name, cell in zip(columns, row, strict=True):
             console.print(f"{name:>{margin}}: {cell}", soft_wrap=True)
         console.print()
+
+
+def print_caution(caution: str | None, as_json: bool) -> None:
+    """Prints a sentence below what it is about; to standard error if JSON was asked for."""
+    if caution is not None:
+        click.echo(caution, err=as_json)
 
 
 def print_json(document: Any) -> None:

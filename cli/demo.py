@@ -1,7 +1,7 @@
 """`ofa-tf demo`."""
 
 import click
-from ofa_tf.cli.common import Whole, json_option, library, workdir_option
+from ofa_tf.cli.common import Whole, json_option, library, print_caution, workdir_option
 
 
 @click.command("demo")
@@ -16,11 +16,15 @@ def command(workdir, data, seed, as_json):
     """
     with library() as progress:
         from ofa_tf.project.demo import run_demo
+        from ofa_tf.project.opened import open_existing
+        from ofa_tf.project.predictor import show
 
         result = run_demo(workdir, data, seed, progress)
+        caution = show(open_existing(workdir)).caution
     from ofa_tf.cli.export import print_exports
 
     print_exports(result.exports, as_json, seconds=round(result.seconds, 1), traces=result.traces)
+    print_caution(caution, as_json)
     if not as_json:
         click.echo("Latencies: 10th percentile of the runs. Accuracies: on validation images never used before.")
         click.echo(f"The accuracy-latency front is drawn in {result.plot}, and {result.report} shows everything.")

@@ -7,6 +7,7 @@ from ofa_tf.cli.common import (
     images_option,
     json_option,
     library,
+    print_caution,
     print_json,
     print_table,
     workdir_option,
@@ -48,6 +49,7 @@ from ofa_tf.precision import INTEGER_ENDS, PRECISIONS
 @click.option("--out", metavar="DIR", help="Where to put that folder.  [default: exports/ in the workdir]")
 @click.option("--allow-cpu", is_flag=True, help="Let operators that an Edge TPU cannot run fall back to the CPU.")
 @click.option("--force", is_flag=True, help="Replace an export of the same name.")
+@click.option("--pictures", is_flag=True, help="Also draw what the file gets wrong: confusion.png and worst.png.")
 @click.option("--author", default="", help="Author to record in the file.")
 @click.option("--license", "license_", default="", help="License to record in the file.")
 @click.option("--description", default="", help="Description to record in the file.")
@@ -67,6 +69,7 @@ def command(
     out,
     allow_cpu,
     force,
+    pictures,
     author,
     license_,
     description,
@@ -80,9 +83,8 @@ def command(
         from ofa_tf.project.export import Target, export_all, make_options
         from ofa_tf.project.opened import open_existing
 
-        options = make_options(
-            precision, io, qat, epochs, not no_gate, name, out, allow_cpu, force, author, license_, description
-        )
+        about = author, license_, description
+        options = make_options(precision, io, qat, epochs, not no_gate, name, out, allow_cpu, force, *about, pictures)
         project = open_existing(workdir, progress, data)
         exports = export_all(project, [Target(device, budget) for device, budget in pairs], options, arch_file)
     print_exports(exports, as_json)
@@ -116,6 +118,7 @@ def export_facts(exported) -> dict:
         "snr_db": manifest.snr_db,
         "gate_complaint": manifest.gate["complaint"],
         "qat": manifest.qat,
+        "same_file": exported.same_file,
         "file": str(exported.folder / "model.tflite"),
     }
 
@@ -124,6 +127,7 @@ def print_exports(exports, as_json: bool, **more) -> None:
     """Prints exports as a table for people, or as one JSON object."""
     if as_json:
         print_json({"exports": [export_facts(exported) for exported in exports], **more})
+        print_caution(exports[0].predictor_caution, as_json)
         return
     precision = exports[0].manifest.precision
     rows = []
@@ -146,5 +150,8 @@ def print_exports(exports, as_json: bool, **more) -> None:
     accuracies = ["float accuracy", f"{precision} accuracy", "agreement"]
     print_table(["device", "budget", "predicted", "measured", "MACs", "size", *accuracies, "file"], rows)
     for exported in exports:
+        if exported.same_file:
+            click.echo(f"{exported.folder.name}: {exported.same_file}.")
         if exported.manifest.gate["complaint"]:
             click.echo(f"{exported.folder}: {exported.manifest.gate['complaint']}.", err=True)
+    print_caution(exports[0].predictor_caution, as_json)

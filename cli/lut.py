@@ -15,6 +15,7 @@ from ofa_tf.cli.common import (
 )
 
 from ofa_tf.formatting import percent
+from ofa_tf.precision import table_precisions
 
 
 @click.group("lut")
@@ -109,19 +110,27 @@ def list_command(workdir, as_json):
 
 
 @command.command("show")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.argument("table", metavar="DEVICE|FILE")
 @workdir_option()
+@click.option(
+    "--precision",
+    type=click.Choice(table_precisions()),
+    help="Precision of the device's table.  [default: int8, or the first that it has]",
+)
 @click.option("--plot", metavar="FILE", help="Draw where the time goes in this .png or .svg file.")
 @json_option
-def show_command(file, workdir, plot, as_json):
-    """Show a table's device, its error, and where the time goes."""
+def show_command(table, workdir, precision, plot, as_json):
+    """Show a table's device, its error, and where the time goes.
+
+    DEVICE is `host`, or the name of any device that `ofa-tf lut list` shows. FILE is a table's file.
+    """
     from ofa_tf.project.lut import show
 
-    found = show(file, workdir, plot)
+    found = show(table, workdir, plot, precision)
     if as_json:
-        print_json({**_facts(file, found.table), "shares_ms": found.shares})
+        print_json({**_facts(found.path, found.table), "shares_ms": found.shares})
         return
-    _print(file, found.table, False)
+    _print(found.path, found.table, False)
     if found.shares is not None:
         parts = list(next(iter(found.shares.values())))
         rows = [

@@ -1,7 +1,7 @@
 """`ofa-tf predictor`."""
 
 import click
-from ofa_tf.cli.common import Whole, images_option, json_option, library, print_json, workdir_option
+from ofa_tf.cli.common import Whole, images_option, json_option, library, print_caution, print_json, workdir_option
 
 
 @click.group("predictor")
@@ -53,6 +53,7 @@ def print_predictor(fitted, as_json: bool) -> None:
     if as_json:
         facts = {"origin": fitted.origin, "target": fitted.target, "useful": not fitted.says_nothing}
         print_json({**errors, **facts, "source": dict(fitted.source)})
+        print_caution(fitted.caution, as_json)
         return
     if fitted.origin == "imported":
         click.echo(
@@ -77,5 +78,4 @@ def print_predictor(fitted, as_json: bool) -> None:
             f"Always predicting the mean would be off by {errors['mean_rmse_points']:.2f} points. With so few images, "
             f"each accuracy has a standard error of {errors['noise_points']:.2f} points."
         )
-    if fitted.says_nothing:
-        click.echo("The predictor is no better than the mean, so searches refuse it.")
+    print_caution(fitted.caution, as_json)

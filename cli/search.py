@@ -5,10 +5,12 @@ from ofa_tf.cli.common import (
     MILLISECONDS,
     Positive,
     Whole,
+    fits,
     images_option,
     json_option,
     library,
     precision_option,
+    print_caution,
     print_json,
     print_table,
     workdir_option,
@@ -16,6 +18,8 @@ from ofa_tf.cli.common import (
 
 from ofa_tf.formatting import milliseconds, percent
 from ofa_tf.project.arguments import NO_BUDGET
+
+BAR = 8  # characters of the longest bar
 
 
 @click.command("search")
@@ -111,6 +115,7 @@ def _each(most, devices, latencies):
 def _print_answers(answers, path, as_json: bool) -> None:
     if as_json:
         print_json({"choices": [answer.to_document() for answer in answers], "file": str(path)})
+        print_caution(answers[0].choice.predictor_caution, as_json)
         return
     choices = [answer.choice for answer in answers]
     rows = [(_budgets(answer), *_cells(answer.choice)) for answer in answers]
@@ -124,12 +129,44 @@ def _print_answers(answers, path, as_json: bool) -> None:
 
 def _print_fronts(choices, as_json: bool) -> None:
     if as_json:
-        print_json({"choices": [choice.to_document() for choice in choices]})
+        print_json({"choices": choices.to_documents()})
+        print_caution(choices[0].predictor_caution, as_json)
         return
+    points = list(zip(choices, choices.steps, strict=True))
     for device in dict.fromkeys(choice.latencies[0].device for choice in choices):
-        front = [choice for choice in choices if choice.latencies[0].device == device]
-        print_table(_columns(front[0]), map(_cells, front), f"Front of {device}")
+        _print_front(device, [point for point in points if point[0].latencies[0].device == device])
+    click.echo("Gain: points of accuracy over the row before. Price: the extra latency that they cost.")
     _print_notes(choices[0])
+
+
+def _print_front(device, points) -> None:
+    """A front with what each step of it buys; in two tables where the terminal is too narrow for one."""
+    most = max((step.gained_points for _, step in points if step), default=0.0)
+    table: dict[str, list[str]] = {}
+    for choice, step in points:
+        latency, *rest = _cells(choice)
+        accuracy, macs, params, size, arch = rest[-5:]
+        others = {f"latency on {other.device}": ms for other, ms in zip(choice.latencies[1:], rest, strict=False)}
+        row = {"latency": latency, "accuracy": accuracy, **_gain(step, most), "MACs": macs, **others}
+        for name, cell in {**row, "parameters": params, "size": size, "arch (kernel x expand)": arch}.items():
+            table.setdefault(name, []).append(cell)
+    title, names = f"Front of {device}, all predicted", list(table)
+    if not fits(names, _rows(table, names)):
+        print_table(names[:-3], _rows(table, names[:-3]), title)
+        title, names = "Its subnets", [names[0], *names[-3:]]
+    print_table(names, _rows(table, names), title)
+
+
+def _rows(table, names) -> list[tuple]:
+    return list(zip(*(table[name] for name in names), strict=True))
+
+
+def _gain(step, most: float) -> dict[str, str]:
+    """What a step buys, its price, and a bar that compares it with the best step of the front."""
+    if step is None:
+        return {"gain": "", "price": "", "": ""}
+    width = round(BAR * step.gained_points / most) if most > 0 else 0
+    return {"gain": f"{step.gained_points:+.2g}", "price": f"+{milliseconds(step.extra_ms)}", "": "█" * width or "▏"}
 
 
 def _print_verified(answer) -> None:
@@ -192,4 +229,5 @@ def _print_notes(choice) -> None:
     rmse = choice.predictor_rmse_points
     error = "not known" if rmse is None else f"{rmse:.2f} points (RMSE)"
     click.echo(f"Accuracy: by the {choice.predictor_origin} predictor{spread}; its error on unseen subnets is {error}.")
+    print_caution(choice.predictor_caution, False)
     click.echo(f"Size: of the {choice.precision} file, estimated from its weights and channels without converting it.")

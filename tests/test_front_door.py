@@ -227,6 +227,8 @@ def test_open_refuses(tmp_path, options, said):
         (lambda p: p.lut.build(threads=0), "`threads`: 0 is not a whole number"),
         (lambda p: p.lut.validate(subnets=1), "`subnets`: 1 is not a whole number from 3"),
         (lambda p: p.lut.show("work/config.json"), "unknown key|lacks the key"),
+        (lambda p: p.lut.show("toaster"), "'toaster' is neither a device that has a table"),
+        (lambda p: p.lut.show("host", precision="fp32"), "`project.lut.build.precision='fp32'.`"),
         (lambda p: p.lut.import_("work/arch.json"), "unknown key|lacks the key"),
         (lambda p: p.lut.merge(["work/config.json"], "merged.json"), "unknown key|lacks the key"),
     ],

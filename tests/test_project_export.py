@@ -1,5 +1,7 @@
 """Exports: what the files are, what the gate lets through, where the folders go."""
 
+import base64
+import json
 import shutil
 import subprocess
 from dataclasses import replace
@@ -11,6 +13,7 @@ from commands import HOST_TABLE, OFA, assert_refused, contents
 from finished_workdir import space_of, write_arch
 from model_files import interpreter_of
 
+import ofa_tf as api
 from ofa_tf.data import ImageSet, Preprocessing
 from ofa_tf.errors import ExportError
 from ofa_tf.export import verified as filing
@@ -33,6 +36,7 @@ from ofa_tf.jsonio import read_json, write_json
 from ofa_tf.latency.device import Timing
 from ofa_tf.latency.host import HostDevice
 from ofa_tf.latency.table import LatencyTable
+from ofa_tf.project import pictures
 from ofa_tf.project.opened import open_existing
 from ofa_tf.spaces import MOBILENET_V3, TINY
 from ofa_tf.subnet import build_subnet, extract
@@ -302,6 +306,72 @@ def test_a_fleet_shares_its_files(ofa, workdir, monkeypatch):
     assert here["representative"] == {"images": 108, "seed": 0}
     assert here["predicted_ms"] == pytest.approx(there["predicted_ms"])
     assert "Exported fleet/host-1000ms-int8." in run.err
+    assert "phone-900ms-int8: the same file as host-1000ms-int8.\n" in run.out
+
+
+def test_equal_files_are_said_to_be_equal(ofa, workdir):
+    """Of one call, and of an earlier one; the first has nothing to say."""
+    export = ["export", "-w", workdir, "--no-gate"]
+    why = "no larger subnet within the budget is predicted to be better"
+    run = ofa(*export, "--latency", 2000, "--latency", 3000, "--json")
+    assert run.code == 0, run.err
+    said = [exported["same_file"] for exported in json.loads(run.out)["exports"]]
+    assert said == [f"the same file as first: {why}"] * 2
+    run = ofa(*export, "--latency", 2500, "--latency", 1500, "--out", "elsewhere")
+    assert run.out.count("the same file as") == 1
+    assert "host-1500ms-int8: the same file as host-2500ms-int8.\n" in run.out
+    project = api.open(workdir, progress=None)
+    again = project.export(latency_ms=4000, gate=False, name="again")
+    assert repr(again).endswith(f"kB; the same file as first: {why})")
+    assert project.export(project.config.space.smallest(), gate=False, name="small").same_file is None
+    assert ofa("report", "-w", workdir).code == 0
+    page = (workdir / "report.html").read_text()
+    for name in ("again", "host-2000ms-int8", "host-3000ms-int8"):
+        assert f"<strong>{name}</strong> is the same file as first: {why}." in page
+    assert page.count("the same file as") == 3
+
+
+def test_pictures_of_what_a_file_gets_wrong_lie_beside_it(ofa, workdir, monkeypatch):
+    ran, run_it = [], filing.run_file
+    monkeypatch.setattr(filing, "run_file", lambda *arguments: ran.append(arguments) or run_it(*arguments))
+    drawn, draw = [], pictures.draw_worst
+    monkeypatch.setattr(pictures, "draw_worst", lambda *arguments: drawn.append(arguments) or draw(*arguments))
+    export = ["export", "-w", workdir, "--latency", 1000, "--no-gate", "--name", "first", "--force"]
+    run = ofa(*export, "--pictures")
+    assert run.code == 0, run.err
+    folder = workdir / "exports" / "first"
+    kept = ["arch.json", "confusion.png", "labels.txt", "manifest.json", "model.tflite", "worst.png"]
+    assert sorted(path.name for path in folder.iterdir()) == kept
+    assert len(ran) == 1, "the file is run once"
+
+    project = open_existing(workdir)
+    images, classes = project.data.val, project.config.classes
+    logits = run_file((folder / "model.tflite").read_bytes(), images, PIXELS)
+    wrong = np.flatnonzero(logits.argmax(1) != images.labels)
+    ((pixels, titles),) = drawn
+    assert len(titles) == min(10, len(wrong))
+    by_surety = sorted(wrong, key=lambda index: -np.exp(logits[index]).max() / np.exp(logits[index]).sum())
+    for image, (predicted, _, truth), index in zip(pixels, titles, by_surety, strict=False):
+        assert (predicted, truth) == (classes[logits[index].argmax()], classes[images.labels[index]])
+        np.testing.assert_array_equal(image, images.take(np.array([index])).resized(len(image)).images[0])
+
+    assert ofa("report", "-w", workdir).code == 0
+    page = (workdir / "report.html").read_text()
+    for name in ("confusion.png", "worst.png"):
+        assert f"data:image/png;base64,{base64.b64encode((folder / name).read_bytes()).decode()}" in page
+    assert ofa(*export).code == 0
+    assert not list(folder.glob("*.png")), "they are of the file that they lie beside"
+
+
+def test_pictures_need_labels(ofa, workdir, monkeypatch):
+    unlabelled = open_existing(workdir).data
+    unlabelled = replace(unlabelled, val=replace(unlabelled.val, labels=np.full_like(unlabelled.val.labels, -1)))
+    monkeypatch.setattr("ofa_tf.project.opened.OpenedWorkdir.data", unlabelled)
+    before = contents(workdir)
+    arch = write_arch("arch.json", space_of(workdir).smallest())
+    run = ofa("export", "-w", workdir, "--arch", arch, "--name", "new", "--pictures")
+    assert_refused(run, "--pictures needs validation images with labels")
+    assert contents(workdir) == before
 
 
 def test_a_given_arch_is_predicted_by_the_table(ofa, workdir):

@@ -11,6 +11,7 @@ import pytest
 from commands import HOST_TABLE, assert_refused, contents
 from finished_workdir import CLASSES
 
+import ofa_tf as api
 from ofa_tf.blocks import Block
 from ofa_tf.errors import ExportError, TableError
 from ofa_tf.export import block_files, converters
@@ -204,6 +205,49 @@ def test_show_draws_where_the_time_goes(ofa, workdir, table_file, suffix, magic)
     assert Path(f"shares.{suffix}").read_bytes().startswith(magic)
     answer = json.loads(ofa("lut", "show", table_file, "--workdir", workdir, "--json").out)
     assert answer["shares_ms"]["largest"]["stem"] > 0
+
+
+def test_show_takes_the_name_of_a_device(ofa, workdir, table_file):
+    by_file = ofa("lut", "show", table_file, "--workdir", workdir)
+    for name in ("host", table_file.name, table_file.stem):
+        run = ofa("lut", "show", name, "--workdir", workdir)
+        assert (run.code, run.out) == (0, by_file.out), run.err
+    slow = dataclasses.replace(LatencyTable.load(table_file), precision="fp32")
+    slow.save(table_file.with_name("slow.json"))
+    assert ofa("lut", "show", "host", "--workdir", workdir).out == by_file.out
+    run = ofa("lut", "show", "host", "--precision", "fp32", "--workdir", workdir)
+    assert "slow.json: host (fp32, measured)" in run.out
+    table_file.unlink()
+    assert ofa("lut", "show", "host", "--workdir", workdir).out == run.out, "the only one that it has"
+    shown = api.open(workdir, progress=None).lut.show("host")
+    assert (shown.path.name, shown.table.precision) == ("slow.json", "fp32")
+
+
+def test_show_takes_the_fastest_table_as_a_search_does(ofa, workdir, table_file):
+    table = LatencyTable.load(table_file)
+    entries = {key: {**entry, table.statistic: entry[table.statistic] / 2} for key, entry in table.entries.items()}
+    runtime = {**table.runtime, "threads": 2}
+    dataclasses.replace(table, entries=entries, runtime=runtime).save(table_file.with_name("fast.json"))
+    assert "fast.json: host" in ofa("lut", "show", "host", "--workdir", workdir).out
+
+
+def test_show_of_shipped_tables_needs_no_workdir(ofa, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "edgetpu (int8, modelled)" in ofa("lut", "show", "edgetpu").out
+    assert_refused(ofa("lut", "show", "host"), "no table of this machine yet", "`ofa-tf lut build`")
+    assert_refused(ofa("lut", "show", "edgetpu", "--precision", "fp32"), "no fp32 table", "--precision fp32`")
+    assert not list(tmp_path.iterdir())
+
+
+def test_show_says_what_there_is(ofa, workdir, table_file):
+    show = ["lut", "show", "--workdir", workdir]
+    assert_refused(ofa(*show, "pi4"), "'pi4' is neither a device", "edgetpu, host")
+    assert_refused(ofa(*show, "none.json"), "'none.json' does not exist", "edgetpu, host")
+    shutil.copy(table_file, "pi4")
+    assert ofa(*show, "pi4").out.startswith("pi4: host"), "a file of any name"
+    shutil.copy(table_file, "host")
+    assert ofa(*show, "host").out.startswith(str(table_file)), "a device goes before a file"
+    assert ofa(*show, "./host").out.startswith("host: host"), "but for its path"
 
 
 def test_show_of_a_table_that_fits_no_space(ofa, workdir, table_file):

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from commands import assert_refused
 
+import ofa_tf as api
 from ofa_tf.accuracy.collect import read_journal
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.export.verified import FileOptions
 from ofa_tf.jsonio import read_json, write_json
+from ofa_tf.progress import Progress
 from ofa_tf.project.export import ExportOptions, export
 from ofa_tf.project.opened import open_existing
 from ofa_tf.tflite.run import ModelFile
@@ -75,6 +77,79 @@ def test_a_predictor_no_better_than_the_mean_is_refused_with_what_mends_it(ofa, 
     assert not json.loads(ofa("predictor", "show", "--workdir", workdir, "--json").out)["useful"]
     facts_of(workdir, rmse_points=3.0)
     assert ofa(*SEARCH).code == 0
+
+
+GOOD = {"rmse_points": 1.0, "mean_rmse_points": 3.1, "noise_points": 0.5, "spearman": 0.9}
+CAUTIONS = [
+    ({}, None),
+    ({"spearman": 0.5}, None),
+    ({"spearman": 0.49}, "correlation on those it has not seen is 0.49, and below 0.5 more than one pair in three"),
+    ({"noise_points": 3.2}, None),
+    ({"noise_points": 3.2, "spearman": 0.79}, "differ by 3.10 points, and one accuracy may be off by 3.20"),
+    ({"rmse_points": 3.2}, "and is no better than the mean: searches refuse it"),
+]
+
+
+@pytest.mark.parametrize(("errors", "said"), CAUTIONS, ids=lambda value: str(value)[:40])
+def test_a_predictor_that_cannot_rank_says_so_in_one_sentence(errors, said):
+    caution = FittedPredictor(None, {**GOOD, **errors}).caution
+    if said is None:
+        assert caution is None
+        return
+    assert caution.startswith("The predictor cannot rank subnets")
+    assert said in caution
+    assert caution.count(". ") == 0
+    assert caution.endswith(".")
+
+
+def test_of_a_predictor_nothing_is_known_of_nothing_is_said():
+    assert FittedPredictor(None, {}).caution is None
+    assert FittedPredictor(None, {"rmse_points": 0.2, "pairs": 16000.0}, "imported").caution is None
+
+
+def test_it_is_said_wherever_it_matters(ofa, workdir):
+    """And nowhere else: the whole sentence, once, and the same."""
+    said = "The predictor cannot rank subnets: its rank correlation"
+    commands = {
+        "show": ["predictor", "show", "--workdir", workdir],
+        "search": SEARCH,
+        "front": ["search", "--workdir", workdir, "--pareto", "--points", 3],
+        "export": ["export", "--workdir", workdir, "--latency", 1000, "--latency", 999, "--no-gate", "--force"],
+    }
+    facts_of(workdir, **{**GOOD, "spearman": 0.2})
+    for name, command in commands.items():
+        assert ofa(*command).out.count(said) == 1, name
+        run = ofa(*command, "--json")
+        assert run.err.count(said) == 1, name
+        assert json.loads(run.out)
+    assert ofa("report", "-w", workdir).code == 0
+    assert (workdir / "report.html").read_text().count(f'<p class="missing">{said}') == 2  # front and accuracy
+
+    notes = []
+
+    class Noting(Progress):
+        def note(self, text):
+            notes.append(text)
+
+    project = api.open(workdir, progress=Noting())
+    calls = (
+        project.predictor.show,
+        lambda: project.search(latency_ms=1000),
+        lambda: project.pareto(points=3),
+        lambda: project.export(latency_ms=1000, name="last", gate=False),
+    )
+    for call in calls:
+        notes.clear()
+        call()
+        (note,) = (note for note in notes if said in note)
+        assert "`project.predictor.fit(archs=N)`" in note
+
+    facts_of(workdir, **GOOD)
+    for name, command in commands.items():
+        run = ofa(*command)
+        assert "cannot rank" not in run.out + run.err, name
+    assert ofa("report", "-w", workdir).code == 0
+    assert "cannot rank" not in (workdir / "report.html").read_text()
 
 
 def test_facts_of_before_there_was_a_target_are_read(ofa, workdir):

@@ -10,6 +10,7 @@ import pytest
 from commands import HOST_TABLE
 from finished_workdir import space_of
 
+import ofa_tf as api
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.costs import arch_costs
 from ofa_tf.jsonio import read_json, write_json
@@ -339,6 +340,42 @@ def test_fronts_of_several_devices_are_printed_written_and_drawn(ofa, workdir, p
     assert Path("front.svg").read_bytes() == first
     assert out.count("Front of ") == 2
     assert not (workdir / "arch.json").exists()
+
+
+def test_a_front_shows_what_each_step_buys(ofa, workdir, phone):
+    devices = ["--device", "host", "--device", phone.device["name"]]
+    front = choices_of(ofa(*SEARCH, "--pareto", *devices, "--points", 6, "--json"))
+    starts = [index for index, choice in enumerate(front) if choice["gained_points"] is None]
+    assert len(starts) == 2
+    assert [front[index]["device"] for index in starts] == list(dict.fromkeys(choice["device"] for choice in front))
+    for index, choice in enumerate(front):
+        if index not in starts:
+            before = front[index - 1]
+            gained = 100 * (choice["predicted_accuracy"] - before["predicted_accuracy"])
+            assert choice["gained_points"] == pytest.approx(gained)
+            assert choice["extra_ms"] == pytest.approx(choice["predicted_ms"] - before["predicted_ms"])
+            assert choice["extra_ms"] > 0
+    rows = api.open(workdir, progress=None).pareto("host", points=6).to_pandas()
+    assert list(rows.gained_points[1:]) == pytest.approx([choice["gained_points"] for choice in front[1 : starts[1]]])
+    assert np.isnan(rows.gained_points[0])
+
+
+@pytest.mark.parametrize("width", [80, 300])
+def test_a_front_is_a_table_at_any_width(ofa, workdir, monkeypatch, width):
+    monkeypatch.setattr("ofa_tf.cli.common.WIDE", width)
+    front = choices_of(ofa(*SEARCH, "--pareto", "--points", 6, "--json"))
+    out = ofa(*SEARCH, "--pareto", "--points", 6).out
+    tables, notes = out.split("Gain: ")
+    assert all(len(line) <= width for line in tables.splitlines())
+    assert ("Its subnets" in tables) == (width == 80)
+    arch = space_of(workdir).arch_from_document(front[0]["arch"])
+    for shown in (str(arch), f"{front[0]['predicted_bytes'] / 1e3:.0f} kB", f"{front[1]['gained_points']:+.2g}"):
+        assert shown in tables
+    assert f"+{front[1]['extra_ms']:.3g} ms" in tables
+    best = max(choice["gained_points"] for choice in front[1:])
+    (longest,) = {line.count("█") for line in tables.splitlines() if f" {best:+.2g} " in line}
+    assert longest == max(line.count("█") for line in tables.splitlines()) == 8
+    assert notes.startswith("points of accuracy over the row before")
 
 
 def test_a_damaged_second_table_is_named(ofa, workdir, phone):

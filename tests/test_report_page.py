@@ -16,6 +16,7 @@ import pytest
 
 ASSETS = Path(__file__).resolve().parents[1] / "ofa_tf" / "report" / "assets"
 HOSTILE = "</script><img src=x onerror=\"document.title='broken'\">'`"
+PNG = b"\x89PNG\r\n\x1a\n"
 SECTIONS = ["front", "training", "accuracy", "latency", "exports"]
 
 
@@ -281,6 +282,26 @@ def test_names_are_quoted_for_the_shell(hostile, ofa):
     assert arguments[:4] == ["ofa-tf", "export", "--device", HOSTILE]
 
 
+def put_pictures(folder: Path, **contents: bytes) -> None:
+    for name, content in contents.items():
+        (folder / f"{name}.png").write_bytes(content)
+
+
+def test_pictures_are_bounded_and_nothing_but_png(workdir, ofa, monkeypatch):
+    first, second = workdir / "exports/first", workdir / "exports/second"
+    shutil.copytree(first, second)
+    put_pictures(first, confusion=PNG + b"a" * 900, worst=b"<script>alert(1)</script>")
+    put_pictures(second, confusion=PNG + b"b" * 900, worst=PNG + b"c" * 50)
+    monkeypatch.setattr("ofa_tf.project.report.MOST_PICTURE_BYTES", 1000)
+    assert ofa("report", "-w", workdir).code == 0
+    page = Page(workdir / "report.html")
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert [image["alt"] for image in images] == ["Confusion matrix of first", "Worst validation images of second"]
+    assert all(image["src"].startswith("data:image/png;base64,") for image in images)
+    assert "no room for confusion.png" in page.sections["exports"]
+    assert "alert" not in (workdir / "report.html").read_text()
+
+
 # --- colours ----------------------------------------------------------------------------------------------------------
 
 
@@ -451,6 +472,19 @@ def test_hostile_names_do_nothing_in_a_browser(opened, hostile):
     assert page.title() == "work: ofa-tf report"
     assert page.locator("img").count() == 0
     assert HOSTILE in page.text_content("#front-point")
+    assert page.troubles == []
+
+
+def test_pictures_of_an_export_are_seen(opened, workdir):
+    from PIL import Image
+
+    for name in ("confusion", "worst"):
+        Image.new("RGB", (900, 500), "red").save(workdir / f"exports/first/{name}.png")
+    page = opened(viewport={"width": 390, "height": 844})
+    assert page.locator("img").count() == 2
+    shown = "[...document.images].map((image) => [image.complete, image.naturalWidth, image.width <= 390])"
+    assert page.evaluate(shown) == [[True, 900, True]] * 2
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.troubles == []
 
 

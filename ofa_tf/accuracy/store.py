@@ -12,6 +12,9 @@ from ofa_tf.space import SearchSpace
 WEIGHTS, FACTS = "predictor.npz", "predictor.json"
 ORIGINS = ("fitted", "imported")
 TARGETS = ("float", "int8")
+# Rank correlations (Spearman). Below the first, more than one pair of subnets in three is in the wrong order, if values
+# are normally distributed; from the second on, differences between subnets are no noise.
+LEAST_SPEARMAN, GOOD_SPEARMAN = 0.5, 0.8
 ERRORS = {"spearman", "worst_points", "mean_rmse_points", "noise_points", "int8_pairs", "int8_drop_points"}
 
 
@@ -52,6 +55,33 @@ class FittedPredictor:
         """
         mean_points, noise_points = (self.errors.get(name, 0.0) for name in ("mean_rmse_points", "noise_points"))
         return self.errors["rmse_points"] >= mean_points > noise_points
+
+    @property
+    def caution(self) -> str | None:
+        """One sentence about a predictor that cannot rank subnets; None for one that can, or of which nothing is known.
+
+        It cannot where it is no better than the mean; where its rank correlation on subnets it had not seen is below
+        `LEAST_SPEARMAN`; and where it is below `GOOD_SPEARMAN` and the subnets differ by no more than the noise of
+        evaluation.
+        """
+        mean_points, noise_points, rank = map(self.errors.get, ("mean_rmse_points", "noise_points", "spearman"))
+        cannot = "The predictor cannot rank subnets"
+        if "rmse_points" in self.errors and self.says_nothing:
+            return f"{cannot}, and is no better than the mean: searches refuse it."
+        if rank is None or rank >= GOOD_SPEARMAN:
+            return None
+        if mean_points is not None and noise_points is not None and mean_points <= noise_points:
+            return (
+                f"{cannot}: those evaluated differ by {mean_points:.2f} points, and one accuracy may be off by "
+                f"{noise_points:.2f} by chance, so a small subnet may be as good as a large one."
+            )
+        if rank < LEAST_SPEARMAN:
+            return (
+                f"{cannot}: its rank correlation on those it has not seen is {rank:.2f}, and below {LEAST_SPEARMAN:g} "
+                "more than one pair in three is put in the wrong order; evaluate more subnets with `ofa-tf predictor "
+                "fit --archs N`, or train the network for longer."
+            )
+        return None
 
     def save(self, folder: Path) -> None:
         """Writes both files into a workdir's folder."""

@@ -82,6 +82,8 @@ class VerifiedFile:
         raw_pixels: whether the input takes pixels from 0 to 255 as they are (uint8), or minus 128 (int8).
         input_quantization: scale and zero point of the input, or None.
         qat: what quantisation-aware training gained, or None.
+        images: the validation images that it was run on.
+        logits: of the file for these images, shape (images, classes).
     """
 
     content: bytes = field(repr=False)
@@ -92,6 +94,8 @@ class VerifiedFile:
     raw_pixels: bool
     input_quantization: Mapping[str, float] | None
     qat: Mapping[str, Any] | None
+    images: Images = field(repr=False)
+    logits: np.ndarray = field(repr=False)
 
 
 def make_file(
@@ -117,10 +121,12 @@ def make_file(
     if options.kind.needs_images:
         chosen = representative_inputs(data.train, arch.resolution, config.preprocessing, config.seed, subnet.n_macs)
     content = to_tflite(subnet.model, options.precision, chosen.inputs if chosen else (), options.io)
-    parity, qat = subnet.parity(content), None
+    logits, qat = subnet.run(content), None
+    parity = subnet.parity(logits)
     if teacher is not None:
         trained, simulated = _train(subnet, teacher, options, progress)
-        trained_parity = subnet.parity(trained, simulated)
+        trained_logits = subnet.run(trained)
+        trained_parity = subnet.parity(trained_logits, simulated)
         better = subnet.score(trained) > subnet.score(content)
         qat = {
             "epochs": options.qat_epochs,
@@ -132,7 +138,7 @@ def make_file(
         }
         _tell(progress, qat)
         if better:
-            content, parity = trained, trained_parity
+            content, parity, logits = trained, trained_parity, trained_logits
     content = add_metadata(content, _metadata(options, config, arch))
     facts = inspect_file(content)
     if options.kind.integer and facts.n_float_tensors:
@@ -152,6 +158,8 @@ def make_file(
         raw_pixels=takes_raw_pixels(quantization, options.io, config.preprocessing),
         input_quantization=quantization,
         qat=qat,
+        images=subnet.images,
+        logits=logits,
     )
 
 
@@ -192,9 +200,12 @@ class _Subnet:
         self.logits = evaluator.logits(arch, self.images)
         self.model = extract(evaluator.supernet, arch)
 
-    def parity(self, content: bytes, trained_logits: np.ndarray | None = None) -> Parity:
-        """A file on validation images; one that was trained for int8 must agree with the network as it was trained."""
-        file_logits = run_file(content, self.images, self.config.preprocessing)
+    def run(self, content: bytes) -> np.ndarray:
+        """Logits of a file for the validation images."""
+        return run_file(content, self.images, self.config.preprocessing)
+
+    def parity(self, file_logits: np.ndarray, trained_logits: np.ndarray | None = None) -> Parity:
+        """A file by its logits; one that was trained for int8 must agree with the network as it was trained."""
         parity = compare(self.logits, file_logits, _labels(self.images))
         if trained_logits is None:
             return parity

@@ -79,7 +79,15 @@ def list_tables(folder: Path) -> list[tuple[Path, LatencyTable]]:
 def find_table(
     folder: Path, device: str, precision: str, cost: Callable[[LatencyTable], float], shipped: bool = True
 ) -> LatencyTable | None:
-    """The table of a device; None for one that can be made first.
+    """The table of a device, as `find_table_file`."""
+    found = find_table_file(folder, device, precision, cost, shipped)
+    return None if found is None else found[1]
+
+
+def find_table_file(
+    folder: Path, device: str, precision: str, cost: Callable[[LatencyTable], float], shipped: bool = True
+) -> tuple[Path, LatencyTable] | None:
+    """The table of a device, and its file; None for a device whose table can be made first.
 
     A device may have been measured with several settings of its runtime: the fastest is taken, of the tables that its
     backend puts first. Of the host, only tables of the runtime that is installed count; `adb` is the only phone that
@@ -99,11 +107,11 @@ def find_table(
     tables = [(path, table) for path, table in list_tables(folder) if table.precision == precision]
     device = backend.whose_table(device, {table.device["name"] for _, table in tables})
     named = [(path, table) for path, table in tables if table.device["name"] == device and backend.counts(table)]
-    own = [table for path, table in named if path.parent == folder]
-    if found := own or [table for _, table in named if shipped]:
+    own = [(path, table) for path, table in named if path.parent == folder]
+    if found := own or (named if shipped else []):
 
-        def order(table: LatencyTable) -> tuple[bool, int, float]:
-            return isinf(slowness := cost(table)), backend.rank(table), slowness
+        def order(entry: tuple[Path, LatencyTable]) -> tuple[bool, int, float]:
+            return isinf(slowness := cost(entry[1])), backend.rank(entry[1]), slowness
 
         return min(found, key=order)
     if precision in backend.precisions:

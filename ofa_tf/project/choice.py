@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ofa_tf.formatting import milliseconds, percent
@@ -76,6 +77,7 @@ class Choice:
         precision: precision of the file.
         predicted_bytes: predicted size of the file.
         verified: the candidates that it was chosen from, evaluated and measured, best first; may be empty.
+        predictor_caution: a sentence, if the predictor cannot rank subnets.
     """
 
     arch: Arch
@@ -89,6 +91,7 @@ class Choice:
     precision: str
     predicted_bytes: int
     verified: tuple["Verified", ...] = ()
+    predictor_caution: str | None = None
 
     def __repr__(self) -> str:
         latencies = [
@@ -127,7 +130,7 @@ class Choice:
     def to_document(self) -> dict[str, Any]:
         """The choice as JSON values; those of the first device stand beside the rest."""
         latencies = [latency.to_document() for latency in self.latencies]
-        facts = {key: value for key, value in self.__dict__.items() if key != "verified"}
+        facts = {key: value for key, value in self.__dict__.items() if key not in ("verified", "predictor_caution")}
         return {**(latencies[0] if latencies else {}), **facts, "latencies": latencies, "arch": self.arch.to_document()}
 
 
@@ -154,21 +157,52 @@ class Verified:
         return {**self.choice.to_document(), **facts}
 
 
+@dataclass(frozen=True)
+class Step:
+    """What a subnet of a front has over the one before it, and what it costs; both predicted.
+
+    Args:
+        gained_points: accuracy, in percentage points.
+        extra_ms: latency on the front's device.
+    """
+
+    gained_points: float
+    extra_ms: float
+
+
 class Fronts(list[Choice]):
     """The subnets of one or several fronts, by ascending latency on the device of each front."""
 
     __slots__ = ()
+
+    @property
+    def steps(self) -> list[Step | None]:
+        """What each subnet has over the one before; None for the first of a front."""
+        found: list[Step | None] = [None] * len(self)
+        for index, (before, choice) in enumerate(pairwise(self), 1):
+            if before.latencies[0].device == choice.latencies[0].device:
+                gained_points = 100 * (choice.predicted_accuracy - before.predicted_accuracy)
+                found[index] = Step(gained_points, choice.latencies[0].predicted_ms - before.latencies[0].predicted_ms)
+        return found
+
+    def to_documents(self) -> list[dict[str, Any]]:
+        """The subnets as JSON values, with what each has over the one before."""
+        steps = [{"gained_points": None, "extra_ms": None} if step is None else step.__dict__ for step in self.steps]
+        return [{**choice.to_document(), **step} for choice, step in zip(self, steps, strict=True)]
 
     def __repr__(self) -> str:
         lines = "".join(f"\n  {choice}" for choice in self)
         return f"{len(self)} subnets:{lines}"
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A row for each subnet: latencies in milliseconds, accuracy from 0 to 1, both predicted.
+        """A row for each subnet, with what it has over the one before: all predicted, accuracy from 0 to 1.
 
         Raises:
             MissingDependencyError: pandas is not installed.
         """
         columns = ("device", "predicted_ms", "predicted_accuracy", "n_macs", "n_params", "predicted_bytes")
-        rows = [{"arch": choice.arch, **{name: getattr(choice, name) for name in columns}} for choice in self]
+        rows = []
+        for choice, step in zip(self, self.steps, strict=True):
+            gained = {name: getattr(step, name, None) for name in Step.__dataclass_fields__}
+            rows.append({"arch": choice.arch, **{name: getattr(choice, name) for name in columns}, **gained})
         return to_frame(rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ofa_tf.latency.settings import Settings
 from ofa_tf.project.arguments import one_of, optional, required, table_precision, whole
 from ofa_tf.project.opened import OpenedWorkdir
-from ofa_tf.project.wording import library_wording
+from ofa_tf.project.wording import library_wording, note_caution
 
 if TYPE_CHECKING:
     from ofa_tf.accuracy.store import FittedPredictor
@@ -43,7 +43,7 @@ class PredictorCommands:
             required(name, whole, value, least, 10**6)
             for name, value, least in (("archs", archs, 10), ("int8_archs", int8_archs, 5))
         )
-        return fit(self.project, n_archs, target=target, n_int8=n_int8)
+        return _with_caution(self.project, fit(self.project, n_archs, target=target, n_int8=n_int8))
 
     @library_wording
     def show(self) -> "FittedPredictor":
@@ -54,7 +54,12 @@ class PredictorCommands:
         """
         from ofa_tf.project.predictor import show
 
-        return show(self.project)
+        return _with_caution(self.project, show(self.project))
+
+
+def _with_caution(project: OpenedWorkdir, fitted: "FittedPredictor") -> "FittedPredictor":
+    note_caution(project.progress, fitted.caution)
+    return fitted
 
 
 @dataclass(frozen=True)
@@ -117,16 +122,18 @@ class TableCommands:
         return [found.table for found in list_files(self.project.workdir.path)]
 
     @library_wording
-    def show(self, file: str | Path, plot: str | Path | None = None) -> "TableFile":
+    def show(self, table: str | Path, plot: str | Path | None = None, *, precision: str | None = None) -> "TableFile":
         """A table's device, its error, and where the time goes.
 
         Args:
-            file: the table.
+            table: a device, such as `host`; the name of a table's file in the workdir; or any table's file.
             plot: `.png` or `.svg` file to draw where the time goes.
+            precision: precision of a device's table; None for int8, or for the first that it has.
         """
         from ofa_tf.project.lut import show
 
-        return show(file, self.project.workdir.path, plot)
+        wanted = None if precision is None else table_precision(precision)
+        return show(table, self.project.workdir.path, plot, wanted)
 
     @library_wording
     def import_(self, source: str | Path, name: str | None = None, *, force: bool = False) -> "LatencyTable":

@@ -60,7 +60,9 @@ def run_demo(path: str | Path, data: str | None = None, seed: int | None = None,
         progress: where to report progress.
     """
     start = time.monotonic()
-    new: dict[str, Any] = {} if Workdir(path).exists else {"space": "tiny", "recipe": "demo"}  # whatever the images: it takes minutes
+    new: dict[str, Any] = (
+        {} if Workdir(path).exists else {"space": "tiny", "recipe": "demo"}
+    )  # whatever the images: it takes minutes
     project = open_project(path, data=data, seed=seed, progress=progress, **new)
     space, n_classes = project.config.space, project.config.n_classes
     training = train(project, "all")

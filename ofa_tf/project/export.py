@@ -9,6 +9,7 @@ from typing import Any
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.errors import DeviceError, ExportError
 from ofa_tf.export.folder import Manifest, check_folder, sha256_of, write_export
+from ofa_tf.export.same_file import ExportedFile, exported_files, same_file
 from ofa_tf.export.verified import QAT_EPOCHS, FileOptions, VerifiedFile, make_file
 from ofa_tf.formatting import milliseconds, percent
 from ofa_tf.jsonio import read_json
@@ -23,6 +24,7 @@ from ofa_tf.project.choice import Choice
 from ofa_tf.project.evaluator import make_evaluator
 from ofa_tf.project.finder import find
 from ofa_tf.project.opened import OpenedWorkdir
+from ofa_tf.project.pictures import draw_mistakes
 from ofa_tf.project.tables import device_of, find_device_table
 from ofa_tf.space import Arch
 from ofa_tf.supernet import Supernet
@@ -41,6 +43,7 @@ class ExportOptions:
         out: where to put that folder; None for `exports/` in the workdir.
         force: whether an export of that name may be replaced.
         allow_cpu: whether operators that the device does not have may run on the CPU, as with an Edge TPU.
+        pictures: whether to draw what the file gets wrong on the validation images.
     """
 
     file: FileOptions = field(default_factory=FileOptions)
@@ -48,6 +51,7 @@ class ExportOptions:
     out: Path | None = None
     force: bool = False
     allow_cpu: bool = False
+    pictures: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,19 @@ DEFAULTS, THIS_MACHINE = ExportOptions(), Target()
 
 @dataclass(frozen=True, repr=False)
 class Export:
-    """An exported subnet: its folder and its manifest."""
+    """An exported subnet.
+
+    Args:
+        folder: the folder of its files.
+        manifest: what was measured.
+        same_file: the beginning of a sentence that names an export beside it with an equal file; None if there is none.
+        predictor_caution: a sentence, if it was searched for with a predictor that cannot rank subnets.
+    """
 
     folder: Path
     manifest: Manifest
+    same_file: str | None = None
+    predictor_caution: str | None = None
 
     def __repr__(self) -> str:
         facts = self.manifest
@@ -82,7 +95,8 @@ class Export:
             shown.append(f"{milliseconds(facts.measured_ms)} measured")
         if facts.predicted_ms is not None:
             shown.append(f"{milliseconds(facts.predicted_ms, facts.predicted_ms_error)} predicted")
-        return f"Export({str(self.folder)!r}: {', '.join(shown)}, {facts.size_bytes / 1e3:.0f} kB)"
+        same = f"; {self.same_file}" if self.same_file else ""
+        return f"Export({str(self.folder)!r}: {', '.join(shown)}, {facts.size_bytes / 1e3:.0f} kB{same})"
 
     @property
     def file(self) -> Path:
@@ -103,6 +117,7 @@ def make_options(
     author: str = "",
     license: str = "",
     description: str = "",
+    pictures: bool = False,
 ) -> ExportOptions:
     """The options of the command as values; `cli/export.py` explains them.
 
@@ -114,7 +129,7 @@ def make_options(
     about = Metadata(author=author, license=license, description=description)
     qat_epochs = (epochs or QAT_EPOCHS) if qat else 0.0
     file = FileOptions(precision, io, qat_epochs=qat_epochs, gate=gate, about=about)
-    return ExportOptions(file, name, None if out is None else Path(out), force, allow_cpu)
+    return ExportOptions(file, name, None if out is None else Path(out), force, allow_cpu, pictures)
 
 
 def export_all(
@@ -226,20 +241,27 @@ def _export_all(
     supernet: Supernet | None = None,
 ) -> list[Export]:
     """Exports subnets for their targets; they share the supernet and its images, equal ones the file."""
+    if options.pictures and not project.data.val.labelled:
+        raise ExportError(f"--pictures needs validation images with labels; those of {project.config.data} have none.")
     evaluator = make_evaluator(project, supernet, traced=False)
     files: dict[Arch, VerifiedFile] = {}
+    pictures: dict[Arch, Mapping[str, bytes]] = {}
     exports = []
     for arch, target, choice in zip(archs, targets, choices, strict=True):
         if arch not in files:
             files[arch] = make_file(project.config, project.data, evaluator, arch, options.file, project.progress)
+            pictures[arch] = draw_mistakes(files[arch], arch, project.config.classes) if options.pictures else {}
         folder, file = _folder(project, target, options), files[arch]
         finished = backend_of(target.device).finish(file.content, options.allow_cpu)
         for note in finished.notes:
             project.progress.note(note)
         manifest = _manifest(project, arch, target, choice, options.file, file, finished)
+        more = {**finished.files, **pictures[arch]}
         with project.workdir.lock():
-            write_export(folder, file.content, project.config.classes, arch, manifest, options.force, finished.files)
-        exports.append(Export(folder, manifest))
+            write_export(folder, file.content, project.config.classes, arch, manifest, options.force, more)
+        own = ExportedFile(folder.name, manifest.sha256, manifest.device["name"], manifest.budget_ms)
+        same, caution = same_file(own, exported_files(folder.parent)), choice.predictor_caution if choice else None
+        exports.append(Export(folder, manifest, same, caution))
         if len(targets) > 1:
             project.progress.note(f"Exported {folder}.")
     return exports

@@ -172,6 +172,7 @@ class Finder:
                     n_params=count_params(blocks),
                     precision=self.precision,
                     predicted_bytes=round(float(sizes[row])),
+                    predictor_caution=self.fitted.caution,
                 )
             )
         return choices
@@ -251,9 +252,9 @@ def find_fronts(
             check_place(place, option)
     finder = Finder.of(project, devices, precision)
     fronts = {device: finder.front(device, points) for device in devices}
-    choices = [choice for front in fronts.values() for choice in front]
+    choices = Fronts(choice for front in fronts.values() for choice in front)
     if out is not None:
-        write_json(out, {"choices": [choice.to_document() for choice in choices]})
+        write_json(out, {"choices": choices.to_documents()})
     if plot is not None:
         lines = {
             front[0].latencies[0].device: Series(
@@ -262,4 +263,4 @@ def find_fronts(
             for front in fronts.values()
         }
         plot_fronts(plot, lines)
-    return Fronts(choices)
+    return choices

@@ -11,7 +11,7 @@ from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project.arguments import one_of, optional, positive, required, table_precision, whole
 from ofa_tf.project.command_groups import PredictorCommands, TableCommands
 from ofa_tf.project.opened import OpenedWorkdir, open_existing, open_project
-from ofa_tf.project.wording import library_wording
+from ofa_tf.project.wording import library_wording, note_caution
 from ofa_tf.project.workdir import Workdir
 from ofa_tf.quiet import load_tensorflow
 from ofa_tf.space import Arch, SearchSpace
@@ -183,6 +183,7 @@ class Project(OpenedWorkdir):
         )
         n_verified = optional("verify", whole, verify, 1, 1000) or 0
         (answer,), _ = find_all(self, [budgets], table_precision(precision), n_verified, out)
+        note_caution(self.progress, answer.choice.predictor_caution)
         return replace(answer.choice, verified=answer.verified)
 
     @library_wording
@@ -215,9 +216,10 @@ class Project(OpenedWorkdir):
         from ofa_tf.project.search import find_fronts
 
         devices = [device] if isinstance(device, str) else list(device)
-        return find_fronts(
-            self, devices, table_precision(precision), required("points", whole, points, 2, 1000), out, plot
-        )
+        n_points = required("points", whole, points, 2, 1000)
+        fronts = find_fronts(self, devices, table_precision(precision), n_points, out, plot)
+        note_caution(self.progress, fronts[0].predictor_caution)
+        return fronts
 
     @library_wording
     def export(
@@ -235,6 +237,7 @@ class Project(OpenedWorkdir):
         out: str | Path | None = None,
         allow_cpu: bool = False,
         force: bool = False,
+        pictures: bool = False,
         author: str = "",
         license: str = "",
         description: str = "",
@@ -254,6 +257,7 @@ class Project(OpenedWorkdir):
             out: where to put that folder; None for `exports/` in the workdir.
             allow_cpu: whether operators that an Edge TPU does not have may run on the CPU.
             force: whether an export of the same name may be replaced.
+            pictures: whether to draw what the file gets wrong, too: `confusion.png` and `worst.png`.
             author: author to record in the file.
             license: license to record in the file.
             description: description to record in the file.
@@ -276,11 +280,13 @@ class Project(OpenedWorkdir):
             raise ArgumentError("Give either a choice or `latency_ms`: a subnet, or a budget to search for one.")
         n_epochs = optional("epochs", positive, epochs, "epochs")
         options = make_options(
-            precision, io, qat, n_epochs, gate, name, out, allow_cpu, force, author, license, description
+            precision, io, qat, n_epochs, gate, name, out, allow_cpu, force, author, license, description, pictures
         )
         if latency_ms is not None:
             budget_ms = required("latency_ms", positive, latency_ms, "milliseconds")
-            return export_all(self, [Target(device or "host", budget_ms)], options)[0]
+            (exported,) = export_all(self, [Target(device or "host", budget_ms)], options)
+            note_caution(self.progress, exported.predictor_caution)
+            return exported
         if isinstance(choice, str | Path):
             return export_all(self, [Target(device or "host")], options, choice)[0]
         if not isinstance(choice, Choice | Arch):

@@ -1,7 +1,7 @@
 """A workdir as one HTML page: `ofa-tf report`. Everything is read, nothing in it is changed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -20,11 +20,14 @@ from ofa_tf.project.workdir import Config, Workdir
 from ofa_tf.report.contents import Contents, DeviceView, ExportView
 from ofa_tf.report.curves import read_curves
 from ofa_tf.report.page import render
+from ofa_tf.report.pictures import CONFUSION, WORST
 from ofa_tf.search import Front, pareto
 from ofa_tf.space import Arch, SearchSpace
 
 FILE = "report.html"
 MOST_SUBNETS = 2000
+MOST_PICTURE_BYTES = 4_000_000  # of all exports together, so that the page can still be passed on
+PNG = b"\x89PNG\r\n\x1a\n"  # begins every such file
 NUMBERS = ("predicted_ms", "measured_ms", "budget_ms", "predicted_ms_error", "size_bytes", "n_macs", "n_params",
            "float_accuracy", "file_accuracy", "agreement", "validation_images", "predicted_accuracy")  # fmt: skip
 
@@ -134,7 +137,31 @@ def _shares(table: LatencyTable, space: SearchSpace, arch: Arch, n_classes: int)
 
 
 def _exports(folder: Path, space: SearchSpace) -> list[ExportView]:
-    return [_export(path, space) for path in sorted(folder.glob("[!.]*/manifest.json"))]
+    views, room = [], MOST_PICTURE_BYTES
+    for path in sorted(folder.glob("[!.]*/manifest.json")):
+        pictures, left_out = _pictures(path.parent, room)
+        room -= sum(map(len, pictures.values()))
+        views.append(replace(_export(path, space), pictures=pictures, left_out=left_out))
+    return views
+
+
+def _pictures(folder: Path, room: int) -> tuple[dict[str, bytes], list[str]]:
+    """The pictures of an export that are no larger than `room` bytes together, and the names of the others."""
+    pictures, left_out = {}, []
+    for name in (CONFUSION, WORST):
+        path = folder / name
+        if not path.is_file():
+            continue
+        with open(path, "rb") as file:
+            content = file.read(room + 1)
+        if not content.startswith(PNG):
+            continue
+        if len(content) > room:
+            left_out.append(name)
+            continue
+        pictures[name] = content
+        room -= len(content)
+    return pictures, left_out
 
 
 def _export(path: Path, space: SearchSpace) -> ExportView:

@@ -13,6 +13,7 @@ from ofa_tf.latency.store import FOLDER, add_table, list_tables, renamed, seen_f
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project.published_tables import import_published
+from ofa_tf.project.tables import find_named_table
 from ofa_tf.project.workdir import Workdir
 from ofa_tf.spaces import SPACES
 from ofa_tf.zoo.note10 import is_published
@@ -45,27 +46,30 @@ def list_files(workdir: str | Path = ".") -> list[TableFile]:
     return [TableFile(path, table) for path, table in list_tables(Path(workdir, FOLDER))]
 
 
-def show(file: str | Path, workdir: str | Path = ".", plot: str | Path | None = None) -> TableFile:
+def show(
+    table: str | Path, workdir: str | Path = ".", plot: str | Path | None = None, precision: str | None = None
+) -> TableFile:
     """Describes a table, and where the time goes in networks of the workdir's space.
 
     Args:
-        file: the table.
+        table: a device, the name of a table's file, or any file, as for `find_named_table`.
         workdir: the project; without one, the first registered space that the table covers.
         plot: where to draw the shares: a `.png` or `.svg` file.
+        precision: of a device's table; None for int8, or for the first of the others that it has.
 
     Raises:
         FormatError: not a table.
-        TableError: there is nothing to draw.
+        TableError: there is no such table, or nothing to draw.
     """
-    table = seen_from_here(LatencyTable.load(file))
-    shares = table_shares(table, Workdir(workdir))
+    path, found = find_named_table(table, Workdir(workdir), precision)
+    shares = table_shares(found, Workdir(workdir))
     if plot is not None:
         if shares is None:
-            raise TableError(f"--plot: {file} covers no space in full, so there is nothing to draw.")
+            raise TableError(f"--plot: {path} covers no space in full, so there is nothing to draw.")
         from ofa_tf.report.plot import plot_shares
 
-        plot_shares(plot, table.label, shares)
-    return TableFile(Path(file), table, shares)
+        plot_shares(plot, found.label, shares)
+    return TableFile(path, found, shares)
 
 
 def import_any(

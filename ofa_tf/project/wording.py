@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from ofa_tf.errors import OfaError
+from ofa_tf.progress import Progress
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,7 +27,7 @@ ARGUMENTS = {
     "validate": "validation_subnets",
     "as": "name",
 }
-FLAGS = {"restart", "force", "qat", "allow-cpu"}
+FLAGS = {"restart", "force", "qat", "allow-cpu", "pictures"}
 OPTION = re.compile(r"--([a-z][a-z0-9-]*)")
 WITH_VALUE = re.compile(r"--(stage|space|recipe|seed|device) (?!must|for|and|or|names|each)([\w./:-]*\w)")
 COMMAND = re.compile(r"`ofa-tf ([a-z]+(?: (?:fit|build|validate|import|list|show|merge|pack))?)((?: [^`]*)?)`")
@@ -72,6 +73,12 @@ def _argument(found: re.Match) -> str:
 
 def _name(option: str) -> str:
     return ARGUMENTS.get(option, option.replace("-", "_"))
+
+
+def note_caution(progress: Progress, caution: str | None) -> None:
+    """Tells those who call the library what a command prints below its answer."""
+    if caution is not None:
+        progress.note(in_arguments(caution))
 
 
 def library_wording(function: Callable[P, T]) -> Callable[P, T]:

@@ -1,7 +1,7 @@
 """The contents of a report: everything that a workdir holds, as values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,21 @@ class DeviceView:
 
 @dataclass(frozen=True)
 class ExportView:
-    """An export: the name of its folder, its subnet, and its manifest."""
+    """An export.
+
+    Args:
+        name: of its folder.
+        arch: its subnet.
+        manifest: what is known of it.
+        pictures: of what it gets wrong, PNG files by name, as far as the page has room for them.
+        left_out: names of those that it has no room for.
+    """
 
     name: str
     arch: Arch
     manifest: Mapping[str, Any]
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-VOID = ("meta",)
+VOID = ("meta", "img")
 
 
 class Html(str):

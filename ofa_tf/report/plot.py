@@ -50,12 +50,11 @@ def plot_front(
         chosen: exported files; latency measured, accuracy of the file on the validation images.
         labels: one per chosen file.
     """
-    with _front_axes(path, f"latency on {device}, ms") as axes:
+    marks = list(zip(chosen.latency_ms, chosen.accuracy, labels, strict=True))
+    with _front_axes(path, f"latency on {device}, ms", marks) as axes:
         _scatter(axes, evaluated, s=14, color="#9aa5b1", label="random subnets, evaluated")
         _line(axes, front, color="#1f6feb", label="front, predicted")
         _scatter(axes, chosen, s=90, marker="*", color="#d1242f", zorder=3, label="exported files, measured")
-        for x, y, label in zip(chosen.latency_ms, chosen.accuracy, labels, strict=True):
-            axes.annotate(_plain(label), (x, y * 100), xytext=(6, -14), textcoords="offset points", fontsize=9)
 
 
 def plot_fronts(path: str | Path, fronts: Mapping[str, Series]) -> None:
@@ -98,20 +97,28 @@ def plot_shares(path: str | Path, title: str, shares: Mapping[str, Mapping[str, 
 
 
 @contextmanager
-def _front_axes(path: Path, latency: str) -> Iterator:
-    """Axes for latency (logarithmic) and accuracy; what was drawn is written to `path`."""
+def _front_axes(path: Path, latency: str, marks: Sequence[tuple[float, float, str]] = ()) -> Iterator:
+    """Axes for latency (logarithmic) and accuracy; what was drawn is written to `path`.
+
+    Args:
+        path: where.
+        latency: label of the latency axis.
+        marks: points that bear a label: latency, accuracy (0 to 1), label.
+    """
     with _picture(path, height=5) as axes:
-        from matplotlib.ticker import LogLocator, NullLocator
+        from matplotlib.ticker import NullLocator
+
+        from ofa_tf.report.labels import place_labels, thin_ticks
 
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-        axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(_plain(latency))
         axes.set_ylabel("top-1 accuracy, %")
         axes.grid(alpha=0.25)
         yield axes
         axes.legend(loc="lower right")
+        thin_ticks(axes)
+        place_labels(axes, [(x, y * 100, _plain(label)) for x, y, label in marks])
 
 
 @contextmanager
@@ -123,13 +130,13 @@ def _picture(path: Path, height: float) -> Iterator:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, height), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, height), dpi=150, layout="constrained")
     try:
         yield axes
         buffer = io.BytesIO()
         with matplotlib.rc_context({"svg.hashsalt": "ofa-tf"}):  # equal fronts are equal files
             metadata = {"Date": None} if path.suffix == ".svg" else None
-            figure.savefig(buffer, format=path.suffix[1:], dpi=150, metadata=metadata)
+            figure.savefig(buffer, format=path.suffix[1:], metadata=metadata)
     finally:
         plt.close(figure)
     write_bytes(path, buffer.getvalue())

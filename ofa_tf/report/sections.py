@@ -1,17 +1,21 @@
 """The sections of the page: tables and words. They say what is missing, with the command that makes it."""
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from ofa_tf.export.same_file import ExportedFile, same_files
 from ofa_tf.formatting import milliseconds, percent
 from ofa_tf.report.commands import export_budget, ofa_tf
 from ofa_tf.report.contents import Contents, DeviceView, ExportView
 from ofa_tf.report.html import Html, command_line, element, join, label, table
+from ofa_tf.report.pictures import CONFUSION, WORST
 from ofa_tf.training.ledger import StageRecord
 from ofa_tf.training.recipe import STAGES
 
+PICTURES = {CONFUSION: "Confusion matrix", WORST: "Worst validation images"}
 ENDS = ("smallest", "random1", "random2", "random3", "random4", "largest")
 
 
@@ -26,6 +30,8 @@ def front(contents: Contents) -> Html:
         parts.append(_missing(text, ofa_tf(contents, "predictor", "fit")))
     if any(device.front is not None for device in shown) or (shown and contents.pairs):
         parts += [*(_lead(device) for device in shown), _chart()]
+    if any(device.front is not None for device in shown):
+        parts.append(_caution(contents))
     for device in shown:
         if device.front is not None:
             parts.append(_front_table(contents, device))
@@ -122,8 +128,14 @@ def accuracy(contents: Contents) -> Html:
     if contents.fitted is None:
         parts.append(_missing("There is no accuracy predictor yet.", ofa_tf(contents, "predictor", "fit")))
     else:
-        parts.append(element("p", *_predictor(contents)))
+        parts += [element("p", *_predictor(contents)), _caution(contents)]
     return _section("accuracy", "Accuracy of subnets", *parts)
+
+
+def _caution(contents: Contents) -> Html | None:
+    """What stands wherever the order of predicted accuracies matters, if the predictor cannot rank."""
+    caution = None if contents.fitted is None else contents.fitted.caution
+    return None if caution is None else element("p", caution, class_="missing")
 
 
 def _predictor(contents: Contents) -> list[Any]:
@@ -209,8 +221,29 @@ def exports(contents: Contents) -> Html:
     rows = [_export_row(export) for export in contents.exports]
     columns = ("export", "for", "budget", "predicted", "measured", "MACs", "size", "float accuracy", "file's accuracy")
     caption = "Accuracies are measured on validation images that nothing was chosen by"
-    return _section(
-        "exports", "Exports", table(columns, rows, caption), *(_manifest(export) for export in contents.exports)
+    files = [ExportedFile.of(export.name, export.manifest) for export in contents.exports]
+    equal = same_files([file for file in files if file is not None])
+    same = [element("p", element("strong", name), f" is {said}.", class_="note") for name, said in equal.items()]
+    drawn = [export for export in contents.exports if export.pictures or export.left_out]
+    pictures = [_pictures(export, unfolded=export is drawn[0]) for export in drawn]
+    manifests = [_manifest(export) for export in contents.exports]
+    return _section("exports", "Exports", table(columns, rows, caption), *same, *pictures, *manifests)
+
+
+def _pictures(export: ExportView, unfolded: bool) -> Html:
+    """What a file gets wrong on the validation images."""
+    figures = []
+    for name, content in export.pictures.items():
+        source = "data:image/png;base64," + base64.b64encode(content).decode()
+        caption = f"{PICTURES[name]} of {export.name}"
+        figures.append(element("figure", element("img", src=source, alt=caption), element("figcaption", caption)))
+    rest = f"The page has no room for {', '.join(export.left_out)}; they lie in the export's folder."
+    return element(
+        "details",
+        element("summary", f"{export.name}: what it gets wrong"),
+        element("div", *figures, class_="pictures"),
+        element("p", rest, class_="note") if export.left_out else None,
+        open="" if unfolded else None,
     )
 
 

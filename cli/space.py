@@ -1,9 +1,10 @@
 """`ofa-tf space`."""
 
+import shlex
 from itertools import pairwise
 
 import click
-from ofa_tf.cli.common import Whole, json_option, print_json, print_table
+from ofa_tf.cli.common import MILLISECONDS, Whole, json_option, library, print_json, print_table, workdir_option
 
 from ofa_tf.formatting import milliseconds
 
@@ -12,7 +13,7 @@ MANY = 8  # values that are listed one by one
 
 @click.group("space")
 def command():
-    """Show search spaces."""
+    """Show search spaces, or suggest one for a device."""
 
 
 @command.command("show")
@@ -32,6 +33,49 @@ def show_command(space, classes, as_json):
         print_json(description.to_document())
     else:
         _print(description)
+
+
+@command.command("suggest")
+@click.option("--data", metavar="SPEC", required=True, help="A data set by name, `tfds:NAME`, or a folder.")
+@click.option(
+    "--device",
+    default="host",
+    show_default=True,
+    help="`host` (this machine), `edgetpu`, or a device that has a latency table.",
+)
+@click.option("--latency", type=MILLISECONDS, required=True, help="Latency budget in milliseconds.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False),
+    default="space.json",
+    show_default=True,
+    help="File to write the space to.",
+)
+@click.option("--force", is_flag=True, help="Replace that file if it exists.")
+@workdir_option()
+@json_option
+def suggest_command(data, device, latency, out, force, workdir, as_json):
+    """Suggest a space for a data set that has subnets below and above a latency budget.
+
+    It begins with the space that `train --space auto` would choose, measures its smallest and largest subnet, and makes
+    it narrower or wider until the budget lies well between them. For a device other than this machine, a latency table
+    of the workdir is used."""
+    with library() as progress:
+        from ofa_tf.errors import InfeasibleError
+        from ofa_tf.project.space_suggest import suggest_space
+
+        try:
+            description = suggest_space(data, latency, device, out, force, workdir, progress)
+        except InfeasibleError as error:
+            if as_json:
+                print_json({"infeasible": error.details})
+            raise
+    if as_json:
+        print_json(description.to_document())
+        return
+    _print(description)
+    words = ["ofa-tf", "train", "--workdir", "work", "--data", data, "--space", out]
+    click.echo(f"The space is in {out}. Train with it: {shlex.join(words)}")
 
 
 def _print(description) -> None:

@@ -1,4 +1,4 @@
-"""A search space at a glance: `ofa-tf space show`."""
+"""A search space at a glance: `ofa-tf space show`. What `space suggest` does is in `space_suggest`."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -18,6 +18,7 @@ NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())  # click 8.1 p
 COMMANDS = (
     "demo",
     "data",
+    "space",
     "train",
     "predictor",
     "lut",

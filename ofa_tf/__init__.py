@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ofa_tf.project.doctor import examine as doctor
     from ofa_tf.project.evaluate import evaluate_file as evaluate
     from ofa_tf.project.project import Project, open
+    from ofa_tf.project.space import describe_space
+    from ofa_tf.project.space_suggest import suggest_space
     from ofa_tf.search import Budget, pareto
     from ofa_tf.space import Arch, SearchSpace, Stage
     from ofa_tf.spaces import get_space
@@ -36,10 +38,12 @@ if TYPE_CHECKING:
 # The functions behind commands that need no project: their errors name arguments instead of options.
 _COMMANDS = {
     "benchmark": "project.benchmark:benchmark_file",
+    "describe_space": "project.space:describe_space",
     "doctor": "project.doctor:examine",
     "evaluate": "project.evaluate:evaluate_file",
     "pack": "project.data:pack",
     "show": "tflite.describe:describe_file",
+    "suggest_space": "project.space_suggest:suggest_space",
 }
 _PARTS = {
     "Arch": "space:Arch",
@@ -59,7 +63,8 @@ _PARTS = {
     "pareto": "search:pareto",
     "walk": "blocks:walk",
 }
-_WITH_TENSORFLOW = {"Supernet", "build_subnet", "evaluate", "extract", "pack"}  # it is loaded without its chatter
+# TensorFlow is loaded without its chatter.
+_WITH_TENSORFLOW = {"Supernet", "build_subnet", "evaluate", "extract", "pack", "suggest_space"}
 _ERRORS = (
     "ArgumentError",
     "DamagedError",

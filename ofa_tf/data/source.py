@@ -193,7 +193,11 @@ def survey(spec: str, cache: Path | None = None, progress: Progress = SILENT) ->
         DataError: an unknown spec, or one that does not hold usable images.
         MissingDependencyError: the spec needs a package that is not installed.
     """
-    train = open_source(spec, cache, progress)[1]["train"]
+    return survey_images(open_source(spec, cache, progress)[1]["train"])
+
+
+def survey_images(train: Images) -> Survey:
+    """How many images there are to train on, and how large they are, without decoding them."""
     sides = train.spread(SURVEYED).shorter_sides()
     return Survey(len(train), int(np.median(sides)) if len(sides) else 0)
 

@@ -25,7 +25,7 @@ from ofa_tf.search import pareto
 
 # Where between the fastest subnet and the slowest the three budgets lie, on a logarithmic scale.
 BUDGETS = (0.25, 0.55, 0.9)
-ARCHS = 80
+ARCHS = 100
 PLOT = "front.png"
 
 

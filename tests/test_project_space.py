@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from commands import assert_refused
+from ofa_tf.cli.train import command as train
 from test_imports import loaded_by
 
 from ofa_tf.blocks import count_macs, count_params, walk
@@ -145,12 +146,13 @@ def test_a_space_is_measured_on_this_machine_and_written(ofa, image_folder, tmp_
     run = ofa("space", "suggest", "--data", image_folder, "--latency", 0.2)
     assert run.code == 0, run.err
     assert "The subnets of `tiny` take" in run.err
-    for text in ("Stages of `tiny`", "latency on host (int8, measured)", f"for {3} classes"):
+    for text in ("Stages of `tiny`", "latency on host (int8, measured)", "for 3 classes"):
         assert text in run.out
     assert get_space("space.json") == TINY
-    command = run.out.splitlines()[-1].partition("Train with it: ")[2]
-    assert shlex.split(command)[:2] == ["ofa-tf", "train"]
-    assert ofa(*shlex.split(command)[1:], "--dry-run").code == 0
+    words = shlex.split(run.out.splitlines()[-1].partition("Train with it: ")[2])
+    assert words[:2] == ["ofa-tf", "train"]
+    options = train.make_context("train", words[2:]).params
+    assert (options["space"], options["data"]) == ("space.json", str(image_folder))
 
 
 def test_a_narrower_space_has_a_name_and_a_file_of_its_own(ofa, image_folder, tmp_path, monkeypatch):

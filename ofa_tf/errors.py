@@ -12,7 +12,7 @@ class OfaError(Exception):
         ...     ofa.open("new", space="no-such-space")
         ... except ofa.OfaError as error:
         ...     print(error)
-        There is no space 'no-such-space': give one of ['edge', 'mobilenet_v3', 'proxyless', 'tiny'] or a JSON file.
+        There is no space 'no-such-space': give one of ['edge', ..., 'tiny'] or a JSON file.
     """
 
 

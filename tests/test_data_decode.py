@@ -154,5 +154,5 @@ def test_a_bomb_is_refused(tmp_path, monkeypatch):
 
 def test_a_program_in_the_place_of_an_image_is_not_run(tmp_path):
     (tmp_path / "x.jpg").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
-    with pytest.raises(DataError, match=r"x\.jpg cannot be read as an image: it is none of JPEG, PNG"):
+    with pytest.raises(DataError, match=r"x\.jpg cannot be read as an image: its format is none of JPEG, PNG"):
         decode(tmp_path / "x.jpg", 16)

@@ -299,7 +299,13 @@ def files_up_to(size: int):
 
 
 FULL = {
-    "config": (["train", "--workdir", "new", "--stage", "full", "--epochs", "0.1"], 500, [], "new/config.json", ()),
+    "config": (
+        ["train", "--workdir", "new", "--data", "digits", "--stage", "full", "--epochs", "0.1"],
+        500,
+        [],
+        "new/config.json",
+        (),
+    ),
     "cache": (FIT, 100_000, ["cache/*"], "work/cache/", ()),
     "checkpoint": (WIDTH, 100_000, ["width", "accuracy/*", "logs/width/*"], "step-00000002.npz", ("ledger.json",)),
     "journal": (FIT, 700, ["accuracy/*"], "", ("accuracy/pairs.jsonl",)),

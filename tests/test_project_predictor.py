@@ -73,7 +73,7 @@ def test_a_predictor_no_better_than_the_mean_is_refused_with_what_mends_it(ofa, 
             ofa(*command), "3.20 points", "the mean of all (3.10)", "more subnets than 12", "`ofa-tf predictor fit"
         )
     assert not (workdir / "exports" / "new").exists()
-    assert "no better than the mean, so searches refuse it" in ofa("predictor", "show", "--workdir", workdir).out
+    assert "no better than the mean: searches refuse it" in ofa("predictor", "show", "--workdir", workdir).out
     assert not json.loads(ofa("predictor", "show", "--workdir", workdir, "--json").out)["useful"]
     facts_of(workdir, rmse_points=3.0)
     assert ofa(*SEARCH).code == 0

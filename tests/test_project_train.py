@@ -118,7 +118,11 @@ def test_a_loss_that_is_not_a_number_names_arch_and_batch_and_can_be_mended(ofa,
         patch.setattr("ofa_tf.training.recipe.Span.learning_rate", lambda *_: 1e30)
         run = ofa(*WIDTH, "--lr", 999, "--epochs", 3)
     assert_refused(
-        run, "The loss of stage `width` is not a number at step", ", arch ", "numbers", "--stage width --restart --lr X"
+        run,
+        "The loss of stage `width` is not a number at step",
+        ", arch ",
+        "numbered",
+        "--stage width --restart --lr X",
     )
     assert stage_of(untrained)["state"] == "running"
     for name, array in final_arrays(untrained, "depth").items():

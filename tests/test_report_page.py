@@ -369,6 +369,7 @@ def opened(browser, workdir, ofa):
 
 POSITION = """([set, index]) => {
   const chart = Chart.getChart("front-chart"), {x, y} = chart.getDatasetMeta(set).data[index];
+  chart.canvas.scrollIntoView({block: "center", behavior: "instant"});
   const box = chart.canvas.getBoundingClientRect();
   return [box.x + x, box.y + y];
 }"""

@@ -48,8 +48,8 @@ def choose(survey: Survey, space: SearchSpace | None, recipe: Recipe | None, hou
         recipe: the recipe, or None to choose it.
         hours: the longest that training should take, by an estimate.
     """
-    n, reasons = survey.n_train, []
-    wanted = round(float(np.clip(PASSES * (IMAGES / max(n, 1)) ** 0.5, FEWEST, MOST)))
+    n, reasons = max(survey.n_train, 1), []
+    wanted = round(float(np.clip(PASSES * (IMAGES / n) ** 0.5, FEWEST, MOST)))
     if space is None:
         suited = [candidate for candidate, first in FIRST_SIDES.items() if survey.side >= first] or [TINY]
         if suited[-1] is EDGE and (n < MANY or _hours(EDGE, n, recipe or recipe_for(n, wanted)) > hours):

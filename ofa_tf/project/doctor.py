@@ -21,6 +21,7 @@ REQUIRED = (
     "scikit-learn",
     "scipy",
     "pyyaml",
+    "threadpoolctl",
 )
 PROGRAMS = {
     "adb": "needed to measure on phones",

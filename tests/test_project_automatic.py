@@ -105,10 +105,9 @@ def test_data_sets_by_name_keep_their_defaults(tmp_path):
 def test_a_workdir_keeps_its_space(ofa, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_folder(tmp_path / "images", {"cat": 30, "dog": 30})
-    open_project("work", space="photos", data="images")
-    found = ofa("train", "--workdir", "work", "--space", "auto", "--recipe", "auto", "--hours", "3", "--dry-run")
-    assert found.code == 0
-    assert "--hours has no effect" in found.err
+    made, notes = open_project("work", space="photos", data="images").config, Notes()
+    assert open_project("work", space="auto", recipe="auto", hours=3.0, progress=notes).config == made
+    assert "--hours has no effect" in notes.said[-1]
     assert_refused(ofa("train", "--workdir", "work", "--space", "tiny", "--dry-run"), "made with --space photos")
 
 

@@ -139,3 +139,21 @@ def published(tmp_path, monkeypatch):
     with serving(root) as server:
         monkeypatch.setattr(catalog, "ADDRESS", f"http://127.0.0.1:{server.server_port}/")
         yield root, server
+
+
+@pytest.fixture(scope="session")
+def clean() -> bytes:
+    """The int8 file of a `tiny` subnet: all of it runs on an Edge TPU."""
+    from edgetpu_files import convert
+
+    from ofa_tf.spaces import TINY
+
+    return convert(TINY, "int8")
+
+
+@pytest.fixture(scope="session")
+def swish() -> bytes:
+    """The int8 file of a subnet whose stem has a hard-swish, which an Edge TPU lacks."""
+    from edgetpu_files import SWISH_SE, convert
+
+    return convert(SWISH_SE, "int8")

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import HOST_TABLE, OFA, assert_refused, contents
+from export_images import PIXELS, images_of, noise, vivid
 from finished_workdir import space_of, write_arch
 from model_files import interpreter_of
 
 import ofa_tf as api
-from ofa_tf.data import ImageSet, Preprocessing
+from ofa_tf.data import Preprocessing
 from ofa_tf.errors import ExportError
 from ofa_tf.export import verified as filing
 from ofa_tf.export.convert import to_tflite
@@ -38,40 +39,19 @@ from ofa_tf.latency.host import HostDevice
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.project import pictures
 from ofa_tf.project.opened import open_existing
-from ofa_tf.spaces import MOBILENET_V3, TINY
+from ofa_tf.spaces import TINY
 from ofa_tf.subnet import build_subnet, extract
 from ofa_tf.tflite.run import ModelFile, inspect_file
 
-PIXELS = Preprocessing()
 IMAGENET = Preprocessing((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 HALF = Preprocessing((127.5,) * 3, (127.5,) * 3)
 ZERO_TO_ONE = Preprocessing((0.0,) * 3, (255.0,) * 3)
-
-
-def images_of(pixels, labels=None) -> ImageSet:
-    labels = np.zeros(len(pixels)) if labels is None else labels
-    return ImageSet(np.asarray(pixels, np.uint8), np.asarray(labels, np.int32))
-
-
-def noise(n: int, size: int, low: int = 0, high: int = 256) -> np.ndarray:
-    return np.random.default_rng(0).integers(low, high, (n, size, size, 3)).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
 def subnet():
     """A subnet of the `tiny` space at 24 px, with statistics of batch norm that are not those of its first hour."""
     return vivid(build_subnet(TINY, TINY.smallest(), 4))
-
-
-def vivid(model):
-    """Random statistics for every batch norm of a model."""
-    rng = np.random.default_rng(1)
-    for layer in model.layers:
-        if "BatchNormalization" in type(layer).__name__:
-            shape = layer.gamma.shape
-            low_high = ((0.5, 1.5), (-0.3, 0.3), (-0.3, 0.3), (0.5, 1.5))
-            layer.set_weights([rng.uniform(low, high, shape) for low, high in low_high])
-    return model
 
 
 # --- representative images and raw pixels -----------------------------------------------------------------------------
@@ -409,80 +389,6 @@ def test_another_process_makes_the_same_bytes(finished, tmp_path):
     subprocess.run([*OFA, "export", *options], check=True, capture_output=True)
     first, again = (tmp_path / "work" / "exports" / name / "model.tflite" for name in ("first", "again"))
     assert first.read_bytes() == again.read_bytes()
-
-
-# --- quantisation-aware training --------------------------------------------------------------------------------------
-
-ELASTIC = replace(MOBILENET_V3.stages[1], depths=(1, 2), width=16)
-SMALL_V3 = replace(
-    MOBILENET_V3, stages=(ELASTIC, replace(ELASTIC, activation="hard_swish", stride=1)), resolutions=(16,),
-    head_width=32, feature_width=32, width_mult=0.5,
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("padding", ["same", "symmetric"])
-def test_a_twin_answers_as_its_subnet_and_becomes_an_integer_file(padding):
-    """Squeeze-and-excite, hard sigmoid, h-swish, both paddings, a dense layer with an activation."""
-    from ofa_tf.export import qat
-
-    space = replace(SMALL_V3, padding=padding)
-    arch = space.arch(16, [2, 1], [5, 3, 7, 0], [3, 4, 3, 0])
-    model = vivid(build_subnet(space, arch, 4))
-    twin = qat.build_twin(model, space, arch, 4)
-    inputs = PIXELS(noise(16, 16)).numpy()
-    qat.check_twin(model, twin, inputs)
-    with pytest.raises(ExportError, match="differs from the subnet"):
-        qat.check_twin(vivid(build_subnet(space, arch, 4)), twin, inputs)
-
-    student = qat.quantise_twin(twin, -1.0, 127 / 128)
-    batches = [(inputs, np.arange(16) % 4)] * 3
-    before = [variable.numpy() for variable in student.trainable_variables]
-    seen = []
-    qat.fine_tune(student, model, batches, 3, qat.FineTuning(epochs=1), advance=seen.append)
-    assert seen == [16, 16, 16]
-    assert all((a != b.numpy()).any() for a, b in zip(before, student.trainable_variables, strict=True))
-
-    content = to_tflite(student, "int8", trained_ranges=True)
-    facts = inspect_file(content)
-    assert not facts.n_float_tensors
-    plain = inspect_file(to_tflite(model, "int8", [inputs[:1]]))
-    assert facts.ops == plain.ops
-    assert facts.ops["HARD_SWISH"] > 2
-    assert takes_raw_pixels(ModelFile(content).input_quantization, "int8", PIXELS)
-    # What is rounded in training is what is rounded in the file.
-    images = images_of(noise(16, 16))
-    simulated = student(PIXELS(images.images), training=False).numpy()
-    assert snr_db(simulated, run_file(content, images, PIXELS)) > 15
-
-
-def test_weights_are_rounded_channel_by_channel():
-    from ofa_tf.export import qat
-
-    kernel = np.random.default_rng(0).normal(size=(5, 5, 8, 1)).astype(np.float32)
-    kernel *= np.geomspace(0.001, 1, 8)[:, None]
-    rounded = qat.WeightQuantizer("depthwise_kernel")(kernel, True, {}).numpy()
-    steps = np.abs(kernel).max((0, 1, 3), keepdims=True) / 127
-    np.testing.assert_allclose(rounded, np.rint(kernel / steps) * steps, atol=float(steps.max()) * 1e-3)
-    assert (np.abs(rounded - kernel) <= steps * 0.501).all()
-
-
-def test_quantisation_aware_training_is_told_and_the_better_file_kept(ofa, workdir):
-    write_arch("arch.json", space_of(workdir).smallest())
-    run = ofa("export", "-w", workdir, "--arch", "arch.json", "--name", "qat", "--qat", "--epochs", 1, "--no-gate")
-    assert run.code == 0, run.err
-    assert "Quantisation-aware training: accuracy " in run.err
-    manifest = read_json(workdir / "exports" / "qat" / "manifest.json")
-    qat = manifest["qat"]
-    assert qat["epochs"] == 1
-    assert qat["kept"] in ("ptq", "qat")
-    assert (manifest["file_accuracy"], manifest["agreement"]) == (
-        qat[f"{qat['kept']}_accuracy"], qat[f"{qat['kept']}_agreement"]
-    )  # fmt: skip
-    assert ("is kept" in run.err) == (qat["kept"] == "qat") or "the file without it is kept" in run.err
-    images = open_existing(workdir).data.val
-    content = (workdir / "exports" / "qat" / "model.tflite").read_bytes()
-    accuracy = (run_file(content, images, PIXELS).argmax(1) == images.labels).mean()
-    assert manifest["file_accuracy"] == pytest.approx(accuracy)
 
 
 # --- options that cannot be -------------------------------------------------------------------------------------------

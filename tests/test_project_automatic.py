@@ -73,7 +73,9 @@ def test_only_what_is_asked_for_is_chosen():
     assert choose(survey, None, RECIPES["demo"]).recipe is RECIPES["demo"]
 
 
-@pytest.mark.parametrize("kind", ["folder", "arrays", "dataset", "batched dataset of unknown length"])
+@pytest.mark.parametrize(
+    "kind", ["folder", "arrays", "dataset", "batched dataset of unknown length", "batched grey dataset"]
+)
 def test_the_users_own_images_are_surveyed(kind, tmp_path):
     images, labels = np.zeros((60, 24, 30, 3), np.uint8), np.arange(60) % 3
     pairs = tf.data.Dataset.from_tensor_slices((images, labels))
@@ -83,6 +85,7 @@ def test_the_users_own_images_are_surveyed(kind, tmp_path):
         "folder": tmp_path / "images",
         "arrays": (images, labels),
         "dataset": pairs,
+        "batched grey dataset": pairs.map(lambda image, label: (image[..., 0], label)).batch(15),
         "batched dataset of unknown length": pairs.filter(lambda *_: True).batch(16),
     }[kind]
     notes = Notes()

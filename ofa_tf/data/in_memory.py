@@ -64,7 +64,8 @@ def survey(data: Any) -> Survey:
         if not isinstance(element, tuple) or len(element) != 2:
             return Survey(0, 0)
         image, label = element
-        side = side or min(np.shape(image)[-3:-1] if np.ndim(image) > 2 else np.shape(image), default=0)
+        shape = np.shape(image)[1:3] if np.ndim(label) else np.shape(image)[:2]
+        side = side or min(shape, default=0)
         n += np.size(label)
         if value.cardinality() > 0:
             return Survey(n * int(value.cardinality()), side)

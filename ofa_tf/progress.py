@@ -32,7 +32,7 @@ class Once(Progress):
     """Says no sentence twice, where the same thing is looked at again.
 
     Args:
-        progress: what is told.
+        progress: where the sentences go.
     """
 
     def __init__(self, progress: Progress):

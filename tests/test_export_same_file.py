@@ -34,7 +34,7 @@ def test_the_one_with_the_least_budget_is_named():
     others = [of("given", budget_ms=None), of("b", budget_ms=3.0), of("a", budget_ms=3.0), of("best", budget_ms=0.1)]
     assert same_file(of(), others) == f"the same file as best{WHY}"
     assert same_file(of(), others[:3]) == "the same file as a"
-    assert same_files([*others, of("alone", "bb")]) == {
+    assert same_files([*others, of("single", "bb")]) == {
         "a": f"the same file as best{WHY}",
         "b": f"the same file as best{WHY}",
         "given": "the same file as best",

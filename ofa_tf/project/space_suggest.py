@@ -35,8 +35,8 @@ SECONDS = 3.0  # to measure two files on the host
 WIDTHS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # multipliers that are tried
 SMALLER, LARGER = (0.5, 0.7), (1.4, 2.0)  # what resolutions are multiplied with where widths are not enough
 LEAST_PIXELS, PIXEL_STEP = 16, 4
-# The budget lies well inside a space if it is at least so many times the smallest subnet's latency, and at most such a
-# share of the largest one's.
+# The budget lies well inside a space if it is at least 1.3 times the latency of the smallest subnet, and at most 0.8
+# times that of the largest.
 OVER_SMALLEST, OF_LARGEST = 1.3, 0.8
 
 

@@ -5,24 +5,9 @@ MACs, parameters, latency table keys and the plain Keras subnet all come from th
 
 from collections.abc import Sequence
 
-from ofa_tf.kinds import Block
+from ofa_tf.channels import se_channels
+from ofa_tf.kinds import KINDS, Block
 from ofa_tf.space import Arch, SearchSpace
-
-
-def divisible(value: float, divisor: int = 8) -> int:
-    """The nearest multiple of `divisor` that is at least 90 % of `value` (the MobileNet rule)."""
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * value else rounded
-
-
-def mid_channels(in_channels: int, expand: int) -> int:
-    """Middle channels of an inverted residual block."""
-    return divisible(in_channels * expand)
-
-
-def se_channels(mid: int) -> int:
-    """Channels of the squeeze in squeeze-and-excite: a quarter of the middle."""
-    return divisible(mid // 4)
 
 
 def walk(space: SearchSpace, arch: Arch, n_classes: int) -> tuple[Block, ...]:
@@ -53,37 +38,32 @@ def walk(space: SearchSpace, arch: Arch, n_classes: int) -> tuple[Block, ...]:
         )
         size, channels = blocks[-1].out_size, out_channels
 
-    def width(base: int) -> int:
-        return divisible(base * space.width_mult)
-
-    add(
-        "conv",
-        width(space.stem_width),
-        name="stem",
-        kernel=3,
-        stride=space.stem_stride,
-        activation=space.stem_activation,
-    )
-    first = width(space.first_width)
-    add(
-        "mbconv", first, name="first", mid_channels=channels, kernel=3, activation=space.first_activation,
-        skip=space.first_skip and channels == first,
-    )  # fmt: skip
+    chosen = space.channels_of(arch)
+    if space.stem_channels:
+        add("conv", chosen["stem"], name="stem", kernel=3, stride=space.stem_stride, activation=space.stem_activation)
+    for position in range(space.first_depth if space.first_channels else 0):
+        add(
+            "mbconv", chosen["first"], name="first" if position == 0 else f"first_block{position + 1}", kernel=3,
+            mid_channels=channels, activation=space.first_activation,
+            skip=space.first_skip and (position > 0 or space.reads_alike("first")),
+        )  # fmt: skip
     for slot, (index, position) in enumerate(zip(space.block_stages, space.block_positions, strict=True)):
         if position >= arch.depths[index]:
             continue
-        stage = space.stages[index]
-        out, stride = width(stage.width), stage.stride if position == 0 else 1
-        mid = mid_channels(channels, arch.expands[slot])
+        stage, name = space.stages[index], f"stage{index + 1}"
+        kind, out, stride = KINDS[stage.kind], chosen[name], stage.stride if position == 0 else 1
+        mid = 0 if kind.mid is None else kind.mid(channels, out, arch.expands[slot])
         add(
-            stage.kind, out, name=f"stage{index + 1}_block{position + 1}", mid_channels=mid, kernel=arch.kernels[slot],
+            stage.kind, out, name=f"{name}_block{position + 1}", mid_channels=mid, kernel=arch.kernels[slot],
             stride=stride, activation=stage.activation, se_channels=se_channels(mid) if stage.se else 0,
-            skip=stride == 1 and channels == out, slot=slot,
+            skip=stride == 1 and (position > 0 or space.reads_alike(name)), slot=slot,
+            keeps_expansion=kind.expands and space.stage_expands[index][-1] > 1,
         )  # fmt: skip
-    add("conv", width(space.head_width), name="head", activation=space.head_activation)
+    if space.head_channels:
+        add("conv", chosen["head"], name="head", activation=space.head_activation)
     add("pool", channels, name="pool")
-    if space.feature_width:
-        add("linear", width(space.feature_width), name="feature", activation=space.head_activation)
+    if space.feature_channels:
+        add("linear", space.feature_outputs, name="feature", activation=space.head_activation)
     add("linear", n_classes, name="classifier", bias=True)
     return tuple(blocks)
 

@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache
 from operator import attrgetter
 from typing import Any
 
+from ofa_tf.channels import bottleneck_channels, mid_channels
 from ofa_tf.ops import INPUT, Expansion, Op
 
 # The fields of a block that a table's key may name beside its shapes, and the words for them.
@@ -31,12 +32,14 @@ class Block:
 
     Args:
         name: unique within a network, such as `stage2_block1`.
-        kind: a row of `KINDS`: "conv" (convolution, batch norm, activation), "mbconv" (inverted residual), "pool"
-            (global average) or "linear" (dense, activation).
+        kind: a row of `KINDS`: "conv" (convolution, batch norm, activation), "mbconv" (inverted residual),
+            "bottleneck" (of a ResNet-D), "residual_conv" (a "conv" with a skip where it keeps the shape), "conv_pool" (a
+            "conv" and max pooling), "pool" (global average) or "linear" (dense, activation).
         in_size: height and width of the input, in pixels.
         in_channels: channels of the input.
         out_channels: channels of the output.
-        mid_channels: channels between expansion and projection of an mbconv; `in_channels` without an expansion.
+        mid_channels: channels between expansion and projection of an mbconv, or reduction and projection of a
+            bottleneck; `in_channels` for an mbconv without an expansion.
         kernel: kernel size.
         stride: stride.
         activation: an activation of the space, or "none".
@@ -45,6 +48,8 @@ class Block:
         bias: whether a linear has one.
         padding: the space's padding.
         slot: block slot of the space, or -1 for a block that is not elastic.
+        keeps_expansion: whether an mbconv has an expansion convolution even where it does not make it wider, because
+            its stage offers larger expand ratios, too.
 
     Examples:
         >>> stem, *_ = ofa.walk(ofa.get_space("tiny"), ofa.get_space("tiny").largest(), n_classes=10)
@@ -68,6 +73,7 @@ class Block:
     bias: bool = False
     padding: str = "same"
     slot: int = -1
+    keeps_expansion: bool = False
 
     @cached_property
     def ops(self) -> tuple[Op, ...]:
@@ -82,7 +88,7 @@ class Block:
     @property
     def expanded(self) -> bool:
         """Whether an mbconv has an expansion convolution."""
-        return self.mid_channels != self.in_channels
+        return self.mid_channels != self.in_channels or self.keeps_expansion
 
     @property
     def takes_images(self) -> bool:
@@ -114,6 +120,8 @@ class Block:
             words.append(f"{SIGNATURE[name]}={value if isinstance(value, str) else int(value)}")
         if "stride" in signature and self.stride != 1 and self.padding != "same":
             words.append(f"pad={self.padding}")
+        if self.keeps_expansion and self.mid_channels == self.in_channels:
+            words.append("expand=1")
         return " ".join(words)
 
     def layer_name(self, op: Op, part: str = "") -> str:
@@ -143,11 +151,25 @@ class Kind:
         signature: what its work depends on beside shapes and padding: keys of `SIGNATURE`. Tables that people have name
             blocks by it, so it stays what it is.
         elastic: whether the stages of a space can be made of it.
+        mid: its middle channels, from the channels that it reads and writes and its expand ratio; None without any.
+        squeezes: whether it can have squeeze-and-excite.
+        expands: whether its middle is the wider part, so that its expand ratios are at least 1.
     """
 
     expand: Expand
     signature: tuple[str, ...] = tuple(SIGNATURE)
     elastic: bool = False
+    mid: Callable[[int, int, float], int] | None = None
+    squeezes: bool = False
+    expands: bool = False
+
+    def refuses(self, kernels: Sequence[int], expands: Sequence[float]) -> str:
+        """What is wrong with the choices of a stage of this kind; empty where nothing is."""
+        if self.mid is None and tuple(expands) != (1,):
+            return f"its blocks have no middle, so `expands` (={list(expands)}) must be [1]."
+        if self.expands and expands[0] < 1:
+            return f"`expands` (={list(expands)}) must be at least 1."
+        return ""
 
 
 def _conv(block: Block) -> list[Op]:
@@ -169,7 +191,38 @@ def _mbconv(block: Block) -> list[Op]:
         made.multiply("se_scale", filtered)
     made.conv("project", block.out_channels, norm=True)
     if block.skip:
-        made.add_input("add")
+        made.add("add", INPUT)
+    return made.ops
+
+
+def _bottleneck(block: Block) -> list[Op]:
+    """He et al., "Bag of tricks", CVPR 2019, figure 2: the stride is that of the middle, and of pooling on the skip."""
+    made = block.expansion()
+    after: dict[str, Any] = {"norm": True, "activation": block.activation}
+    if not block.skip:
+        if block.stride > 1:
+            made.average_pool("downsample_pool", block.stride)
+        made.conv("downsample", block.out_channels, norm=True)
+    made.restart()
+    made.conv("reduce", block.mid_channels, **after)
+    made.conv("conv", block.mid_channels, block.kernel, block.stride, **after)
+    made.conv("project", block.out_channels, norm=True)
+    made.add("add", INPUT if block.skip else "downsample", activation=block.activation)
+    return made.ops
+
+
+def _residual_conv(block: Block) -> list[Op]:
+    made = block.expansion()
+    made.conv("conv", block.out_channels, block.kernel, block.stride, norm=True, activation=block.activation)
+    if block.skip:
+        made.add("add", INPUT)
+    return made.ops
+
+
+def _conv_pool(block: Block) -> list[Op]:
+    made = block.expansion()
+    made.conv("conv", block.out_channels, block.kernel, norm=True, activation=block.activation)
+    made.max_pool("max_pool", 3, block.stride)
     return made.ops
 
 
@@ -187,7 +240,22 @@ def _linear(block: Block) -> list[Op]:
 
 KINDS: dict[str, Kind] = {
     "conv": Kind(_conv, ("kernel", "stride", "activation")),
-    "mbconv": Kind(_mbconv, ("mid_channels", "kernel", "stride", "activation", "se_channels", "skip"), elastic=True),
+    "mbconv": Kind(
+        _mbconv,
+        ("mid_channels", "kernel", "stride", "activation", "se_channels", "skip"),
+        elastic=True,
+        mid=lambda in_channels, out_channels, expand: mid_channels(in_channels, expand),
+        squeezes=True,
+        expands=True,
+    ),
+    "bottleneck": Kind(
+        _bottleneck,
+        ("mid_channels", "kernel", "stride", "activation", "skip"),
+        elastic=True,
+        mid=lambda in_channels, out_channels, expand: bottleneck_channels(out_channels, expand),
+    ),
+    "residual_conv": Kind(_residual_conv, ("kernel", "stride", "activation", "skip"), elastic=True),
+    "conv_pool": Kind(_conv_pool, ("kernel", "stride", "activation"), elastic=True),
     "pool": Kind(_pool, ()),
     "linear": Kind(_linear, ("activation", "bias")),
 }

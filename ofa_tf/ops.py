@@ -15,7 +15,8 @@ class Op:
     Args:
         suffix: its name within the block, such as "expand"; "" where the block is only this operation.
         kind: with weights "conv", "depthwise" or "dense"; without "mean" (of each channel, an image of one pixel),
-            "pool" (the same as a vector), "add" or "multiply" (of two inputs). Others can be counted, not built.
+            "pool" (the same as a vector), "max_pool" and "average_pool" (of each window), "add" or "multiply" (of two
+            inputs). Others can be counted, not built.
         in_size: height and width of the input, in pixels.
         out_size: height and width of the output.
         in_channels: channels of the input.
@@ -80,7 +81,7 @@ class Op:
     @property
     def margins(self) -> tuple[int, int]:
         """Zeros above and below, left and right of the input where TensorFlow's padding is not meant; else (0, 0)."""
-        if self.padding == "same" or self.stride == 1:
+        if self.padding == "same" or self.stride == 1 or self.kind == "average_pool":
             return 0, 0
         return self.kernel[0] // 2, self.kernel[1] // 2
 
@@ -99,6 +100,7 @@ class Expansion:
     def __init__(self, size: int, channels: int, padding: str):
         self.size, self.channels, self.padding = size, channels, padding
         self.ops: list[Op] = []
+        self._from_input = True
 
     def conv(self, suffix: str, channels: int, kernel: int = 1, stride: int = 1, **rest: Any) -> Op:
         """A convolution."""
@@ -125,17 +127,30 @@ class Expansion:
         size, channels, last = scaled.out_size, scaled.out_channels, self.ops[-1]
         return self._put(Op(suffix, "multiply", size, size, channels, channels, (scaled.suffix, last.suffix)))
 
-    def add_input(self, suffix: str) -> Op:
-        """What the last operation gives, plus what the block reads."""
+    def max_pool(self, suffix: str, kernel: int, stride: int) -> Op:
+        """The largest value of each window."""
+        return self._append("max_pool", suffix, None, kernel, stride)
+
+    def average_pool(self, suffix: str, size: int) -> Op:
+        """The mean of each of the windows side by side; of what there is of it at the end of an odd size."""
+        return self._append("average_pool", suffix, None, size, size)
+
+    def restart(self) -> None:
+        """The next operation reads what the block reads, not what the last one gives."""
+        self._from_input = True
+
+    def add(self, suffix: str, other: str, activation: str = "none") -> Op:
+        """What the last operation gives, plus what an earlier one gives or, as `INPUT`, what the block reads."""
         last = self.ops[-1]
         size, channels = last.out_size, last.out_channels
-        return self._put(Op(suffix, "add", size, size, channels, channels, (last.suffix, INPUT)))
+        op = Op(suffix, "add", size, size, channels, channels, (last.suffix, other), activation=activation)
+        return self._put(op)
 
     def _append(
         self, kind: str, suffix: str, channels: int | None = None, kernel: int = 1, stride: int = 1, **rest: Any
     ) -> Op:
         size, width, source = self.size, self.channels, INPUT
-        if self.ops:
+        if not self._from_input:
             size, width, source = self.ops[-1].out_size, self.ops[-1].out_channels, self.ops[-1].suffix
         out_size = rest.pop("out_size", -(-size // stride))
         out_channels = width if channels is None else channels
@@ -146,4 +161,5 @@ class Expansion:
 
     def _put(self, op: Op) -> Op:
         self.ops.append(op)
+        self._from_input = False
         return op

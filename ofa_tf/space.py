@@ -3,185 +3,67 @@
 A space says what can be chosen (Cai et al., "Once-for-All", ICLR 2020, section 3.1): the number of blocks of every
 stage, the kernel size and expand ratio of every block, and the input resolution of the whole network. An arch is one
 choice. Work on many archs at once uses codes: integer matrices of shape (archs, genes), one row per arch, with the
-columns `[resolution, depth of each stage, kernel of each block, expand ratio of each block]`, each an index into the
-ascending tuple of choices. The genes of blocks that the depth leaves out are 0, so equal archs have equal codes.
+columns `[resolution, depth of each stage, kernel of each block, expand ratio of each block, channels of each stream that
+has a choice of them]`, each an index into the ascending tuple of choices. The genes of blocks that the depth leaves out
+are 0, so equal archs have equal codes.
 """
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, islice
+from itertools import accumulate, islice, pairwise
 from math import prod
 from operator import mul
 from typing import Any
 
 import numpy as np
 
+from ofa_tf.arch import Arch
+from ofa_tf.channels import divisible
 from ofa_tf.errors import SpaceError
 from ofa_tf.jsonio import check_keys, from_document
 from ofa_tf.kinds import KINDS
+from ofa_tf.stage import (
+    ACTIVATIONS, MAX_CHANNELS, Channels, Dimension, Stage, Stream, is_int, is_number, require, require_channels,
+    require_choices, require_expands, require_kernels, values,
+)  # fmt: skip
 
-ACTIVATIONS = ("relu", "relu6", "hard_swish")
 PADDINGS = ("same", "symmetric")
-MAX_WIDTH = 65536
-DEFAULT_KIND = "mbconv"  # of a stage's blocks
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _require(condition: bool, name: str, value: Any, rule: str) -> None:
-    if not condition:
-        shown = list(value) if isinstance(value, tuple) else value
-        raise SpaceError(f"`{name}` (={shown!r}) must be {rule}.")
-
-
-def _require_width(name: str, value: Any, smallest: int = 1) -> None:
-    good = _is_int(value) and smallest <= value <= MAX_WIDTH
-    _require(good, name, value, f"an integer from {smallest} to {MAX_WIDTH}")
-
-
-def _require_choices(name: str, value: Any, smallest: int, largest: int) -> None:
-    good = isinstance(value, tuple) and len(value) > 0
-    good = good and all(_is_int(item) and smallest <= item <= largest for item in value)
-    rule = f"an ascending list of integers from {smallest} to {largest}"
-    _require(good and list(value) == sorted(set(value)), name, value, rule)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One elastic stage. Its first block changes width and resolution; the others keep them.
-
-    Args:
-        width: output channels, before the space's width multiplier.
-        stride: stride of the first block, 1 or 2.
-        depths: the numbers of blocks to choose from, ascending.
-        activation: "relu", "relu6" or "hard_swish".
-        se: whether its blocks have squeeze-and-excite.
-        kind: the kind of its blocks, an elastic one of `kinds.KINDS`.
-
-    Examples:
-        >>> ofa.Stage(width=24, stride=2, depths=(1, 2), activation="relu6").depths
-        (1, 2)
-    """
-
-    width: int
-    stride: int
-    depths: tuple[int, ...]
-    activation: str
-    se: bool = False
-    kind: str = DEFAULT_KIND
-
-    def __post_init__(self):
-        _require_width("width", self.width)
-        _require(_is_int(self.stride) and self.stride in (1, 2), "stride", self.stride, "1 or 2")
-        _require_choices("depths", self.depths, 1, 64)
-        _require(self.activation in ACTIVATIONS, "activation", self.activation, f"one of {list(ACTIVATIONS)}")
-        _require(isinstance(self.se, bool), "se", self.se, "true or false")
-        kinds = [name for name, kind in KINDS.items() if kind.elastic]
-        _require(self.kind in kinds, "kind", self.kind, f"one of {kinds}")
-
-    def to_document(self) -> dict[str, Any]:
-        """The stage as JSON values, without the default kind: it was the only one when there was no such key."""
-        document = {**dataclasses.asdict(self), "depths": list(self.depths)}
-        if self.kind == DEFAULT_KIND:
-            del document["kind"]
-        return document
-
-
-@dataclass(frozen=True)
-class Dimension:
-    """Something that can be chosen: its choices, and where codes hold them.
-
-    Args:
-        name: "resolution", "depth", "kernel" or "expand".
-        genes: the columns of codes that hold its choices, as indices.
-        choices: per gene, ascending.
-        per_block: whether it has a gene for each block slot.
-    """
-
-    name: str
-    genes: slice
-    choices: tuple[tuple[int, ...], ...]
-    per_block: bool = False
-
-    @cached_property
-    def size(self) -> int:
-        """The most choices that any of its genes has."""
-        return max(map(len, self.choices))
-
-    def chosen(self, codes: np.ndarray) -> np.ndarray:
-        """The values that codes of shape (archs, genes) choose: shape (archs, genes of this dimension)."""
-        indices = codes[:, self.genes].T
-        return np.stack([np.take(choices, of) for choices, of in zip(self.choices, indices, strict=True)], axis=1)
-
-
-@dataclass(frozen=True)
-class Arch:
-    """One point of a space. `SearchSpace.arch` makes valid ones; entries of blocks that are left out are 0.
-
-    Args:
-        space: name of the space.
-        resolution: height and width of the input, in pixels.
-        depths: number of blocks of each stage.
-        kernels: kernel size of each block of the deepest network.
-        expands: expand ratio of each block of the deepest network.
-
-    Examples:
-        >>> arch = ofa.get_space("tiny").smallest()
-        >>> arch
-        Arch(space='tiny', resolution=24, depths=(1, 1, 1), kernels=(3, 0, 3, 0, 3, 0), expands=(3, 0, 3, 0, 3, 0))
-        >>> print(arch)
-        24 px | 3x3 | 3x3 | 3x3
-    """
-
-    space: str
-    resolution: int
-    depths: tuple[int, ...]
-    kernels: tuple[int, ...]
-    expands: tuple[int, ...]
-
-    @property
-    def values(self) -> tuple[int, ...]:
-        """All that is chosen, in the order of the genes; 0 for blocks left out."""
-        return (self.resolution, *self.depths, *self.kernels, *self.expands)
-
-    def to_document(self) -> dict[str, Any]:
-        """The arch as JSON values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in self.__dict__.items()}
-
-    def __str__(self) -> str:
-        """Such as `32 px | 7x6 3x4 | 5x3`: per stage, kernel x expand ratio of each block."""
-        used = (f"{kernel}x{expand}" for kernel, expand in zip(self.kernels, self.expands, strict=True) if kernel)
-        return " | ".join([f"{self.resolution} px", *(" ".join(islice(used, depth)) for depth in self.depths)])
+# What schema 1 called the channels of a stage and of the blocks at both ends.
+RENAMED = {"width": "channels"} | {f"{part}_width": f"{part}_channels" for part in ("stem", "first", "head", "feature")}
 
 
 @dataclass(frozen=True)
 class SearchSpace:
     """The frozen description of all choices.
 
-    Widths are given before `width_mult`; `blocks.walk` applies it and rounds to multiples of 8.
+    Channels are given before `width_mult`, with which they are multiplied and rounded to multiples of 8. Those of the
+    stem, the first block, the head and each stage may be a list of choices: ascending multiples of 8.
 
     Args:
         name: its name, which its archs carry.
-        stem_width: channels of the first 3x3 convolution.
+        stem_channels: channels of the first 3x3 convolution; 0 for no such convolution.
         stem_stride: its stride, 1 or 2.
         stem_activation: its activation.
-        first_width: channels of the first block, which is not elastic (3x3, no expansion).
+        first_channels: channels of the first block (3x3, no expansion); 0 for no such block.
         first_activation: its activation.
         stages: the elastic stages.
-        kernels: kernel sizes to choose from: ascending, odd, each 2 more than the one before.
-        expands: expand ratios to choose from, ascending, at least 2.
+        kernels: kernel sizes to choose from, odd and ascending, where a stage has none of its own.
+        expands: expand ratios to choose from, ascending, where a stage has none of its own. At a ratio of 1 there is no
+            expansion convolution, unless the same stage offers larger ones.
         resolutions: input sizes in pixels to choose from, ascending.
-        head_width: channels of the last 1x1 convolution, before the global average.
-        feature_width: outputs of the dense layer after the global average; 0 for no such layer.
+        head_channels: channels of the last 1x1 convolution, before the global average; 0 for no such convolution.
+        feature_channels: outputs of the dense layer after the global average; 0 for no such layer.
         head_activation: activation of both.
-        width_mult: multiplier of all widths.
+        width_mult: multiplier of all channels; a list of choices, ascending, makes all of them elastic, each on its
+            own, but for `feature_channels`.
         padding: "same" (TensorFlow's) or "symmetric" (k//2 on each side, as in PyTorch).
         bn_epsilon: epsilon of every batch norm.
-        first_skip: whether the first block adds its input to its output where both have the same width.
+        first_skip: whether the first block adds its input to its output where both have the same channels.
+        first_depth: number of blocks like the first one, which follow each other.
+        coupled: whether one choice per stage sets depth and expand ratio together, the n-th of each (Sahni et al.,
+            "CompOFA", ICLR 2021). Each stage then has as many depths as expand ratios, and one kernel size.
 
     Examples:
         >>> space = ofa.get_space("tiny")
@@ -193,47 +75,148 @@ class SearchSpace:
     """
 
     name: str
-    stem_width: int
+    stem_channels: Channels
     stem_stride: int
     stem_activation: str
-    first_width: int
+    first_channels: Channels
     first_activation: str
     stages: tuple[Stage, ...]
     kernels: tuple[int, ...]
-    expands: tuple[int, ...]
+    expands: tuple[float, ...]
     resolutions: tuple[int, ...]
-    head_width: int
-    feature_width: int
+    head_channels: Channels
+    feature_channels: int
     head_activation: str
-    width_mult: float = 1.0
+    width_mult: float | tuple[float, ...] = 1.0
     padding: str = "same"
     bn_epsilon: float = 1e-5
     first_skip: bool = True
+    first_depth: int = 1
+    coupled: bool = False
 
     def __post_init__(self):
         good = isinstance(self.name, str) and self.name.isascii() and self.name.isidentifier()
-        _require(good, "name", self.name, "a name made of a-z, 0-9 and _")
-        for name in ("stem_width", "first_width", "head_width"):
-            _require_width(name, getattr(self, name))
-        _require_width("feature_width", self.feature_width, smallest=0)
-        _require(_is_int(self.stem_stride) and self.stem_stride in (1, 2), "stem_stride", self.stem_stride, "1 or 2")
+        require(good, "name", self.name, "a name made of a-z, 0-9 and _")
+        for name in ("stem_channels", "first_channels", "head_channels"):
+            require_channels(name, getattr(self, name), smallest=0)
+        good = is_int(self.feature_channels) and 0 <= self.feature_channels <= MAX_CHANNELS
+        require(good, "feature_channels", self.feature_channels, f"an integer from 0 to {MAX_CHANNELS}")
+        require(is_int(self.stem_stride) and self.stem_stride in (1, 2), "stem_stride", self.stem_stride, "1 or 2")
         for name in ("stem_activation", "first_activation", "head_activation"):
-            _require(getattr(self, name) in ACTIVATIONS, name, getattr(self, name), f"one of {list(ACTIVATIONS)}")
+            require(getattr(self, name) in ACTIVATIONS, name, getattr(self, name), f"one of {list(ACTIVATIONS)}")
         good = (
             isinstance(self.stages, tuple) and len(self.stages) > 0 and all(isinstance(s, Stage) for s in self.stages)
         )
-        _require(good, "stages", self.stages, "a list of at least one stage")
-        _require_choices("kernels", self.kernels, 3, 31)
-        steps = all(b - a == 2 for a, b in zip(self.kernels, self.kernels[1:], strict=False))
-        _require(self.kernels[0] % 2 == 1 and steps, "kernels", self.kernels, "odd and consecutive, such as [3, 5, 7]")
-        _require_choices("expands", self.expands, 2, 64)
-        _require_choices("resolutions", self.resolutions, 8, 8192)
-        for name, limit in (("width_mult", 100), ("bn_epsilon", 1)):
-            value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            _require(number and 0 < value < limit, name, value, f"a number between 0 and {limit}")
-        _require(self.padding in PADDINGS, "padding", self.padding, f"one of {list(PADDINGS)}")
-        _require(isinstance(self.first_skip, bool), "first_skip", self.first_skip, "true or false")
+        require(good, "stages", self.stages, "a list of at least one stage")
+        require_kernels(self.kernels)
+        require_expands(self.expands)
+        require_choices("resolutions", self.resolutions, 8, 8192)
+        mults = self.width_mults
+        good = len(mults) > 0 and all(is_number(mult) and 0 < mult < 100 for mult in mults)
+        rule = "a number between 0 and 100, or an ascending list of such numbers"
+        require(good and list(mults) == sorted(set(mults)), "width_mult", self.width_mult, rule)
+        require(is_number(self.bn_epsilon) and 0 < self.bn_epsilon < 1, "bn_epsilon", self.bn_epsilon,
+                 "a number between 0 and 1")  # fmt: skip
+        require(self.padding in PADDINGS, "padding", self.padding, f"one of {list(PADDINGS)}")
+        for name in ("first_skip", "coupled"):
+            require(isinstance(getattr(self, name), bool), name, getattr(self, name), "true or false")
+        good = is_int(self.first_depth) and 1 <= self.first_depth <= 64
+        require(good, "first_depth", self.first_depth, "an integer from 1 to 64")
+        for number, stage in enumerate(self.stages, start=1):
+            self._check_stage(number, stage)
+        for stream in self.streams:
+            rounded = sorted(set(stream.channels))
+            if len(mults) == 1 and len(rounded) < len(stream.channels):
+                raise SpaceError(
+                    f"`width_mult` (={self.width_mult!r}) makes two choices of channels of {stream.name} the same: "
+                    f"{list(stream.channels)}."
+                )
+
+    def _check_stage(self, number: int, stage: Stage) -> None:
+        """Refuses what a stage may not be in this space."""
+        kernels, expands, kind = self.stage_kernels[number - 1], self.stage_expands[number - 1], KINDS[stage.kind]
+        if message := kind.refuses(kernels, expands):
+            raise SpaceError(f"Stage {number}: {message}")
+        if stage.se and not kind.squeezes:
+            raise SpaceError(f"Stage {number}: blocks of the kind {stage.kind!r} have no squeeze-and-excite (`se`).")
+        if not self.coupled:
+            return
+        if len(stage.depths) != len(expands):
+            raise SpaceError(
+                f"Stage {number}: `coupled` needs as many `depths` (={list(stage.depths)}) as `expands` "
+                f"(={list(expands)}): the n-th of both are chosen together."
+            )
+        if len(kernels) > 1:
+            raise SpaceError(f"Stage {number}: `coupled` needs one kernel size, not `kernels` (={list(kernels)}).")
+
+    # --- what follows from the fields ---------------------------------------------------------------------------
+
+    @property
+    def width_mults(self) -> tuple[float, ...]:
+        """The width multipliers to choose from."""
+        return self.width_mult if isinstance(self.width_mult, tuple) else (self.width_mult,)
+
+    @cached_property
+    def stage_kernels(self) -> tuple[tuple[int, ...], ...]:
+        """The kernel sizes that the blocks of each stage choose from."""
+        return tuple(self.kernels if stage.kernels is None else stage.kernels for stage in self.stages)
+
+    @cached_property
+    def stage_expands(self) -> tuple[tuple[float, ...], ...]:
+        """The expand ratios that the blocks of each stage choose from."""
+        return tuple(self.expands if stage.expands is None else stage.expands for stage in self.stages)
+
+    @cached_property
+    def streams(self) -> tuple[Stream, ...]:
+        """The tensors between blocks, from the image on, with the channels that each may have."""
+
+        def built(channels: Channels) -> tuple[int, ...]:
+            widths = channels if isinstance(channels, tuple) else (channels,)
+            return tuple(divisible(width * mult) for width in widths for mult in self.width_mults)
+
+        ends = {"stem": self.stem_channels, "first": self.first_channels}
+        stages = {f"stage{number}": stage.channels for number, stage in enumerate(self.stages, start=1)}
+        channels = {**ends, **stages, "head": self.head_channels}
+        made = (Stream(name, built(of)) for name, of in channels.items() if of)
+        return (Stream("image", (3,)), *made)
+
+    @cached_property
+    def elastic_streams(self) -> tuple[Stream, ...]:
+        """The streams with a choice of channels: an arch has an entry for each, in this order."""
+        return tuple(stream for stream in self.streams if stream.elastic)
+
+    def channels_of(self, arch: Arch) -> dict[str, int]:
+        """The channels that an arch has in each stream, by name."""
+        choices = iter(arch.channels)
+        return {stream.name: stream.channels[next(choices) if stream.elastic else 0] for stream in self.streams}
+
+    @cached_property
+    def _reads_alike(self) -> dict[str, bool]:
+        return {
+            after.name: not (before.elastic or after.elastic) and before.channels == after.channels
+            for before, after in pairwise(self.streams)
+        }
+
+    def reads_alike(self, name: str) -> bool:
+        """Whether the stream before a named one has as many channels in every arch, so that a skip may lead there."""
+        return self._reads_alike[name]
+
+    @property
+    def feature_outputs(self) -> int:
+        """Outputs of the dense layer after the global average, as it is built; 0 for no such layer."""
+        return divisible(self.feature_channels * self.width_mults[-1]) if self.feature_channels else 0
+
+    @cached_property
+    def first_stage_stream(self) -> int:
+        """Index of the first stage's stream among the streams."""
+        return 1 + bool(self.stem_channels) + bool(self.first_channels)
+
+    @cached_property
+    def block_streams(self) -> tuple[tuple[int, int], ...]:
+        """For each block slot the indices of the streams that it reads and writes."""
+        slots = zip(self.block_stages, self.block_positions, strict=True)
+        written = ((self.first_stage_stream + stage, position) for stage, position in slots)
+        return tuple((stream - (position == 0), stream) for stream, position in written)
 
     # --- shape of the code -------------------------------------------------------------------------------------
 
@@ -259,8 +242,14 @@ class SearchSpace:
     @cached_property
     def dimensions(self) -> tuple[Dimension, ...]:
         """All that can be chosen, in the order of the genes. Work on codes loops over these: a new one is searched."""
-        per_block = {"kernel": (self.kernels,) * self.n_blocks, "expand": (self.expands,) * self.n_blocks}
+        stages = self.block_stages
+        per_block = {
+            "kernel": tuple(self.stage_kernels[stage] for stage in stages),
+            "expand": tuple(self.stage_expands[stage] for stage in stages),
+        }
         choices = {"resolution": (self.resolutions,), "depth": tuple(s.depths for s in self.stages), **per_block}
+        if self.elastic_streams:
+            choices["channels"] = tuple(tuple(range(len(stream.channels))) for stream in self.elastic_streams)
         ends = accumulate(map(len, choices.values()))
         return tuple(
             Dimension(name, slice(end - len(of), end), of, name in per_block)
@@ -301,6 +290,18 @@ class SearchSpace:
         return self._genes("expand")
 
     @cached_property
+    def channel_genes(self) -> slice:
+        """The genes of the elastic streams, the last of all; empty where there is none."""
+        return slice(self.expand_genes.stop, self.n_genes)
+
+    def stream_choices(self, codes: np.ndarray) -> np.ndarray:
+        """Index of the channels of each stream, 0 for those without a choice: shape (archs, streams)."""
+        elastic = [stream.elastic for stream in self.streams]
+        chosen = np.zeros((len(codes), len(elastic)), codes.dtype)
+        chosen[:, elastic] = codes[:, self.channel_genes]
+        return chosen
+
+    @cached_property
     def _first_choice(self) -> np.ndarray:
         """The first of its stage's choices of a depth, which ascend, that uses a block slot: shape (blocks,)."""
         slots = zip(self.block_stages, self.block_positions, strict=True)
@@ -308,8 +309,10 @@ class SearchSpace:
 
     def size(self) -> int:
         """Exact number of different subnets, resolution not counted."""
+        n_subnets = prod(len(set(stream.channels)) for stream in self.streams)
+        if self.coupled:
+            return n_subnets * prod(len(stage.depths) for stage in self.stages)
         options = (prod(map(len, of)) for of in zip(*(d.choices for d in self.block_dimensions), strict=True))
-        n_subnets = 1
         for stage in self.stages:
             of_depths = list(accumulate(islice(options, stage.depths[-1]), mul))
             n_subnets *= sum(of_depths[depth - 1] for depth in stage.depths)
@@ -317,7 +320,14 @@ class SearchSpace:
 
     # --- one arch ------------------------------------------------------------------------------------------------
 
-    def arch(self, resolution: int, depths: Sequence[int], kernels: Sequence[int], expands: Sequence[int]) -> Arch:
+    def arch(
+        self,
+        resolution: int,
+        depths: Sequence[int],
+        kernels: Sequence[int],
+        expands: Sequence[float],
+        channels: Sequence[int] = (),
+    ) -> Arch:
         """Makes a canonical arch of this space.
 
         Args:
@@ -325,36 +335,58 @@ class SearchSpace:
             depths: blocks per stage.
             kernels: kernel size per block slot; entries of blocks left out may be anything.
             expands: expand ratio per block slot; entries of blocks left out may be anything.
+            channels: index of the choice of channels, from 0, for each of the space's `elastic_streams`.
 
         Raises:
             SpaceError: a value is not among the space's choices; names the argument, the value and the choices.
         """
-        lengths = {"depths": self.n_stages, "kernels": self.n_blocks, "expands": self.n_blocks}
-        per_block = {"kernels": kernels, "expands": expands}
-        for name, value in {"depths": depths, **per_block}.items():
-            good = isinstance(value, list | tuple) and all(_is_int(item) for item in value)
-            _require(good and len(value) == lengths[name], name, value, f"a list of {lengths[name]} integers")
-        good = _is_int(resolution) and resolution in self.resolutions
-        _require(good, "resolution", resolution, f"one of {list(self.resolutions)}")
+        good = is_int(resolution) and resolution in self.resolutions
+        require(good, "resolution", resolution, f"one of {list(self.resolutions)}")
+        self._require_entries("depths", depths, self.n_stages)
         for depth, stage in zip(depths, self.stages, strict=True):
-            _require(
+            require(
                 depth in stage.depths, "depths", tuple(depths), f"chosen from {[list(s.depths) for s in self.stages]}"
             )
         slots = zip(self.block_stages, self.block_positions, strict=True)
         active = [position < depths[stage] for stage, position in slots]
-        for (name, value), dimension in zip(per_block.items(), self.block_dimensions, strict=True):
+        per_block = []
+        for (name, value), dimension in zip(
+            {"kernels": kernels, "expands": expands}.items(), self.block_dimensions, strict=True
+        ):
+            self._require_entries(name, value, self.n_blocks, "numbers" if name == "expands" else "integers")
             in_use = zip(value, dimension.choices, active, strict=True)
             for choices in (choices for item, choices, used in in_use if used and item not in choices):
-                _require(False, name, tuple(value), f"chosen from the space's {choices} for every block in use")
-        return Arch(
-            self.name,
-            int(resolution),
-            tuple(int(depth) for depth in depths),
-            *(
-                tuple(int(item) if used else 0 for item, used in zip(value, active, strict=True))
-                for value in per_block.values()
-            ),
-        )
+                rule = f"chosen from the space's {choices} for every block in use"
+                require(False, name, tuple(value), rule if len(set(dimension.choices)) == 1 else f"{rule} of a stage")
+            in_use = zip(value, dimension.choices, active, strict=True)
+            per_block.append(tuple(choices[choices.index(item)] if used else 0 for item, choices, used in in_use))
+        self._check_channels(channels)
+        if self.coupled:
+            self._require_coupled(depths, expands)
+        depths, channels = (tuple(map(int, value)) for value in (depths, channels))
+        return Arch(self.name, int(resolution), depths, *per_block, channels)
+
+    def _require_entries(self, name: str, value: Any, n: int, of: str = "integers") -> None:
+        is_entry = is_int if of == "integers" else is_number
+        good = isinstance(value, list | tuple) and all(is_entry(item) for item in value)
+        require(good and len(value) == n, name, value, f"a list of {n} {of}")
+
+    def _check_channels(self, channels: Any) -> None:
+        """Refuses channels that are not an index for each elastic stream, saying which are meant."""
+        good = isinstance(channels, list | tuple) and all(is_int(item) for item in channels)
+        good = good and len(channels) == len(self.elastic_streams)
+        good = good and all(0 <= i < len(of.channels) for i, of in zip(channels, self.elastic_streams, strict=True))
+        meant = ", ".join(f"{stream.name} from {list(stream.channels)}" for stream in self.elastic_streams)
+        rule = f"a list of {len(self.elastic_streams)} indices, from 0, which choose the channels of {meant}"
+        require(good, "channels", channels, rule if meant else f"left out: `{self.name}` has no choice of channels")
+
+    def _require_coupled(self, depths: Sequence[int], expands: Sequence[float]) -> None:
+        slots = zip(self.block_stages, self.block_positions, expands, strict=True)
+        for stage, position, expand in slots:
+            of, together = self.stages[stage], self.stage_expands[stage]
+            if position < depths[stage] and expand != together[of.depths.index(depths[stage])]:
+                pairs = ", ".join(f"{depth} with {ratio:g}" for depth, ratio in zip(of.depths, together, strict=True))
+                require(False, "expands", tuple(expands), f"coupled to the depths, in stage {stage + 1} {pairs}")
 
     def arch_from_document(self, document: Mapping[str, Any], where: str = "The arch") -> Arch:
         """Reads an arch from JSON values.
@@ -363,10 +395,11 @@ class SearchSpace:
             FormatError: unknown or missing keys.
             SpaceError: an arch of another space, or values that are not choices.
         """
-        check_keys(document, {"space", "resolution", "depths", "kernels", "expands"}, set(), where)
+        keys = ("resolution", "depths", "kernels", "expands")
+        check_keys(document, {"space", *keys}, {"channels"}, where)
         if document["space"] != self.name:
             raise SpaceError(f"{where} is of the space {document['space']!r}, not of {self.name!r}.")
-        return self.arch(*(document[key] for key in ("resolution", "depths", "kernels", "expands")))
+        return self.arch(*(document[key] for key in keys), document.get("channels", ()))
 
     def largest(self, resolution: int | None = None) -> Arch:
         """The arch with the most of everything, at the largest or the given resolution."""
@@ -407,9 +440,11 @@ class SearchSpace:
         return codes[:, self.depth_genes].take(self.block_stages, axis=1) >= self._first_choice
 
     def canonical(self, codes: np.ndarray) -> np.ndarray:
-        """The codes with the genes of unused blocks set to 0."""
+        """The codes with the genes of unused blocks set to 0, and coupled expand ratios to those of the depths."""
         active = self.active(codes)
         codes = codes.copy()
+        if self.coupled:
+            codes[:, self.expand_genes] = codes[:, self.depth_genes].take(self.block_stages, axis=1)
         for dimension in self.block_dimensions:
             codes[:, dimension.genes] *= active
         return codes
@@ -420,8 +455,9 @@ class SearchSpace:
         Args:
             rng: the source of randomness.
             n: number of archs.
-            **open_choices: `depth_choices`, `kernel_choices`, `expand_choices`: how many of the largest choices of that
-                dimension may be drawn; None for all. 1 is only the largest.
+            **open_choices: `depth_choices`, `kernel_choices`, `expand_choices`, `channels_choices`: how many of the
+                largest choices of that dimension may be drawn; None for all. 1 is only the largest. In a coupled space
+                the depths set the expand ratios.
 
         Returns:
             Canonical codes, int32 of shape (n, genes).
@@ -439,11 +475,12 @@ class SearchSpace:
     def _lowest_genes(self, open_choices: Mapping[str, int | None]) -> np.ndarray:
         lowest = np.zeros(self.n_genes, np.int32)
         limited = {f"{dimension.name}_choices": dimension.genes for dimension in self.dimensions[1:]}
+        limited.setdefault("channels_choices", self.channel_genes)
         if unknown := open_choices.keys() - limited.keys():
             raise TypeError(f"`{min(unknown)}` must be one of {list(limited)}.")
         for name, genes in limited.items():
             if (choices := open_choices.get(name)) is not None:
-                _require(_is_int(choices) and choices >= 1, name, choices, "an integer of at least 1")
+                require(is_int(choices) and choices >= 1, name, choices, "an integer of at least 1")
                 lowest[genes] = np.maximum(self.gene_sizes[genes] - choices, 0)
         return lowest
 
@@ -460,22 +497,27 @@ class SearchSpace:
 
     def to_document(self) -> dict[str, Any]:
         """The space as JSON values."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        document = {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
-        document["stages"] = [stage.to_document() for stage in self.stages]
-        return document
+        return {**values(self), "stages": [stage.to_document() for stage in self.stages]}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], where: str = "The space") -> "SearchSpace":
-        """Reads a space from JSON values.
+        """Reads a space from JSON values, also those of schema 1.
 
         Raises:
             FormatError: unknown or missing keys.
             SpaceError: a value that breaks a rule.
         """
+        document = _renamed(document)
         check_keys(document, {"stages"}, {field.name for field in dataclasses.fields(cls)}, where)
         stages = document["stages"]
         if not isinstance(stages, list):
             raise SpaceError(f"`stages` (={stages!r}) must be a list of at least one stage.")
-        parsed = [from_document(Stage, stage, f"{where}, stage {i + 1},") for i, stage in enumerate(stages)]
+        parsed = [from_document(Stage, _renamed(stage), f"{where}, stage {i + 1},") for i, stage in enumerate(stages)]
         return from_document(cls, {**document, "stages": parsed}, where)
+
+
+def _renamed(document: Any) -> Any:
+    """A document of schema 1 with the names of today."""
+    if not isinstance(document, Mapping):
+        return document
+    return {RENAMED.get(key, key): value for key, value in document.items()}

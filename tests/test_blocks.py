@@ -159,7 +159,7 @@ def test_every_block_starts_where_the_one_before_ends(space, seed):
             arch.kernels[block.slot],
             mid_channels(block.in_channels, arch.expands[block.slot]),
         )
-        assert block.out_channels == divisible(space.stages[stage].width * space.width_mult)
+        assert block.out_channels == divisible(space.stages[stage].channels * space.width_mult)
         assert block.activation == space.stages[stage].activation
         assert block.se_channels == (se_channels(block.mid_channels) if space.stages[stage].se else 0)
         assert block.skip == (block.stride == 1 and block.in_channels == block.out_channels)
@@ -182,8 +182,8 @@ def test_the_published_stem_and_head():
 
 @pytest.mark.parametrize(("stride", "skips"), [(1, [True, True, True]), (2, [True, False, True])])
 def test_a_skip_needs_equal_widths_and_stride_one(stride, skips):
-    stage = dataclasses.replace(TINY.stages[0], width=TINY.first_width, stride=stride)
-    space = dataclasses.replace(TINY, stem_width=TINY.first_width, stages=(stage,))
+    stage = dataclasses.replace(TINY.stages[0], channels=TINY.first_channels, stride=stride)
+    space = dataclasses.replace(TINY, stem_channels=TINY.first_channels, stages=(stage,))
     assert [block.skip for block in walk(space, space.largest(), 10) if block.kind == "mbconv"] == skips
 
 

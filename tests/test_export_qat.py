@@ -17,10 +17,10 @@ from ofa_tf.spaces import MOBILENET_V3
 from ofa_tf.subnet import build_subnet
 from ofa_tf.tflite.run import ModelFile, inspect_file
 
-ELASTIC = replace(MOBILENET_V3.stages[1], depths=(1, 2), width=16)
+ELASTIC = replace(MOBILENET_V3.stages[1], depths=(1, 2), channels=16)
 SMALL_V3 = replace(
     MOBILENET_V3, stages=(ELASTIC, replace(ELASTIC, activation="hard_swish", stride=1)), resolutions=(16,),
-    head_width=32, feature_width=32, width_mult=0.5,
+    head_channels=32, feature_channels=32, width_mult=0.5,
 )  # fmt: skip
 
 

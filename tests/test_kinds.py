@@ -55,17 +55,17 @@ def small_space(kind: str = "mbconv", padding: str = "same") -> SearchSpace:
     kind = kind if KINDS[kind].elastic else "mbconv"
     return SearchSpace(
         name="small",
-        stem_width=16,
+        stem_channels=16,
         stem_stride=2,
         stem_activation="hard_swish",
-        first_width=16,
+        first_channels=16,
         first_activation="relu",
         stages=(Stage(24, 2, (1, 2), "relu6", kind=kind), Stage(32, 1, (1, 2), "hard_swish", True, kind)),
         kernels=(3, 5),
         expands=(2, 3),
         resolutions=(16, 24),
-        head_width=48,
-        feature_width=64,
+        head_channels=48,
+        feature_channels=64,
         head_activation="hard_swish",
         padding=padding,
     )
@@ -273,7 +273,7 @@ def made_up(monkeypatch) -> SearchSpace:
     stages = (Stage(24, 2, (1, 2), "relu6", kind="twice"), Stage(24, 1, (1, 2), "relu6", kind="mbconv"))
     return dataclasses.replace(
         small_space("twice"), stages=stages, stem_activation="relu6", first_activation="relu6",
-        head_activation="relu6", feature_width=0,
+        head_activation="relu6", feature_channels=0,
     )  # fmt: skip
 
 

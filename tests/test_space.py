@@ -63,7 +63,7 @@ def test_edge_holds_only_what_an_edge_tpu_runs():
     assert not any(stage.se for stage in EDGE.stages)
     assert {EDGE.stem_activation, EDGE.first_activation, EDGE.head_activation} == {"relu6"}
     for ours, theirs in zip(EDGE.stages, MOBILENET_V3.stages, strict=True):
-        assert (ours.width, ours.stride, ours.depths) == (theirs.width, theirs.stride, theirs.depths)
+        assert (ours.channels, ours.stride, ours.depths) == (theirs.channels, theirs.stride, theirs.depths)
 
 
 def test_photos_holds_only_what_an_edge_tpu_runs():
@@ -334,10 +334,10 @@ def test_how_much_a_mutation_changes():
         ("name", "my space", "a name made of a-z, 0-9 and _"),
         ("name", "é", "a name made of a-z, 0-9 and _"),
         ("name", 5, "a name made of a-z, 0-9 and _"),
-        ("stem_width", 0, "an integer from 1 to 65536"),
-        ("first_width", 16.0, "an integer from 1 to 65536"),
-        ("head_width", 10**9, "an integer from 1 to 65536"),
-        ("feature_width", -1, "an integer from 0 to 65536"),
+        ("stem_channels", 0, "an integer from 1 to 65536"),
+        ("first_channels", 16.0, "an integer from 1 to 65536"),
+        ("head_channels", 10**9, "an integer from 1 to 65536"),
+        ("feature_channels", -1, "an integer from 0 to 65536"),
         ("stem_stride", 3, "1 or 2"),
         ("stem_stride", 2.0, "1 or 2"),
         ("stem_stride", True, "1 or 2"),
@@ -371,7 +371,7 @@ def test_a_wrong_space_is_refused_with_argument_value_and_rule(field, value, rul
 @pytest.mark.parametrize(
     ("field", "value", "rule"),
     [
-        ("width", 0, "an integer from 1 to 65536"),
+        ("channels", 0, "an integer from 1 to 65536"),
         ("stride", 3, "1 or 2"),
         ("stride", 1.0, "1 or 2"),
         ("depths", (0, 1), "an ascending list of integers from 1 to 64"),
@@ -402,7 +402,7 @@ def test_a_space_is_the_same_after_json(space, tmp_path):
 
 def test_the_usual_kind_of_blocks_is_not_written():
     """So that documents are what they were before a stage had a kind, and earlier versions read them."""
-    usual = {"width": 24, "stride": 2, "depths": [1, 2], "activation": "relu6", "se": False}
+    usual = {"channels": 24, "stride": 2, "depths": [1, 2], "activation": "relu6", "se": False}
     assert TINY.to_document()["stages"][0] == usual
     document = TINY.to_document()
     document["stages"][0]["kind"] = "mbconv"

@@ -6,10 +6,10 @@ DEPTHS = (2, 3, 4)
 
 MOBILENET_V3 = SearchSpace(
     name="mobilenet_v3",
-    stem_width=16,
+    stem_channels=16,
     stem_stride=2,
     stem_activation="hard_swish",
-    first_width=16,
+    first_channels=16,
     first_activation="relu",
     stages=(
         Stage(24, 2, DEPTHS, "relu"),
@@ -21,7 +21,7 @@ MOBILENET_V3 = SearchSpace(
     kernels=(3, 5, 7),
     expands=(3, 4, 6),
     resolutions=tuple(range(128, 225, 4)),
-    head_width=960,
-    feature_width=1280,
+    head_channels=960,
+    feature_channels=1280,
     head_activation="hard_swish",
 )

@@ -7,10 +7,10 @@ from ofa_tf.space import SearchSpace, Stage
 
 PHOTOS = SearchSpace(
     name="photos",
-    stem_width=16,
+    stem_channels=16,
     stem_stride=2,
     stem_activation="relu6",
-    first_width=8,
+    first_channels=8,
     first_activation="relu6",
     stages=(
         Stage(16, 2, (1, 2), "relu6"),
@@ -22,7 +22,7 @@ PHOTOS = SearchSpace(
     kernels=(3, 5, 7),
     expands=(3, 4, 6),
     resolutions=(64, 80, 96, 112, 128),
-    head_width=640,
-    feature_width=0,
+    head_channels=640,
+    feature_channels=0,
     head_activation="relu6",
 )

@@ -6,10 +6,10 @@ DEPTHS = (2, 3, 4)
 
 PROXYLESS = SearchSpace(
     name="proxyless",
-    stem_width=32,
+    stem_channels=32,
     stem_stride=2,
     stem_activation="relu6",
-    first_width=16,
+    first_channels=16,
     first_activation="relu6",
     stages=(
         Stage(24, 2, DEPTHS, "relu6"),
@@ -22,8 +22,8 @@ PROXYLESS = SearchSpace(
     kernels=(3, 5, 7),
     expands=(3, 4, 6),
     resolutions=tuple(range(128, 225, 4)),
-    head_width=1280,
-    feature_width=0,
+    head_channels=1280,
+    feature_channels=0,
     head_activation="relu6",
     width_mult=1.3,
     first_skip=False,

@@ -4,10 +4,10 @@ from ofa_tf.space import SearchSpace, Stage
 
 TINY = SearchSpace(
     name="tiny",
-    stem_width=16,
+    stem_channels=16,
     stem_stride=2,
     stem_activation="relu6",
-    first_width=16,
+    first_channels=16,
     first_activation="relu6",
     stages=(
         Stage(24, 2, (1, 2), "relu6"),
@@ -17,7 +17,7 @@ TINY = SearchSpace(
     kernels=(3, 5, 7),
     expands=(3, 4, 6),
     resolutions=(24, 28, 32),
-    head_width=160,
-    feature_width=0,
+    head_channels=160,
+    feature_channels=0,
     head_activation="relu6",
 )

@@ -44,7 +44,7 @@ def read_net_config(source: str | os.PathLike | Mapping[str, Any], image_size: i
     if base is None:
         raise FormatError(f"{where}: `name` (={document.get('name')!r}) must be one of {list(NETWORKS)}.")
     # MobileNetV3 mixes features after the global average, ProxylessNAS before it.
-    convs = ["final_expand_layer", "feature_mix_layer"] if base.feature_width else ["feature_mix_layer"]
+    convs = ["final_expand_layer", "feature_mix_layer"] if base.feature_channels else ["feature_mix_layer"]
     check_keys(document, {"name", "bn", "first_conv", "blocks", *convs, "classifier"}, set(), where)
 
     rows = [_block_row(block, f"{where}, block {i + 1}") for i, block in enumerate(_list(document, "blocks", where))]
@@ -86,14 +86,14 @@ def _fit(base: SearchSpace, fixed: list[int], rows: list[tuple[int, int]], where
         rows: output channels and stride of every block.
         where: for messages.
     """
-    widths = [base.stem_width, base.head_width, base.feature_width]
+    widths = [base.stem_channels, base.head_channels, base.feature_channels]
     for mult in WIDTH_MULTS:
         if [divisible(width * mult) for width in widths if width] != fixed:
             continue
         for depths in product(*(stage.depths for stage in base.stages)):
-            expected = [(divisible(base.first_width * mult), 1)]
+            expected = [(divisible(base.first_channels * mult), 1)]
             for stage, depth in zip(base.stages, depths, strict=True):
-                width = divisible(stage.width * mult)
+                width = divisible(stage.channels * mult)
                 expected += [(width, stage.stride), *[(width, 1)] * (depth - 1)]
             if expected == rows:
                 return mult, depths

@@ -30,14 +30,14 @@ def supernet_space(state: Mapping[str, np.ndarray]) -> tuple[SearchSpace, int]:
     found = [width("first_conv."), width("final_expand_layer."), width("feature_mix_layer.")]
     projections = [width(f"blocks.{index}.", ".point_linear.conv.") for index in range(n_blocks)]
     for base in NETWORKS.values():
-        feature = [base.head_width, base.feature_width] if base.feature_width else [0, base.head_width]
+        feature = [base.head_channels, base.feature_channels] if base.feature_channels else [0, base.head_channels]
         if n_blocks != base.n_blocks + 1 or n_classes < 2:
             continue
         for mult in WIDTH_MULTS:
             space = dataclasses.replace(
                 base, width_mult=mult, padding="symmetric", bn_epsilon=catalog.BN_EPSILON[base.name]
             )
-            if found != [divisible(wide * mult) if wide else 0 for wide in (base.stem_width, *feature)]:
+            if found != [divisible(wide * mult) if wide else 0 for wide in (base.stem_channels, *feature)]:
                 continue
             blocks = walk(space, space.largest(), n_classes)
             elastic = [block.out_channels for block in blocks if block.name == "first" or block.slot >= 0]

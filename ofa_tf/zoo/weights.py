@@ -118,7 +118,7 @@ def published_rows(
     """
     ends = {
         "stem": "first_conv",
-        "head": "final_expand_layer" if space.feature_width else "feature_mix_layer",
+        "head": "final_expand_layer" if space.feature_channels else "feature_mix_layer",
         "feature": "feature_mix_layer.conv",
         "classifier": "classifier.linear",
     }

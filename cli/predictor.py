@@ -58,9 +58,8 @@ def print_predictor(fitted, as_json: bool) -> None:
     if fitted.origin == "imported":
         published = "its error is not published"
         if {"rmse_points", "pairs"} <= errors.keys():
-            published = (
-                f"as published: {errors['pairs']:.0f} subnets evaluated, error {errors['rmse_points']:.2f} points (RMSE)"
-            )
+            error = f"{errors['rmse_points']:.2f} points (RMSE)"
+            published = f"as published: {errors['pairs']:.0f} subnets evaluated, error {error}"
         click.echo(
             f"Imported from {fitted.source['address']}; {published}. Its accuracies are those on 10,000 held-out training "
             "images of ImageNet. On the validation images, accuracies are several points lower."

@@ -82,9 +82,10 @@ def supernet_command(source, workdir, classes, resolutions, as_json):
         return
     space = imported.space
     click.echo(
-        f"{imported.workdir} holds `{space.name}` of width {multipliers(space.width_mult)} ({imported.n_params / 1e6:.2f} "
-        f"M parameters, {imported.n_classes} classes, {space.resolutions[0]} to {space.resolutions[-1]} px), imported "
-        f"from {imported.source['address']} with the sha256 {imported.source['sha256']}."
+        f"{imported.workdir} holds `{space.name}` of width {multipliers(space.width_mult)} "
+        f"({imported.n_params / 1e6:.2f} M parameters, {imported.n_classes} classes, {space.resolutions[0]} to "
+        f"{space.resolutions[-1]} px), imported from {imported.source['address']} with the sha256 "
+        f"{imported.source['sha256']}."
     )
     click.echo("Next: run `ofa-tf search` and `ofa-tf export --data FOLDER` with images of your own.")
 

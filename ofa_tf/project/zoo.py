@@ -154,8 +154,8 @@ def import_predictor(
     if published is None or config.n_classes != imagenet.N_CLASSES:
         known = " and of ".join(f"`{row.space}` of width {multipliers(row.width_mult)}" for row in catalog.PREDICTORS)
         raise WorkdirError(
-            f"{target} has `{config.space.name}` of width {multipliers(config.space.width_mult)} with {config.n_classes} "
-            f"classes; the published predictors are of subnets of {known} with {imagenet.N_CLASSES}."
+            f"{target} has `{config.space.name}` of width {multipliers(config.space.width_mult)} with "
+            f"{config.n_classes} classes; the published predictors are of subnets of {known} with {imagenet.N_CLASSES}."
         )
     if (target.accuracy / WEIGHTS).exists() and not force:
         raise WorkdirError(f"{target} already has a predictor: replace it with --force.")

@@ -27,8 +27,8 @@ def read_published_predictor(path: str | os.PathLike, space: SearchSpace = MOBIL
 
     Args:
         path: the checkpoint, or an `.npz` file of the same arrays.
-        space: the space that its archs are of: for that of MobileNetV3 any with 20 blocks, three kernels and three expand
-            ratios; for that of ResNet50D one with the choices of `resnet50d`.
+        space: the space that its archs are of: for the predictor of MobileNetV3 any with 20 blocks, three kernels and
+            three expand ratios; for that of ResNet50D one with the choices of `resnet50d`.
 
     Raises:
         FormatError: absent, damaged, not a checkpoint of such a network, or a space of another shape.
@@ -62,7 +62,7 @@ def _read_layers(arrays: Mapping[str, np.ndarray], n_inputs: int, path: Path) ->
 
 
 def _resnet50d_predictor(arrays: Mapping[str, np.ndarray], space: SearchSpace, path: Path) -> Predictor:
-    """The predictor of ResNet50D, whose inputs are in another order; what it adds to all accuracies is its last bias."""
+    """The predictor of ResNet50D: its inputs in our order, and what it adds to every accuracy as its last bias."""
     if [of.choices for of in space.dimensions[1:]] != [of.choices for of in RESNET50D.dimensions[1:]]:
         raise FormatError(f"{path} is the predictor of `{RESNET50D.name}`, and `{space.name}` has other choices.")
     matches = {name: ResNetName.fullmatch(name) for name in arrays}

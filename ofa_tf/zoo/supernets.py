@@ -44,8 +44,8 @@ def _resnet50d_space(state: State) -> tuple[SearchSpace, int]:
         if found == [(block.mid_channels, block.out_channels) for block in blocks if block.slot >= 0]:
             return space, n_classes
     raise FormatError(
-        f"it is not a supernet of `{RESNET50D.name}`: its stem has the widths {stem}, {len(found) - 3} blocks follow, and "
-        f"it has {n_classes} classes."
+        f"it is not a supernet of `{RESNET50D.name}`: its stem has the widths {stem}, {len(_blocks(state))} blocks "
+        f"follow, and it has {n_classes} classes."
     )
 
 

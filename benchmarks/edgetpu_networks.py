@@ -11,7 +11,7 @@ multiply-accumulates and parameters are close to the published ones (the figures
 from collections.abc import Callable, Iterable
 from math import ceil
 
-from ofa_tf.blocks import divisible
+from ofa_tf.channels import divisible
 from ofa_tf.ops import INPUT, Op
 
 N_CLASSES = 1001  # of the MobileNets and EfficientNets; 1000 or 1001 elsewhere makes no difference

@@ -65,7 +65,7 @@ def twenty_blocks(folder: Path) -> dict[str, float]:
     from PIL import Image
 
     from ofa_tf.blocks import count_macs, walk
-    from ofa_tf.jsonio import write_json
+    from ofa_tf.jsonio import SPACE_SCHEMA, write_json
     from ofa_tf.project.opened import open_project
     from ofa_tf.supernet import Supernet
     from ofa_tf.training import checkpoint
@@ -89,7 +89,7 @@ def twenty_blocks(folder: Path) -> dict[str, float]:
     depths = [stage.depths[-1] for stage in space.stages]
     kernels, expands = (rng.choice(choices, space.n_blocks).tolist() for choices in (space.kernels, space.expands))
     arch = space.arch(224, depths, kernels, expands)
-    write_json(folder / "arch.json", arch.to_document())
+    write_json(folder / "arch.json", arch.to_document(), SPACE_SCHEMA)
     n_macs = count_macs(walk(space, arch, project.config.n_classes))
     wall, cpu = run("export", "-w", folder / "work", "--arch", folder / "arch.json", "--no-gate")
     manifest = json.loads(next(folder.glob("work/exports/*/manifest.json")).read_text())

@@ -9,6 +9,7 @@ from ofa_tf.cli.common import MILLISECONDS, Whole, json_option, library, print_j
 from ofa_tf.formatting import milliseconds
 
 MANY = 8  # values that are listed one by one
+ENDS = {"stem": "stem", "first": "first block", "head": "head"}
 
 
 @click.group("space")
@@ -80,20 +81,33 @@ def suggest_command(data, device, latency, out, force, workdir, as_json):
 
 def _print(description) -> None:
     space = description.space
+    channels = {name: _listed(of) for name, of in description.channels.items()}
+    choices = zip(space.stages, space.stage_kernels, space.stage_expands, strict=True)
     rows = [
-        (index, channels, stage.stride, _listed(stage.depths), stage.activation, "yes" if stage.se else "no")
-        for index, (stage, channels) in enumerate(zip(space.stages, description.stage_channels, strict=True), 1)
+        (
+            number,
+            stage.kind,
+            channels.pop(f"stage{number}"),
+            stage.stride,
+            _listed(stage.depths),
+            _listed(kernels),
+            _listed(expands),
+            stage.activation,
+            "yes" if stage.se else "no",
+        )
+        for number, (stage, kernels, expands) in enumerate(choices, 1)
     ]
     title = f"Stages of `{space.name}`"
-    if space.width_mult != 1:
-        title += f" (channels are with its width multiplier of {space.width_mult:g})"
-    print_table(["stage", "channels", "stride", "depths", "activation", "squeeze-and-excite"], rows, title)
+    if space.width_mults != (1,):
+        title += f" (channels are with its width multiplier of {_listed(space.width_mults)})"
+    columns = ["stage", "blocks", "channels", "stride", "depths", "kernels", "expands", "activation", "SE"]
+    print_table(columns, rows, title)
     print_table(
         ["choice", "values"],
         [
-            ("kernel sizes", _listed(space.kernels)),
-            ("expand ratios", _listed(space.expands)),
+            *((f"channels of the {ENDS[name]}", of) for name, of in channels.items()),
             ("resolutions in px", _listed(space.resolutions)),
+            *([("depth and expand ratio", "chosen together for each stage")] if space.coupled else []),
             ("subnets", f"{_count(description.n_subnets)} at each resolution"),
         ],
     )
@@ -120,7 +134,7 @@ def _listed(values) -> str:
     steps = {after - before for before, after in pairwise(values)}
     if len(values) > MANY and len(steps) == 1:
         return f"{values[0]} to {values[-1]} in steps of {steps.pop()}"
-    return ", ".join(map(str, values))
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def _count(number: int) -> str:

@@ -1,12 +1,12 @@
 """A point of a space."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from ofa_tf.stage import values
-
-SCHEMA = 2  # of its file, and of that of a space
+from ofa_tf import rules
+from ofa_tf.stage import Stream
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Arch:
 
     def to_document(self) -> dict[str, Any]:
         """The arch as JSON values, without channels where there is no choice of them."""
-        document = values(self)
+        document = rules.values(self)
         if not self.channels:
             del document["channels"]
         return document
@@ -55,3 +55,20 @@ class Arch:
         stages = (" ".join(islice(used, depth)) for depth in self.depths)
         channels = [f"channels {' '.join(map(str, self.channels))}"] if self.channels else []
         return " | ".join([f"{self.resolution} px", *stages, *channels])
+
+
+def require_channel_choices(channels: Any, streams: Sequence[Stream], space: str) -> None:
+    """Refuses channels that are not an index for each of the elastic streams of a space, saying which are meant."""
+    good = isinstance(channels, list | tuple) and all(rules.is_int(item) for item in channels)
+    good = good and len(channels) == len(streams)
+    good = good and all(0 <= index < len(of.channels) for index, of in zip(channels, streams, strict=True))
+    meant = ", ".join(f"{stream.name} from {list(stream.channels)}" for stream in streams)
+    rule = f"a list of {len(streams)} indices, from 0, which choose the channels of {meant}"
+    rules.require(good, "channels", channels, rule if meant else f"left out: `{space}` has no choice of channels")
+
+
+def require_entries(name: str, value: Any, n: int, of: str = "integers") -> None:
+    """Refuses what is not a list of `n` "integers" or "numbers"."""
+    is_entry = rules.is_int if of == "integers" else rules.is_number
+    good = isinstance(value, list | tuple) and all(is_entry(item) for item in value)
+    rules.require(good and len(value) == n, name, value, f"a list of {n} {of}")

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from ofa_tf.blocks import Block, walk
+from ofa_tf.channel_index import ChannelIndex
 from ofa_tf.space import SearchSpace
 
 
@@ -16,8 +17,11 @@ class ArchCosts:
 
     Args:
         space: the space.
-        fixed: cost of the blocks that are not elastic, shape (resolutions,); infinite where unknown.
-        elastic: cost of each block slot, shape (blocks, resolutions, *sizes of the space's block dimensions).
+        fixed: cost of the blocks that are not elastic, shape (resolutions, *sizes of the space's elastic end streams);
+            infinite where unknown.
+        elastic: cost of each block slot, shape (blocks, resolutions, *sizes of the space's block dimensions), and where
+            the space has elastic streams two more axes: the choices of the channels that the block reads and writes.
+            Infinite for what cannot be chosen.
     """
 
     space: SearchSpace
@@ -25,52 +29,102 @@ class ArchCosts:
     elastic: np.ndarray
 
     @cached_property
+    def index(self) -> ChannelIndex:
+        """Where the channels of an arch are in the tables."""
+        return ChannelIndex(self.space)
+
+    @cached_property
     def _flat(self) -> np.ndarray:
         """The costs of each block slot in a row, and at its end that of an unused one."""
         return np.pad(self.elastic.reshape(self.space.n_blocks, -1), ((0, 0), (0, 1)))
+
+    @cached_property
+    def known(self) -> np.ndarray:
+        """The resolutions whose costs are known: bool of shape (resolutions,)."""
+        return np.isfinite(self.fixed.reshape(len(self.fixed), -1)).all(1)
 
     def __call__(self, codes: np.ndarray) -> np.ndarray:
         """Costs of codes of shape (archs, genes): float64 of shape (archs,).
 
         Blocks are added in order for every arch alike, so that a batch answers to the last bit what single calls do.
         """
-        columns = codes.T
+        space, columns = self.space, codes.T
         choices = columns[0]
-        for dimension in self.space.block_dimensions:
+        for dimension in space.block_dimensions:
             choices = choices * dimension.size + columns[dimension.genes]
-        choices = np.where(self.space.active(codes).T, choices, self._flat.shape[1] - 1)
-        total = self.fixed[columns[0]]
+        if self.index.n > 1:
+            choices = choices * self.index.n**2 + self.index.pairs(codes).T
+        choices = np.where(space.active(codes).T, choices, self._flat.shape[1] - 1)
+        ends = self.index.ends(codes) if self.index.end_streams else 0
+        total = self.fixed.reshape(-1)[columns[0] * self.index.n_ends + ends]
         for costs, choice in zip(self._flat, choices, strict=True):
             total += costs.take(choice)
         return total
 
     def limited_to(self, resolutions: Sequence[int]) -> "ArchCosts":
         """The same costs at the given resolutions, infinite at all others."""
-        known = np.isin(self.space.resolutions, resolutions)
-        return ArchCosts(self.space, np.where(known, self.fixed, np.inf), self.elastic)
+        fixed = self.fixed.copy()
+        fixed[~np.isin(self.space.resolutions, resolutions)] = np.inf
+        return ArchCosts(self.space, fixed, self.elastic)
 
     def cheapest(self) -> np.ndarray:
-        """Code of the arch with the lowest cost, exactly: block costs are independent of each other."""
-        space, dimensions = self.space, self.space.block_dimensions
-        best_code, best_cost = None, np.inf
-        for resolution in np.flatnonzero(np.isfinite(self.fixed)):
-            per_block = self.elastic[:, resolution].reshape(space.n_blocks, -1)
-            choice, cost = per_block.argmin(1), per_block.min(1)
-            code = np.zeros(space.n_genes, np.int32)
-            code[0] = resolution
-            for dimension, index in zip(dimensions, np.unravel_index(choice, self.elastic.shape[2:]), strict=True):
-                code[dimension.genes] = index
-            start = 0
-            for index, stage in enumerate(space.stages):
-                sums = [cost[start : start + depth].sum() for depth in stage.depths]
-                code[1 + index] = int(np.argmin(sums))
-                start += stage.depths[-1]
-            code = space.canonical(code[None])[0]
-            total = self(code[None])[0]
-            if total < best_cost:
-                best_code, best_cost = code, total
-        assert best_code is not None, "costs of at least one resolution are known"
-        return best_code
+        """Code of the arch with the lowest cost, exactly.
+
+        With the channels of the streams given, block costs are independent of each other; the channels are found by a
+        pass over the stages, which keeps the cheapest way to each choice.
+        """
+        found = [self._cheapest_at(resolution) for resolution in np.flatnonzero(self.known).tolist()]
+        assert found, "costs of at least one resolution are known"
+        return min(found, key=lambda code: self(code[None])[0])
+
+    def _cheapest_at(self, resolution: int) -> np.ndarray:
+        space, n = self.space, self.index.n
+        per_option = self.elastic[:, resolution].reshape(space.n_blocks, -1, n, n)
+        ways, ends = np.where(np.eye(n, dtype=bool), 0.0, np.inf), []  # from the first stream's choice to the last's
+        for slots, stage in zip(space.stage_slots, space.stages, strict=True):
+            costs, depths = _of_stage(per_option[slots], stage.depths, space.coupled)
+            through = ways[:, :, None] + costs  # (first, read, written)
+            ends.append((through.argmin(1), depths))
+            ways = through.min(1)
+        chosen = np.zeros((self.index.n_ends, len(space.streams)), int)
+        chosen[:, self.index.end_streams] = np.array(list(np.ndindex(*self.index.end_sizes)))
+        first, last = space.first_stage_stream - 1, space.first_stage_stream + space.n_stages - 1
+        best = chosen[(self.fixed[resolution].reshape(-1) + ways[chosen[:, first], chosen[:, last]]).argmin()]
+        code = np.zeros(space.n_genes, np.int32)
+        code[0] = resolution
+        for number in reversed(range(space.n_stages)):
+            (reads, depths), stream = ends[number], space.first_stage_stream + number
+            written = best[stream]
+            read = reads[best[first], written] if number else best[first]
+            best[stream - 1] = read
+            depth = code[space.depth_genes.start + number] = depths[read, written]
+            for position, slot in enumerate(range(*space.stage_slots[number].indices(space.n_blocks))):
+                costs = per_option[slot, :, read if position == 0 else written, written]
+                option = depth if space.coupled else costs.argmin()
+                choices = np.unravel_index(option, space.option_sizes)
+                for dimension, choice in zip(space.block_dimensions, choices, strict=True):
+                    code[dimension.genes.start + slot] = choice
+        code[space.channel_genes] = best[[stream.elastic for stream in space.streams]]
+        return space.canonical(code[None])[0]
+
+
+def _of_stage(per_option: np.ndarray, depths: Sequence[int], coupled: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The cheapest that a stage can be.
+
+    Args:
+        per_option: shape (blocks, options, choices of the channels that the stage reads, choices of those it writes).
+        depths: the numbers of blocks to choose from.
+        coupled: whether the n-th depth goes with the n-th option.
+
+    Returns:
+        Costs, and the indices of the depths, both of shape (choices read, choices written).
+    """
+    sums = []
+    for index, depth in enumerate(depths):
+        best = per_option[:depth, index] if coupled else per_option[:depth].min(1)
+        sums.append(best[0] + best[1:].diagonal(axis1=1, axis2=2).sum(0))
+    costs = np.stack(sums)
+    return costs.min(0), costs.argmin(0)
 
 
 def arch_costs(
@@ -87,20 +141,37 @@ def arch_costs(
         n_classes: number of outputs of the classifier.
         resolutions: the resolutions to tabulate; at all others the costs are infinite. None for all of the space.
     """
-    dimensions, code = space.block_dimensions, space.encode(space.largest())
-    sizes = [dimension.size for dimension in dimensions]
-    fixed = np.full(len(space.resolutions), np.inf)
-    elastic = np.full((space.n_blocks, len(space.resolutions), *sizes), np.inf)
+    index, n_resolutions = ChannelIndex(space), len(space.resolutions)
+    fixed = np.full((n_resolutions, index.n_ends), np.inf)
+    elastic = np.full((space.n_blocks, n_resolutions, *space.option_sizes, index.n**2), np.inf)
+    codes = _covering_codes(space, index)
+    pairs, ends = index.pairs(codes), index.ends(codes)
     for r, resolution in enumerate(space.resolutions):
         if resolutions is not None and resolution not in resolutions:
             continue
-        code[0] = r
-        for choice in np.ndindex(*sizes):
-            for dimension, index in zip(dimensions, choice, strict=True):
-                code[dimension.genes] = index
+        for row, code in enumerate(codes):
+            code[0] = r
             blocks = walk(space, space.decode_one(code), n_classes)
-            fixed[r] = sum(cost(block) for block in blocks if block.slot < 0)
-            for block in blocks:
-                if block.slot >= 0:
-                    elastic[block.slot, r, *choice] = cost(block)
-    return ArchCosts(space, fixed, elastic)
+            if not np.isfinite(fixed[r, ends[row]]):
+                fixed[r, ends[row]] = sum(cost(block) for block in blocks if block.slot < 0)
+            for block in (block for block in blocks if block.slot >= 0):
+                option = [code[dimension.genes.start + block.slot] for dimension in space.block_dimensions]
+                where = (block.slot, r, *option, pairs[row, block.slot])
+                if not np.isfinite(elastic[where]):
+                    elastic[where] = cost(block)
+    shape = (*elastic.shape[:-1], *index.pair_sizes)
+    return ArchCosts(space, fixed.reshape(n_resolutions, *index.end_sizes), elastic.reshape(shape))
+
+
+def _covering_codes(space: SearchSpace, index: ChannelIndex) -> np.ndarray:
+    """Codes that together have every block in every form that it can take, at the largest depths."""
+    largest = space.encode(space.largest())
+    codes = []
+    for option in np.ndindex(*space.option_sizes):
+        code = largest.copy()
+        for dimension, choice in zip(space.block_dimensions, option, strict=True):
+            code[dimension.genes] = choice
+        if space.coupled:
+            code[space.depth_genes] = code[space.expand_genes][[slots.start for slots in space.stage_slots]]
+        codes += [np.append(code[: space.channel_genes.start], channels) for channels in index.covering()]
+    return np.unique(space.canonical(np.minimum(codes, space.gene_sizes - 1)), axis=0)

@@ -12,29 +12,36 @@ from ofa_tf.atomic import write_bytes
 from ofa_tf.errors import FormatError
 
 SCHEMA = 1
+SPACE_SCHEMA = 2  # of spaces and archs, and of the configs of workdirs, which hold a space
 
 
-def write_json(path: str | os.PathLike, document: Mapping[str, Any]) -> None:
+def write_json(path: str | os.PathLike, document: Mapping[str, Any], schema: int = SCHEMA) -> None:
     """Writes `document` with its `schema` number to `path`, atomically.
 
     Raises:
         ValueError: the document holds NaN or infinity, which JSON has no word for.
     """
-    text = json.dumps({"schema": SCHEMA, **document}, indent=1, allow_nan=False)
+    text = json.dumps({"schema": schema, **document}, indent=1, allow_nan=False)
     write_bytes(path, text.encode() + b"\n")
 
 
-def read_json(path: str | os.PathLike) -> dict[str, Any]:
+def read_json(path: str | os.PathLike, newest: int = SCHEMA) -> dict[str, Any]:
     """Reads a JSON object and checks its schema number, which is taken out of the result.
+
+    Args:
+        path: the file.
+        newest: the newest schema of files of its kind; those of all earlier ones are readable, too.
 
     Raises:
         FormatError: not JSON, not an object, no schema number or one this version does not know.
     """
     document = read_object(path)
     schema = document.pop("schema", None)
-    if schema != SCHEMA or isinstance(schema, bool):
-        newer = isinstance(schema, int) and schema > SCHEMA
-        hint = "it was written by a newer ofa-tf, so update this one" if newer else f"it must be {SCHEMA}"
+    known = range(1, newest + 1)
+    if schema not in known or not isinstance(schema, int) or isinstance(schema, bool):
+        newer = isinstance(schema, int) and schema > newest
+        numbers = " or ".join(map(str, known))
+        hint = "it was written by a newer ofa-tf, so update this one" if newer else f"it must be {numbers}"
         raise FormatError(f"{path} has schema {schema!r}: {hint}.")
     return document
 

@@ -33,8 +33,8 @@ class Block:
     Args:
         name: unique within a network, such as `stage2_block1`.
         kind: a row of `KINDS`: "conv" (convolution, batch norm, activation), "mbconv" (inverted residual),
-            "bottleneck" (of a ResNet-D), "residual_conv" (a "conv" with a skip where it keeps the shape), "conv_pool" (a
-            "conv" and max pooling), "pool" (global average) or "linear" (dense, activation).
+            "bottleneck" (of a ResNet-D), "residual_conv" (a "conv" with a skip where it keeps the shape), "conv_pool"
+            (a "conv" and max pooling), "pool" (global average) or "linear" (dense, activation).
         in_size: height and width of the input, in pixels.
         in_channels: channels of the input.
         out_channels: channels of the output.

@@ -3,9 +3,9 @@
 A space says what can be chosen (Cai et al., "Once-for-All", ICLR 2020, section 3.1): the number of blocks of every
 stage, the kernel size and expand ratio of every block, and the input resolution of the whole network. An arch is one
 choice. Work on many archs at once uses codes: integer matrices of shape (archs, genes), one row per arch, with the
-columns `[resolution, depth of each stage, kernel of each block, expand ratio of each block, channels of each stream that
-has a choice of them]`, each an index into the ascending tuple of choices. The genes of blocks that the depth leaves out
-are 0, so equal archs have equal codes.
+columns `[resolution, depth of each stage, kernel of each block, expand ratio of each block, channels of each elastic
+stream]`, each an index into the ascending tuple of choices. The genes of blocks that the depth leaves out are 0, so
+equal archs have equal codes.
 """
 
 import dataclasses
@@ -19,19 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tf.arch import Arch
+from ofa_tf import rules
+from ofa_tf.arch import Arch, require_channel_choices, require_entries
 from ofa_tf.channels import divisible
 from ofa_tf.errors import SpaceError
 from ofa_tf.jsonio import check_keys, from_document
-from ofa_tf.kinds import KINDS
-from ofa_tf.stage import (
-    ACTIVATIONS, MAX_CHANNELS, Channels, Dimension, Stage, Stream, is_int, is_number, require, require_channels,
-    require_choices, require_expands, require_kernels, values,
-)  # fmt: skip
+from ofa_tf.rules import MAX_CHANNELS, Channels
+from ofa_tf.stage import ACTIVATIONS, Dimension, Stage, Stream, renamed
 
 PADDINGS = ("same", "symmetric")
-# What schema 1 called the channels of a stage and of the blocks at both ends.
-RENAMED = {"width": "channels"} | {f"{part}_width": f"{part}_channels" for part in ("stem", "first", "head", "feature")}
 
 
 @dataclass(frozen=True)
@@ -96,34 +92,39 @@ class SearchSpace:
 
     def __post_init__(self):
         good = isinstance(self.name, str) and self.name.isascii() and self.name.isidentifier()
-        require(good, "name", self.name, "a name made of a-z, 0-9 and _")
+        rules.require(good, "name", self.name, "a name made of a-z, 0-9 and _")
         for name in ("stem_channels", "first_channels", "head_channels"):
-            require_channels(name, getattr(self, name), smallest=0)
-        good = is_int(self.feature_channels) and 0 <= self.feature_channels <= MAX_CHANNELS
-        require(good, "feature_channels", self.feature_channels, f"an integer from 0 to {MAX_CHANNELS}")
-        require(is_int(self.stem_stride) and self.stem_stride in (1, 2), "stem_stride", self.stem_stride, "1 or 2")
+            rules.require_channels(name, getattr(self, name), smallest=0)
+        good = rules.is_int(self.feature_channels) and 0 <= self.feature_channels <= MAX_CHANNELS
+        rules.require(good, "feature_channels", self.feature_channels, f"an integer from 0 to {MAX_CHANNELS}")
+        rules.require(
+            rules.is_int(self.stem_stride) and self.stem_stride in (1, 2), "stem_stride", self.stem_stride, "1 or 2"
+        )
         for name in ("stem_activation", "first_activation", "head_activation"):
-            require(getattr(self, name) in ACTIVATIONS, name, getattr(self, name), f"one of {list(ACTIVATIONS)}")
+            rules.require(getattr(self, name) in ACTIVATIONS, name, getattr(self, name), f"one of {list(ACTIVATIONS)}")
         good = (
             isinstance(self.stages, tuple) and len(self.stages) > 0 and all(isinstance(s, Stage) for s in self.stages)
         )
-        require(good, "stages", self.stages, "a list of at least one stage")
-        require_kernels(self.kernels)
-        require_expands(self.expands)
-        require_choices("resolutions", self.resolutions, 8, 8192)
+        rules.require(good, "stages", self.stages, "a list of at least one stage")
+        rules.require_kernels(self.kernels)
+        rules.require_expands(self.expands)
+        rules.require_choices("resolutions", self.resolutions, 8, 8192)
         mults = self.width_mults
-        good = len(mults) > 0 and all(is_number(mult) and 0 < mult < 100 for mult in mults)
+        good = len(mults) > 0 and all(rules.is_number(mult) and 0 < mult < 100 for mult in mults)
         rule = "a number between 0 and 100, or an ascending list of such numbers"
-        require(good and list(mults) == sorted(set(mults)), "width_mult", self.width_mult, rule)
-        require(is_number(self.bn_epsilon) and 0 < self.bn_epsilon < 1, "bn_epsilon", self.bn_epsilon,
+        rules.require(good and list(mults) == sorted(set(mults)), "width_mult", self.width_mult, rule)
+        ends = (self.stem_channels, self.first_channels, self.head_channels)
+        if len(mults) > 1 and any(isinstance(of, tuple) for of in (*ends, *(stage.channels for stage in self.stages))):
+            raise SpaceError("`width_mult` must be one number where a stage or an end has a list of channels.")
+        rules.require(rules.is_number(self.bn_epsilon) and 0 < self.bn_epsilon < 1, "bn_epsilon", self.bn_epsilon,
                  "a number between 0 and 1")  # fmt: skip
-        require(self.padding in PADDINGS, "padding", self.padding, f"one of {list(PADDINGS)}")
+        rules.require(self.padding in PADDINGS, "padding", self.padding, f"one of {list(PADDINGS)}")
         for name in ("first_skip", "coupled"):
-            require(isinstance(getattr(self, name), bool), name, getattr(self, name), "true or false")
-        good = is_int(self.first_depth) and 1 <= self.first_depth <= 64
-        require(good, "first_depth", self.first_depth, "an integer from 1 to 64")
+            rules.require(isinstance(getattr(self, name), bool), name, getattr(self, name), "true or false")
+        good = rules.is_int(self.first_depth) and 1 <= self.first_depth <= 64
+        rules.require(good, "first_depth", self.first_depth, "an integer from 1 to 64")
         for number, stage in enumerate(self.stages, start=1):
-            self._check_stage(number, stage)
+            stage.check(f"Stage {number}", self.stage_kernels[number - 1], self.stage_expands[number - 1], self.coupled)
         for stream in self.streams:
             rounded = sorted(set(stream.channels))
             if len(mults) == 1 and len(rounded) < len(stream.channels):
@@ -131,23 +132,6 @@ class SearchSpace:
                     f"`width_mult` (={self.width_mult!r}) makes two choices of channels of {stream.name} the same: "
                     f"{list(stream.channels)}."
                 )
-
-    def _check_stage(self, number: int, stage: Stage) -> None:
-        """Refuses what a stage may not be in this space."""
-        kernels, expands, kind = self.stage_kernels[number - 1], self.stage_expands[number - 1], KINDS[stage.kind]
-        if message := kind.refuses(kernels, expands):
-            raise SpaceError(f"Stage {number}: {message}")
-        if stage.se and not kind.squeezes:
-            raise SpaceError(f"Stage {number}: blocks of the kind {stage.kind!r} have no squeeze-and-excite (`se`).")
-        if not self.coupled:
-            return
-        if len(stage.depths) != len(expands):
-            raise SpaceError(
-                f"Stage {number}: `coupled` needs as many `depths` (={list(stage.depths)}) as `expands` "
-                f"(={list(expands)}): the n-th of both are chosen together."
-            )
-        if len(kernels) > 1:
-            raise SpaceError(f"Stage {number}: `coupled` needs one kernel size, not `kernels` (={list(kernels)}).")
 
     # --- what follows from the fields ---------------------------------------------------------------------------
 
@@ -291,8 +275,8 @@ class SearchSpace:
 
     @cached_property
     def channel_genes(self) -> slice:
-        """The genes of the elastic streams, the last of all; empty where there is none."""
-        return slice(self.expand_genes.stop, self.n_genes)
+        """The genes of the elastic streams; empty where there is none."""
+        return self._genes("channels") if self.elastic_streams else slice(self.n_genes, self.n_genes)
 
     def stream_choices(self, codes: np.ndarray) -> np.ndarray:
         """Index of the channels of each stream, 0 for those without a choice: shape (archs, streams)."""
@@ -300,6 +284,17 @@ class SearchSpace:
         chosen = np.zeros((len(codes), len(elastic)), codes.dtype)
         chosen[:, elastic] = codes[:, self.channel_genes]
         return chosen
+
+    @cached_property
+    def stage_slots(self) -> tuple[slice, ...]:
+        """The block slots of each stage."""
+        ends = accumulate(stage.depths[-1] for stage in self.stages)
+        return tuple(slice(end - stage.depths[-1], end) for stage, end in zip(self.stages, ends, strict=True))
+
+    @cached_property
+    def option_sizes(self) -> tuple[int, ...]:
+        """The most choices in each block dimension."""
+        return tuple(dimension.size for dimension in self.block_dimensions)
 
     @cached_property
     def _first_choice(self) -> np.ndarray:
@@ -340,11 +335,11 @@ class SearchSpace:
         Raises:
             SpaceError: a value is not among the space's choices; names the argument, the value and the choices.
         """
-        good = is_int(resolution) and resolution in self.resolutions
-        require(good, "resolution", resolution, f"one of {list(self.resolutions)}")
-        self._require_entries("depths", depths, self.n_stages)
+        good = rules.is_int(resolution) and resolution in self.resolutions
+        rules.require(good, "resolution", resolution, f"one of {list(self.resolutions)}")
+        require_entries("depths", depths, self.n_stages)
         for depth, stage in zip(depths, self.stages, strict=True):
-            require(
+            rules.require(
                 depth in stage.depths, "depths", tuple(depths), f"chosen from {[list(s.depths) for s in self.stages]}"
             )
         slots = zip(self.block_stages, self.block_positions, strict=True)
@@ -353,40 +348,29 @@ class SearchSpace:
         for (name, value), dimension in zip(
             {"kernels": kernels, "expands": expands}.items(), self.block_dimensions, strict=True
         ):
-            self._require_entries(name, value, self.n_blocks, "numbers" if name == "expands" else "integers")
-            in_use = zip(value, dimension.choices, active, strict=True)
-            for choices in (choices for item, choices, used in in_use if used and item not in choices):
-                rule = f"chosen from the space's {choices} for every block in use"
-                require(False, name, tuple(value), rule if len(set(dimension.choices)) == 1 else f"{rule} of a stage")
-            in_use = zip(value, dimension.choices, active, strict=True)
-            per_block.append(tuple(choices[choices.index(item)] if used else 0 for item, choices, used in in_use))
-        self._check_channels(channels)
+            require_entries(name, value, self.n_blocks, "numbers" if name == "expands" else "integers")
+            of_slots = list(zip(value, dimension.choices, active, strict=True))
+            for choices in (choices for item, choices, used in of_slots if used and item not in choices):
+                of = "the space's" if len(set(dimension.choices)) == 1 else "its stage's"
+                rules.require(False, name, tuple(value), f"chosen from {of} {choices} for every block in use")
+            per_block.append(tuple(choices[choices.index(item)] if used else 0 for item, choices, used in of_slots))
+        require_channel_choices(channels, self.elastic_streams, self.name)
         if self.coupled:
             self._require_coupled(depths, expands)
-        depths, channels = (tuple(map(int, value)) for value in (depths, channels))
-        return Arch(self.name, int(resolution), depths, *per_block, channels)
-
-    def _require_entries(self, name: str, value: Any, n: int, of: str = "integers") -> None:
-        is_entry = is_int if of == "integers" else is_number
-        good = isinstance(value, list | tuple) and all(is_entry(item) for item in value)
-        require(good and len(value) == n, name, value, f"a list of {n} {of}")
-
-    def _check_channels(self, channels: Any) -> None:
-        """Refuses channels that are not an index for each elastic stream, saying which are meant."""
-        good = isinstance(channels, list | tuple) and all(is_int(item) for item in channels)
-        good = good and len(channels) == len(self.elastic_streams)
-        good = good and all(0 <= i < len(of.channels) for i, of in zip(channels, self.elastic_streams, strict=True))
-        meant = ", ".join(f"{stream.name} from {list(stream.channels)}" for stream in self.elastic_streams)
-        rule = f"a list of {len(self.elastic_streams)} indices, from 0, which choose the channels of {meant}"
-        require(good, "channels", channels, rule if meant else f"left out: `{self.name}` has no choice of channels")
+        in_use_kernels, in_use_expands = per_block
+        return Arch(
+            self.name, int(resolution), tuple(map(int, depths)), in_use_kernels, in_use_expands,
+            tuple(map(int, channels)),
+        )  # fmt: skip
 
     def _require_coupled(self, depths: Sequence[int], expands: Sequence[float]) -> None:
-        slots = zip(self.block_stages, self.block_positions, expands, strict=True)
-        for stage, position, expand in slots:
-            of, together = self.stages[stage], self.stage_expands[stage]
-            if position < depths[stage] and expand != together[of.depths.index(depths[stage])]:
-                pairs = ", ".join(f"{depth} with {ratio:g}" for depth, ratio in zip(of.depths, together, strict=True))
-                require(False, "expands", tuple(expands), f"coupled to the depths, in stage {stage + 1} {pairs}")
+        for stage, slots, depth, together in zip(
+            self.stages, self.stage_slots, depths, self.stage_expands, strict=True
+        ):
+            wanted = together[stage.depths.index(depth)]
+            good = all(expand == wanted for expand in expands[slots][:depth])
+            pairs = ", ".join(f"{depth} with {expand:g}" for depth, expand in zip(stage.depths, together, strict=True))
+            rules.require(good, "expands", tuple(expands), f"coupled to the depths: {pairs}")
 
     def arch_from_document(self, document: Mapping[str, Any], where: str = "The arch") -> Arch:
         """Reads an arch from JSON values.
@@ -395,11 +379,11 @@ class SearchSpace:
             FormatError: unknown or missing keys.
             SpaceError: an arch of another space, or values that are not choices.
         """
-        keys = ("resolution", "depths", "kernels", "expands")
-        check_keys(document, {"space", *keys}, {"channels"}, where)
+        keys = ("resolution", "depths", "kernels", "expands", "channels")
+        check_keys(document, {"space", *keys[:-1]}, {"channels"}, where)
         if document["space"] != self.name:
             raise SpaceError(f"{where} is of the space {document['space']!r}, not of {self.name!r}.")
-        return self.arch(*(document[key] for key in keys), document.get("channels", ()))
+        return self.arch(*(document.get(key, ()) for key in keys))
 
     def largest(self, resolution: int | None = None) -> Arch:
         """The arch with the most of everything, at the largest or the given resolution."""
@@ -480,7 +464,7 @@ class SearchSpace:
             raise TypeError(f"`{min(unknown)}` must be one of {list(limited)}.")
         for name, genes in limited.items():
             if (choices := open_choices.get(name)) is not None:
-                require(is_int(choices) and choices >= 1, name, choices, "an integer of at least 1")
+                rules.require(rules.is_int(choices) and choices >= 1, name, choices, "an integer of at least 1")
                 lowest[genes] = np.maximum(self.gene_sizes[genes] - choices, 0)
         return lowest
 
@@ -497,7 +481,7 @@ class SearchSpace:
 
     def to_document(self) -> dict[str, Any]:
         """The space as JSON values."""
-        return {**values(self), "stages": [stage.to_document() for stage in self.stages]}
+        return {**rules.values(self), "stages": [stage.to_document() for stage in self.stages]}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], where: str = "The space") -> "SearchSpace":
@@ -507,17 +491,10 @@ class SearchSpace:
             FormatError: unknown or missing keys.
             SpaceError: a value that breaks a rule.
         """
-        document = _renamed(document)
+        document = renamed(document)
         check_keys(document, {"stages"}, {field.name for field in dataclasses.fields(cls)}, where)
         stages = document["stages"]
         if not isinstance(stages, list):
             raise SpaceError(f"`stages` (={stages!r}) must be a list of at least one stage.")
-        parsed = [from_document(Stage, _renamed(stage), f"{where}, stage {i + 1},") for i, stage in enumerate(stages)]
+        parsed = [from_document(Stage, renamed(stage), f"{where}, stage {i + 1},") for i, stage in enumerate(stages)]
         return from_document(cls, {**document, "stages": parsed}, where)
-
-
-def _renamed(document: Any) -> Any:
-    """A document of schema 1 with the names of today."""
-    if not isinstance(document, Mapping):
-        return document
-    return {RENAMED.get(key, key): value for key, value in document.items()}

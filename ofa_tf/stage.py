@@ -1,68 +1,21 @@
 """What spaces consist of: stages, streams and dimensions, and the rules for their values."""
 
-import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from ofa_tf import rules
 from ofa_tf.errors import SpaceError
 from ofa_tf.kinds import KINDS
+from ofa_tf.rules import Channels
 
 ACTIVATIONS = ("relu", "relu6", "hard_swish")
-MAX_CHANNELS = 65536
 DEFAULT_KIND = "mbconv"  # of a stage's blocks
-Channels = int | tuple[int, ...]
-
-
-def is_int(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def require(condition: bool, name: str, value: Any, rule: str) -> None:
-    if not condition:
-        shown = list(value) if isinstance(value, tuple) else value
-        raise SpaceError(f"`{name}` (={shown!r}) must be {rule}.")
-
-
-def is_number(value: Any) -> bool:
-    return is_int(value) or isinstance(value, float)
-
-
-def require_channels(name: str, value: Any, smallest: int = 1) -> None:
-    """One number of channels, or choices of it."""
-    if isinstance(value, tuple):
-        good = len(value) > 0 and all(is_int(item) and 8 <= item <= MAX_CHANNELS and item % 8 == 0 for item in value)
-        rule = f"an ascending list of multiples of 8 up to {MAX_CHANNELS}, or one integer"
-        require(good and list(value) == sorted(set(value)), name, value, rule)
-        return
-    good = is_int(value) and smallest <= value <= MAX_CHANNELS
-    require(good, name, value, f"an integer from {smallest} to {MAX_CHANNELS}")
-
-
-def require_choices(name: str, value: Any, smallest: int, largest: int) -> None:
-    good = isinstance(value, tuple) and len(value) > 0
-    good = good and all(is_int(item) and smallest <= item <= largest for item in value)
-    rule = f"an ascending list of integers from {smallest} to {largest}"
-    require(good and list(value) == sorted(set(value)), name, value, rule)
-
-
-def require_kernels(value: Any) -> None:
-    require_choices("kernels", value, 1, 31)
-    require(all(size % 2 for size in value), "kernels", value, "odd, such as [3, 5, 7]")
-
-
-def require_expands(value: Any) -> None:
-    good = isinstance(value, tuple) and len(value) > 0 and all(is_number(item) and 0 < item <= 64 for item in value)
-    rule = "an ascending list of numbers above 0, at most 64"
-    require(good and list(value) == sorted(set(value)), "expands", value, rule)
-
-
-def values(described: Any) -> dict[str, Any]:
-    """The fields of a dataclass as JSON values."""
-    fields = {field.name: getattr(described, field.name) for field in dataclasses.fields(described)}
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
+# What schema 1 called the channels of a stage and of the blocks at both ends.
+RENAMED = {"width": "channels"} | {f"{part}_width": f"{part}_channels" for part in ("stem", "first", "head", "feature")}
 
 
 @dataclass(frozen=True)
@@ -97,21 +50,46 @@ class Stage:
     expands: tuple[float, ...] | None = None
 
     def __post_init__(self):
-        require_channels("channels", self.channels)
-        require(is_int(self.stride) and self.stride in (1, 2), "stride", self.stride, "1 or 2")
-        require_choices("depths", self.depths, 1, 64)
-        require(self.activation in ACTIVATIONS, "activation", self.activation, f"one of {list(ACTIVATIONS)}")
-        require(isinstance(self.se, bool), "se", self.se, "true or false")
+        rules.require_channels("channels", self.channels)
+        rules.require(rules.is_int(self.stride) and self.stride in (1, 2), "stride", self.stride, "1 or 2")
+        rules.require_choices("depths", self.depths, 1, 64)
+        rules.require(self.activation in ACTIVATIONS, "activation", self.activation, f"one of {list(ACTIVATIONS)}")
+        rules.require(isinstance(self.se, bool), "se", self.se, "true or false")
         kinds = [name for name, kind in KINDS.items() if kind.elastic]
-        require(self.kind in kinds, "kind", self.kind, f"one of {kinds}")
+        rules.require(self.kind in kinds, "kind", self.kind, f"one of {kinds}")
         if self.kernels is not None:
-            require_kernels(self.kernels)
+            rules.require_kernels(self.kernels)
         if self.expands is not None:
-            require_expands(self.expands)
+            rules.require_expands(self.expands)
+
+    def check(self, where: str, kernels: tuple[int, ...], expands: tuple[float, ...], coupled: bool) -> None:
+        """Refuses what the stage may not choose from.
+
+        Args:
+            where: the beginning of the message.
+            kernels: its kernel sizes, its own or the space's.
+            expands: its expand ratios, likewise.
+            coupled: whether the space is.
+
+        Raises:
+            SpaceError: says what is wrong.
+        """
+        kind = KINDS[self.kind]
+        if message := kind.refuses(kernels, expands):
+            raise SpaceError(f"{where}: {message}")
+        if self.se and not kind.squeezes:
+            raise SpaceError(f"{where}: blocks of the kind {self.kind!r} have no squeeze-and-excite (`se`).")
+        if coupled and len(self.depths) != len(expands):
+            raise SpaceError(
+                f"{where}: `coupled` needs as many `depths` (={list(self.depths)}) as `expands` (={list(expands)}), "
+                "because the n-th of both are chosen together."
+            )
+        if coupled and len(kernels) > 1:
+            raise SpaceError(f"{where}: `coupled` needs one kernel size, not `kernels` (={list(kernels)}).")
 
     def to_document(self) -> dict[str, Any]:
         """The stage as JSON values, without the default kind and what it takes from the space."""
-        document = values(self)
+        document = rules.values(self)
         if self.kind == DEFAULT_KIND:
             del document["kind"]
         return {key: value for key, value in document.items() if value is not None}
@@ -148,7 +126,7 @@ class Dimension:
 
     name: str
     genes: slice
-    choices: tuple[tuple[int, ...], ...]
+    choices: tuple[tuple[Any, ...], ...]
     per_block: bool = False
 
     @cached_property
@@ -160,3 +138,10 @@ class Dimension:
         """The values that codes of shape (archs, genes) choose: shape (archs, genes of this dimension)."""
         indices = codes[:, self.genes].T
         return np.stack([np.take(choices, of) for choices, of in zip(self.choices, indices, strict=True)], axis=1)
+
+
+def renamed(document: Any) -> Any:
+    """A document of schema 1 with the names of today."""
+    if not isinstance(document, Mapping):
+        return document
+    return {RENAMED.get(key, key): value for key, value in document.items()}

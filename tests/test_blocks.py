@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ofa_tf.blocks import Block, count_macs, count_params, divisible, mid_channels, se_channels, walk
+from ofa_tf.blocks import Block, count_macs, count_params, walk
+from ofa_tf.channels import divisible, mid_channels, se_channels
 from ofa_tf.costs import ArchCosts, arch_costs
 from ofa_tf.spaces import EDGE, MOBILENET_V3, SPACES, TINY
 

@@ -23,8 +23,8 @@ def balanced_archs(space: SearchSpace, seed: int) -> Iterator[Arch]:
 
     The smallest and the largest of each resolution come first. After that every resolution and every total depth is
     drawn equally often. If each stage's depth were drawn independently, as in training, the shallowest and the deepest
-    networks of a large space would hardly occur, although a search often ends there. Kernel sizes and expand ratios are
-    uniform.
+    networks of a large space would hardly occur, although a search often ends there. Kernel sizes, expand ratios and
+    channels are uniform.
 
     Args:
         space: the space.
@@ -40,7 +40,7 @@ def balanced_archs(space: SearchSpace, seed: int) -> Iterator[Arch]:
         code = rng.integers(0, space.gene_sizes)
         code[0] = resolution
         code[space.depth_genes] = np.bincount(rng.permutation(steps)[:n_steps], minlength=space.n_stages)
-        arch = space.decode_one(code)
+        arch = space.decode_one(space.canonical(code[None])[0])
         in_vain = in_vain + 1 if arch in known else 0
         if in_vain == DRAWS_IN_VAIN:
             return

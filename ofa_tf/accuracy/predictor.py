@@ -1,7 +1,8 @@
 """From an arch to its validation accuracy, without running it: a small network on the one-hot encoding.
 
 The inputs are those of the published predictor (Cai et al., ICLR 2020, appendix B): kernel size and expand ratio of
-every block, zeros for blocks left out, then the resolution. Inference is NumPy, so that a search needs nothing else.
+every block, zeros for blocks left out, then the channels of every elastic stream and the resolution. Inference is
+NumPy, so that a search needs nothing else.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +24,14 @@ KINK = 0.35  # how near to its kink a unit counts in part in a slope, as a share
 
 def n_features(space: SearchSpace, resolutions: Sequence[int]) -> int:
     """How many inputs a predictor of a space has."""
-    return space.n_blocks * sum(dimension.size for dimension in space.block_dimensions) + len(resolutions)
+    return sum(rows * choices for rows, choices in _input_shapes(space)) + len(resolutions)
+
+
+def _input_shapes(space: SearchSpace) -> list[tuple[int, int]]:
+    """Of the block dimensions, and of the channels if they are elastic: how often they are chosen, from how many."""
+    per_block = [(space.n_blocks, dimension.size) for dimension in space.block_dimensions]
+    sizes = [len(stream.channels) for stream in space.elastic_streams]
+    return [*per_block, (len(sizes), max(sizes))] if sizes else per_block
 
 
 def features(space: SearchSpace, codes: np.ndarray, resolutions: Sequence[int]) -> np.ndarray:
@@ -35,7 +43,8 @@ def features(space: SearchSpace, codes: np.ndarray, resolutions: Sequence[int]) 
         resolutions: the resolutions that have a column; an arch at another one gets zeros.
 
     Returns:
-        float32 of shape (archs, inputs): of each dimension (blocks * choices), then of the resolutions.
+        float32 of shape (archs, inputs): of each block dimension (blocks * choices), of the channels (elastic streams *
+        most choices), then of the resolutions.
     """
     active = space.active(codes)
     parts = []
@@ -43,6 +52,9 @@ def features(space: SearchSpace, codes: np.ndarray, resolutions: Sequence[int]) 
         rows = np.eye(dimension.size + 1, dimension.size, dtype=np.float32)
         choices = np.where(active, codes[:, dimension.genes], dimension.size)
         parts.append(rows.take(choices, axis=0).reshape(len(codes), -1))
+    for n_streams, n_choices in _input_shapes(space)[len(space.block_dimensions) :]:
+        rows = np.eye(n_choices, dtype=np.float32)
+        parts.append(rows.take(codes[:, space.channel_genes], axis=0).reshape(len(codes), n_streams * n_choices))
     columns = np.array(space.resolutions)[:, None] == np.array(resolutions)
     return np.concatenate([*parts, columns.astype(np.float32)[codes[:, 0]]], axis=1)
 
@@ -104,11 +116,12 @@ class Predictor:
 
         Returns:
             float64 of shape (archs,), and a function of rows of `codes` that gives a float32 array for each block
-            dimension of the space, of shape (rows, blocks, choices).
+            dimension of the space, of shape (rows, blocks, choices), and where it has elastic streams another of shape
+            (rows, streams, choices).
         """
         inputs = features(self.space, codes, self.resolutions)
         passes = [_forward(layers, inputs) for layers in self.members]
-        shapes = [(self.space.n_blocks, dimension.size) for dimension in self.space.block_dimensions]
+        shapes = _input_shapes(self.space)
         ends = np.cumsum(np.prod(shapes, axis=1))
 
         def slopes(rows: np.ndarray) -> tuple[np.ndarray, ...]:

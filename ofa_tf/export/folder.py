@@ -13,7 +13,7 @@ from typing import Any
 from ofa_tf._version import VERSION
 from ofa_tf.atomic import check_old, replacing_folder, restore_folder, write_bytes
 from ofa_tf.errors import ExportError
-from ofa_tf.jsonio import write_json
+from ofa_tf.jsonio import SPACE_SCHEMA, write_json
 from ofa_tf.space import Arch
 
 MANIFEST = "manifest.json"
@@ -128,7 +128,7 @@ def write_export(
         for name, other in {"model.tflite": content, **(more or {})}.items():
             write_bytes(temporary / name, other)
         write_bytes(temporary / "labels.txt", "".join(f"{name}\n" for name in classes).encode())
-        write_json(temporary / "arch.json", arch.to_document())
+        write_json(temporary / "arch.json", arch.to_document(), SPACE_SCHEMA)
         write_json(temporary / MANIFEST, {**manifest.__dict__, "versions": versions()})
 
 

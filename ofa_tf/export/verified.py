@@ -16,7 +16,7 @@ from ofa_tf.errors import ExportError
 from ofa_tf.export.convert import to_tflite
 from ofa_tf.export.gate import Parity, Tolerance, compare, first_bad_layer, gate_images, layer_errors, run_file
 from ofa_tf.export.representative import representative_inputs, takes_raw_pixels
-from ofa_tf.jsonio import SCHEMA
+from ofa_tf.jsonio import SPACE_SCHEMA
 from ofa_tf.precision import INTEGER_ENDS, Precision, get_precision, integer_precisions
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.space import Arch
@@ -178,7 +178,7 @@ def _metadata(options: FileOptions, config: Setup, arch: Arch) -> Metadata:
         labels=config.classes,
         mean=config.preprocessing.mean,
         std=config.preprocessing.std,
-        arch={"schema": SCHEMA, **arch.to_document()},
+        arch={"schema": SPACE_SCHEMA, **arch.to_document()},
     )
 
 

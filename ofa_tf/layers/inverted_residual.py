@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ofa_tf.blocks import mid_channels, se_channels
+from ofa_tf.channels import mid_channels, se_channels
 from ofa_tf.kinds import Block
 from ofa_tf.layers.batch_norm import ElasticBatchNorm
 from ofa_tf.layers.block_layer import BlockLayer, Choices, OpWeights

@@ -12,7 +12,7 @@ from ofa_tf.export.folder import Manifest, check_folder, sha256_of, write_export
 from ofa_tf.export.same_file import ExportedFile, exported_files, same_file
 from ofa_tf.export.verified import QAT_EPOCHS, FileOptions, VerifiedFile, make_file
 from ofa_tf.formatting import milliseconds, percent
-from ofa_tf.jsonio import read_json
+from ofa_tf.jsonio import SPACE_SCHEMA, read_json
 from ofa_tf.latency.backend import Finished
 from ofa_tf.latency.backends import backend_of
 from ofa_tf.latency.device import Device, Workload
@@ -202,7 +202,7 @@ def export_arch_file(
     _check_targets(project, targets, options)
     for target in targets:
         find_device_table(project, target.device, _table_precision(project, options, quiet=True))
-    arch = project.config.space.arch_from_document(read_json(path), str(path))
+    arch = project.config.space.arch_from_document(read_json(path, SPACE_SCHEMA), str(path))
     return _export_all(project, [arch] * len(targets), targets, [None] * len(targets), options)
 
 

@@ -83,7 +83,7 @@ class Finder:
     def _known(self) -> np.ndarray:
         """Which resolutions the predictor and every table know, bool of shape (resolutions,)."""
         known = np.isin(self.space.resolutions, self.fitted.predictor.resolutions)
-        return np.logical_and.reduce([known, *(np.isfinite(costs.fixed) for costs in self._tabulated.values())])
+        return np.logical_and.reduce([known, *(costs.known for costs in self._tabulated.values())])
 
     @property
     def resolutions(self) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ofa_tf.atomic import check_place
 from ofa_tf.errors import ArgumentError, FormatError, SpaceError, WorkdirError
-from ofa_tf.jsonio import read_json, write_json
+from ofa_tf.jsonio import SPACE_SCHEMA, read_json, write_json
 from ofa_tf.project.arguments import NO_BUDGET
 from ofa_tf.project.choice import Budgets, Choice, Verified
 from ofa_tf.project.finder import Finder, find_fronts
@@ -85,7 +85,7 @@ def find_all(
         Answer(budgets, choices[0], finder.resolutions, found)
         for budgets, choices, found in zip(wanted, shortlists, candidates, strict=True)
     ]
-    write_json(path, answers[-1].choice.arch.to_document())
+    write_json(path, answers[-1].choice.arch.to_document(), SPACE_SCHEMA)
     return answers, path
 
 
@@ -98,7 +98,7 @@ def _own_arch_file(project: OpenedWorkdir) -> Path:
     path, space = project.workdir.path / ARCH, project.config.space
     if path.exists():
         try:
-            space.arch_from_document(read_json(path), str(path))
+            space.arch_from_document(read_json(path, SPACE_SCHEMA), str(path))
         except (FormatError, SpaceError):
             raise WorkdirError(
                 f"{path} is not an arch of `{space.name}` and stays as it is: name another file with --out."

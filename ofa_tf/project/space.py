@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ofa_tf.blocks import count_macs, count_params, divisible, walk
+from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.formatting import milliseconds
 from ofa_tf.project.arguments import required, whole
 from ofa_tf.search.file_size import size_costs
@@ -75,9 +75,9 @@ class SpaceDescription:
         return self.space.size()
 
     @property
-    def stage_channels(self) -> tuple[int, ...]:
-        """Output channels of each stage, with the width multiplier."""
-        return tuple(divisible(stage.width * self.space.width_mult) for stage in self.space.stages)
+    def channels(self) -> dict[str, tuple[int, ...]]:
+        """The channels that stem, first block, each stage and head choose from, with the width multiplier."""
+        return {stream.name: stream.channels for stream in self.space.streams[1:]}
 
     def with_latencies(self, device: str, smallest_ms: float, largest_ms: float) -> "SpaceDescription":
         """The description with the latencies of the two subnets on a device."""

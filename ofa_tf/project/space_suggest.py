@@ -14,7 +14,7 @@ from ofa_tf.blocks import count_macs, walk
 from ofa_tf.errors import InfeasibleError, TableError, WorkdirError
 from ofa_tf.export.block_files import BlockFiles
 from ofa_tf.formatting import milliseconds
-from ofa_tf.jsonio import write_json
+from ofa_tf.jsonio import SPACE_SCHEMA, write_json
 from ofa_tf.latency.backend import Backend
 from ofa_tf.latency.backends import backend_of
 from ofa_tf.latency.device import Workload
@@ -132,7 +132,7 @@ def suggest_space(
     description = describe_space(space, n_classes).with_latencies(found.label, found.smallest_ms, found.largest_ms)
     if out is None:
         return description
-    write_json(out, space.to_document())
+    write_json(out, space.to_document(), SPACE_SCHEMA)
     return replace(description, path=Path(out))
 
 
@@ -157,7 +157,9 @@ def _variant(base: SearchSpace, width: float, scale: float) -> SearchSpace:
         scaled = {max(LEAST_PIXELS, round(size * scale / PIXEL_STEP) * PIXEL_STEP) for size in resolutions}
         resolutions = tuple(sorted(scaled))
         name += f"_{resolutions[-1]}px"
-    return replace(base, name=name, resolutions=resolutions, width_mult=base.width_mult * width)
+    mults = tuple(mult * width for mult in base.width_mults)
+    width_mult = mults if isinstance(base.width_mult, tuple) else mults[0]
+    return replace(base, name=name, resolutions=resolutions, width_mult=width_mult)
 
 
 def _approach(

@@ -11,7 +11,7 @@ from ofa_tf.atomic import sweep
 from ofa_tf.data import Preprocessing
 from ofa_tf.data.rules import FIRST, NEWEST, RULES, Rules
 from ofa_tf.errors import FormatError, WorkdirError
-from ofa_tf.jsonio import check_keys, from_document, read_json, write_json
+from ofa_tf.jsonio import SPACE_SCHEMA, check_keys, from_document, read_json, write_json
 from ofa_tf.latency.store import FOLDER as TABLES
 from ofa_tf.space import SearchSpace
 from ofa_tf.training.recipe import Recipe
@@ -69,7 +69,7 @@ class Config:
         Raises:
             FormatError: not a config, or one of a newer schema.
         """
-        document = read_json(path)
+        document = read_json(path, SPACE_SCHEMA)
         check_keys(document, set(cls.__dataclass_fields__) - {"data_rules"}, {"data_rules"}, str(path))
         classes, seed = document["classes"], document["seed"]
         if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
@@ -130,7 +130,7 @@ class Workdir(StageFiles):
     def create(self, config: Config) -> None:
         """Sets the workdir up."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.config_path, config.to_document())
+        write_json(self.config_path, config.to_document(), SPACE_SCHEMA)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

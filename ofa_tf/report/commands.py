@@ -4,7 +4,7 @@ import json
 import math
 import shlex
 
-from ofa_tf.jsonio import SCHEMA
+from ofa_tf.jsonio import SPACE_SCHEMA
 from ofa_tf.report.contents import Contents, DeviceView, ExportView
 from ofa_tf.space import Arch
 
@@ -41,7 +41,7 @@ def export_given(contents: Contents, device: DeviceView) -> str:
 
 def echo(arch: Arch) -> str:
     """Puts an arch on standard output."""
-    return "echo " + shlex.quote(json.dumps({"schema": SCHEMA, **arch.to_document()}, separators=(",", ":")))
+    return "echo " + shlex.quote(json.dumps({"schema": SPACE_SCHEMA, **arch.to_document()}, separators=(",", ":")))
 
 
 def _target(device: DeviceView) -> tuple[str, ...]:

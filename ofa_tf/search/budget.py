@@ -88,7 +88,7 @@ def known_resolutions(space: SearchSpace, costs: Sequence[ArchCosts]) -> np.ndar
     Raises:
         OfaError: there is none.
     """
-    known = np.all([np.isfinite(cost.fixed) for cost in costs], axis=0)
+    known = np.all([cost.known for cost in costs], axis=0)
     if not known.any():
         raise OfaError(f"No resolution of the space `{space.name}` is covered by the costs of every budget.")
     return np.flatnonzero(known)

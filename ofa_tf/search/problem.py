@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from ofa_tf.channel_index import ChannelIndex
 from ofa_tf.errors import OfaError
 from ofa_tf.search.budget import Budget, loads
 from ofa_tf.space import SearchSpace
@@ -17,7 +18,7 @@ Score = Callable[[np.ndarray], np.ndarray]
 
 
 Slopes = Callable[[np.ndarray], tuple[np.ndarray, ...]]
-"""Rows of linearized archs to derivatives with respect to the choices of each block dimension of the space."""
+"""Rows of linearized archs to derivatives with respect to the choices of block dimensions, and of channels."""
 
 
 @runtime_checkable
@@ -32,8 +33,9 @@ class Differentiable(Protocol):
 
         Returns:
             Scores of shape (archs,), and a function of rows of `codes` that gives, for each block dimension of the
-            space, the derivatives with respect to the choices of each block, shape (rows, blocks, choices); those of
-            blocks that are not in use, too.
+            space, the derivatives with respect to the choices of each block, shape (rows, blocks, choices), those of
+            blocks that are not in use, too; and where the space has elastic streams, those with respect to the choices
+            of their channels, shape (rows, streams, choices).
         """
         ...
 
@@ -43,8 +45,9 @@ class Problem:
     """Find high scores at low loads.
 
     An option of a block is one choice of each of the space's block dimensions (kernel and expand ratio). A move changes
-    the option of a block, the depth of a stage, or the resolution; what it changes is its group. A move to a larger
-    depth also chooses the option of the blocks that it adds, alike for all. So every change of a single gene is a move.
+    the option of a block, the depth of a stage, the channels of a stream, or the resolution; what it changes is its
+    group. A move to a larger depth also chooses the option of the blocks that it adds, alike for all. So every change
+    of a single gene is a move. In a coupled space the option follows from the depth.
 
     Args:
         space: the space.
@@ -123,20 +126,42 @@ class Problem:
         return stage, depth
 
     @cached_property
+    def _channels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Index among the elastic streams, and index of the choice, of all channels that one may have."""
+        sizes = [len(stream.channels) for stream in self.space.elastic_streams]
+        choices = [(stream, choice) for stream, size in enumerate(sizes) for choice in range(size)]
+        stream, choice = np.array(choices, np.int64).reshape(-1, 2).T
+        return stream, choice
+
+    @cached_property
     def groups(self) -> np.ndarray:
-        """What each move changes: a block, a stage's depth, or, last, the resolution; shape (moves,)."""
+        """What each move changes: a block, a stage's depth, a stream, or, last, the resolution; shape (moves,)."""
         n_blocks, n_resolutions = self.space.n_blocks, len(self.resolutions)
         slots = np.concatenate([np.arange(n_blocks), n_blocks + self._depths[0]])
-        return np.concatenate([np.tile(slots, self._n_options), np.full(n_resolutions, self.n_groups - 1)])
+        streams = n_blocks + self.space.n_stages + self._channels[0]
+        return np.concatenate([np.tile(slots, self._n_options), streams, np.full(n_resolutions, self.n_groups - 1)])
 
     @property
     def n_groups(self) -> int:
-        return self.space.n_blocks + self.space.n_stages + 1
+        return self.space.n_blocks + self.space.n_stages + len(self.space.elastic_streams) + 1
 
     @cached_property
     def _n_slots(self) -> int:
-        """Blocks, and depths of stages: a move that is not of the resolution is an option at one of them."""
+        """Blocks, and depths of stages: a move of one of them is an option there."""
         return self.space.n_blocks + len(self._depths[0])
+
+    @cached_property
+    def _barred(self) -> np.ndarray:
+        """Infinite for moves that no arch has, because a stage lacks the option: shape (options, slots)."""
+        space, stages = self.space, [*self.space.block_stages, *self._depths[0]]
+        first = [space.stage_slots[stage].start for stage in stages]
+        lacks = np.zeros((self._n_options, self._n_slots), bool)
+        for dimension, (_, choice) in zip(space.block_dimensions, self._choices, strict=True):
+            lacks |= choice[:, None] >= np.array([len(dimension.choices[slot]) for slot in first])
+        if space.coupled:
+            lacks[:, : space.n_blocks] = True
+            lacks[:, space.n_blocks :] |= self._choices[-1][1][:, None] != self._depths[1]
+        return np.where(lacks, np.inf, 0.0)
 
     def _options(self, codes: np.ndarray) -> np.ndarray:
         """The option of each block as one index, shape (archs, blocks)."""
@@ -151,20 +176,23 @@ class Problem:
         space = self.space
         moved = codes[parents]
         option, slot = np.divmod(moves, self._n_slots)
-        of_resolution = option >= self._n_options
-        rows = np.flatnonzero(~of_resolution & (slot < space.n_blocks))
+        others = self._n_options * self._n_slots
+        rows = np.flatnonzero((moves < others) & (slot < space.n_blocks))
         for genes, choice in self._choices:
             moved[rows, genes.start + slot[rows]] = choice[option[rows]]
-        rows = np.flatnonzero(~of_resolution & (slot >= space.n_blocks))
+        rows = np.flatnonzero((moves < others) & (slot >= space.n_blocks))
         stage, depth = (of[slot[rows] - space.n_blocks] for of in self._depths)
         before = space.active(moved[rows])
         moved[rows, 1 + stage] = depth
         after = space.active(moved[rows])
         for genes, choice in self._choices:
             moved[rows, genes] = np.where(after & ~before, choice[option[rows], None], moved[rows, genes] * after)
-        rows = np.flatnonzero(of_resolution)
-        moved[rows, 0] = self.resolutions[moves[rows] - self._n_options * self._n_slots]
-        return moved
+        (stream, choice), of_resolution = self._channels, others + len(self._channels[0])
+        rows = np.flatnonzero((moves >= others) & (moves < of_resolution))
+        moved[rows, space.channel_genes.start + stream[moves[rows] - others]] = choice[moves[rows] - others]
+        rows = np.flatnonzero(moves >= of_resolution)
+        moved[rows, 0] = self.resolutions[moves[rows] - of_resolution]
+        return space.canonical(moved) if space.coupled else moved
 
     def neighbours(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Every arch one move away.
@@ -177,12 +205,23 @@ class Problem:
 
     @cached_property
     def _relative_costs(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Per budget, shares of its limit: of the fixed blocks and of (resolutions, options, blocks)."""
-        shape = (self.space.n_blocks, len(self.space.resolutions), self._n_options)
-        return [
-            (b.costs.fixed / b.limit, np.ascontiguousarray(b.costs.elastic.reshape(shape).transpose(1, 2, 0) / b.limit))
-            for b in self.budgets
-        ]
+        """Per budget, shares of its limit.
+
+        Those of the fixed blocks have the shape (resolutions, choices of channels at the ends), the others
+        (resolutions, pairs of channels, options, blocks), with 0 for what cannot be chosen.
+        """
+        space, index = self.space, self._index
+        n_resolutions, shares = len(space.resolutions), []
+        for budget in self.budgets:
+            shape = (space.n_blocks, n_resolutions, self._n_options, index.n**2)
+            elastic = budget.costs.elastic.reshape(shape).transpose(1, 3, 2, 0) / budget.limit
+            elastic = np.ascontiguousarray(np.where(np.isfinite(elastic), elastic, 0.0))
+            shares.append((budget.costs.fixed.reshape(n_resolutions, -1) / budget.limit, elastic))
+        return shares
+
+    @cached_property
+    def _index(self) -> ChannelIndex:
+        return ChannelIndex(self.space)
 
     @cached_property
     def _used_at(self) -> tuple[np.ndarray, np.ndarray]:
@@ -200,34 +239,63 @@ class Problem:
         """
         n, n_blocks, (stage, depth) = len(codes), self.space.n_blocks, self._depths
         active, option = self.space.active(codes), self._options(codes)
-        place = option * n_blocks + np.arange(n_blocks)
+        pairs, ends = (self._index.pairs(codes), self._index.ends(codes)) if self._index.n > 1 else (0, 0)
+        place = (pairs * self._n_options + option) * n_blocks + np.arange(n_blocks)
         of_slots = np.zeros((n, self._n_options, self._n_slots))
         of_resolutions = np.zeros((n, len(self.resolutions)))
         for fixed, elastic in self._relative_costs:
             known = elastic[self.resolutions].reshape(len(self.resolutions), -1)
-            everywhere = fixed[self.resolutions] + (known.take(place, axis=1) * active).sum(2).T
+            everywhere = fixed[self.resolutions].T[ends] + (known.take(place, axis=1) * active).sum(2).T
             here = everywhere[codes[:, :1] == self.resolutions]
-            changes = self._changes(elastic[codes[:, 0]], active, option)
+            changes = self._changes(self._at_channels(elastic, codes[:, 0], pairs), active, option)
             changes += here[:, None, None]
             np.maximum(of_slots, changes, out=of_slots)
             np.maximum(of_resolutions, everywhere, out=of_resolutions)
         barred = np.inf  # what changes nothing, or is another move again; sums are faster than masks
+        of_slots += self._barred
         of_slots[..., :n_blocks] += np.where(active, 0, barred)[:, None]
         of_slots[np.arange(n)[:, None], option, np.arange(n_blocks)] = barred
         deeper = depth - codes[:, 1 + stage]
-        of_slots[:, 0, n_blocks:] += np.where(deeper == 0, barred, 0)
-        of_slots[:, 1:, n_blocks:] += np.where(deeper <= 0, barred, 0)[:, None]
+        if self.space.coupled:
+            of_slots[:, :, n_blocks:] += np.where(deeper == 0, barred, 0)[:, None]
+        else:
+            of_slots[:, 0, n_blocks:] += np.where(deeper == 0, barred, 0)
+            of_slots[:, 1:, n_blocks:] += np.where(deeper <= 0, barred, 0)[:, None]
         of_resolutions[codes[:, :1] == self.resolutions] = barred
-        return np.concatenate([of_slots.reshape(n, -1), of_resolutions], axis=1)
+        return np.concatenate([of_slots.reshape(n, -1), self._channel_loads(codes), of_resolutions], axis=1)
+
+    @staticmethod
+    def _at_channels(elastic: np.ndarray, resolutions: np.ndarray, pairs: np.ndarray | int) -> np.ndarray:
+        """Costs of every option of each block, with the channels of each arch: shape (archs, options, blocks)."""
+        if isinstance(pairs, int):
+            return elastic[resolutions, pairs]
+        return elastic[resolutions[:, None], pairs, :, np.arange(pairs.shape[1])].transpose(0, 2, 1)
+
+    def _channel_loads(self, codes: np.ndarray) -> np.ndarray:
+        """The loads after each move of channels, infinite where it changes nothing: shape (archs, such moves)."""
+        stream, choice = self._channels
+        moves = self._n_options * self._n_slots + np.arange(len(stream))
+        parents = np.repeat(np.arange(len(codes)), len(moves))
+        moved = self.load(self.move(codes, parents, np.tile(moves, len(codes)))).reshape(len(codes), -1)
+        return np.where(codes[:, self.space.channel_genes][:, stream] == choice, np.inf, moved)
 
     def move_gains(self, codes: np.ndarray, *slopes: np.ndarray) -> np.ndarray:
         """What each move adds to the score by its slopes: shape (archs, moves without those of the resolution)."""
-        n, space, n_dimensions = len(codes), self.space, len(slopes)
+        n, space, n_dimensions = len(codes), self.space, len(self.space.block_dimensions)
         others = [[1 + axis for axis in range(n_dimensions) if axis != own] for own in range(n_dimensions)]
-        each = [np.expand_dims(of.swapaxes(1, 2), axes) for of, axes in zip(slopes, others, strict=True)]
-        values = reduce(lambda total, of: np.add(total, of, order="C"), each)  # (archs, *sizes, blocks)
+        each = zip(slopes[:n_dimensions], others, strict=True)
+        values = reduce(
+            lambda total, of: np.add(total, of, order="C"),
+            [np.expand_dims(of.swapaxes(1, 2), axes) for of, axes in each],
+        )  # (archs, *sizes, blocks)
         of_options = values.reshape(n, self._n_options, space.n_blocks)
-        return self._changes(of_options, space.active(codes), self._options(codes)).reshape(n, -1)
+        gains = self._changes(of_options, space.active(codes), self._options(codes)).reshape(n, -1)
+        if not space.elastic_streams:
+            return gains
+        stream, choice = self._channels
+        now = codes[:, space.channel_genes][:, stream]
+        of_channels = slopes[n_dimensions][:, stream, choice] - slopes[n_dimensions][np.arange(n)[:, None], stream, now]
+        return np.concatenate([gains, of_channels], axis=1)
 
     def _changes(self, values: np.ndarray, active: np.ndarray, option: np.ndarray) -> np.ndarray:
         """What the moves of blocks and depths change in a sum over the blocks in use.
@@ -244,7 +312,10 @@ class Problem:
         now = values[np.arange(n)[:, None], option, np.arange(n_blocks)] * active
         changes = np.empty((n, self._n_options, self._n_slots), values.dtype)
         np.subtract(values, now[:, None], out=changes[..., :n_blocks])
-        idle = (~active).astype(values.dtype)
-        added, removed = (values * idle[:, None]).reshape(-1, n_blocks) @ used, now @ (own - used)
+        if self.space.coupled:  # every block of the stage takes the option of the depth
+            added, removed = values.reshape(-1, n_blocks) @ used, now @ own
+        else:
+            idle = (~active).astype(values.dtype)
+            added, removed = (values * idle[:, None]).reshape(-1, n_blocks) @ used, now @ (own - used)
         np.subtract(added.reshape(n, self._n_options, -1), removed[:, None], out=changes[..., n_blocks:])
         return changes

@@ -3,7 +3,7 @@
 import os
 
 from ofa_tf.errors import SpaceError
-from ofa_tf.jsonio import read_json
+from ofa_tf.jsonio import SPACE_SCHEMA, read_json
 from ofa_tf.space import SearchSpace
 from ofa_tf.spaces.edge import EDGE
 from ofa_tf.spaces.mobilenet_v3 import MOBILENET_V3
@@ -32,4 +32,4 @@ def get_space(name: str) -> SearchSpace:
         return SPACES[name]
     if not os.path.isfile(name):
         raise SpaceError(f"There is no space {name!r}: give one of {sorted(SPACES)} or a JSON file.")
-    return SearchSpace.from_document(read_json(name), name)
+    return SearchSpace.from_document(read_json(name, SPACE_SCHEMA), name)

@@ -11,7 +11,7 @@ import keras
 from ofa_tf.atomic import replacing_folder, restore_folder, write_bytes
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.errors import FormatError
-from ofa_tf.jsonio import read_object, write_json
+from ofa_tf.jsonio import SPACE_SCHEMA, read_object, write_json
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.quiet import quiet
 from ofa_tf.space import Arch, SearchSpace
@@ -181,8 +181,8 @@ def _write(network: SpecializedNetwork, target: Path) -> None:
     with replacing_folder(target) as temporary:
         with quiet():
             network.model.save(temporary / "model.keras")
-        write_json(temporary / "arch.json", network.arch.to_document())
-        write_json(temporary / "space.json", network.space.to_document())
+        write_json(temporary / "arch.json", network.arch.to_document(), SPACE_SCHEMA)
+        write_json(temporary / "space.json", network.space.to_document(), SPACE_SCHEMA)
         if network.n_classes == imagenet.N_CLASSES:
             labels = "".join(f"{name}\n" for name in imagenet.class_names())
             write_bytes(temporary / "labels.txt", labels.encode())

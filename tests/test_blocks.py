@@ -150,7 +150,8 @@ def test_every_block_starts_where_the_one_before_ends(space, seed):
     assert (network[-1].kind, network[-1].out_channels, network[-1].bias) == ("linear", 7, True)
     assert [block.kind for block in network].count("pool") == 1
     assert len({block.name for block in network}) == len(network)
-    elastic, chosen = [block for block in network if block.slot >= 0], space.channels_of(arch)
+    elastic = [block for block in network if block.slot >= 0]
+    chosen = dict(zip((stream.name for stream in space.elastic_streams), arch.channels, strict=True))
     assert [block.slot for block in elastic] == np.flatnonzero(arch.kernels).tolist()
     for block in elastic:
         stage, position = space.block_stages[block.slot], space.block_positions[block.slot]
@@ -161,7 +162,8 @@ def test_every_block_starts_where_the_one_before_ends(space, seed):
             "bottleneck": bottleneck_channels(block.out_channels, arch.expands[block.slot]),
         }
         assert (block.kernel, block.mid_channels) == (arch.kernels[block.slot], mid.get(block.kind, 0))
-        assert block.out_channels == chosen[f"stage{stage + 1}"]
+        mult = space.width_mults[chosen.get(f"stage{stage + 1}", 0)]
+        assert block.out_channels == divisible(space.stages[stage].channels * mult)
         assert block.activation == space.stages[stage].activation
         assert block.se_channels == (se_channels(block.mid_channels) if space.stages[stage].se else 0)
         before = space.streams[space.first_stage_stream + stage - 1]

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from published_answers import published_arch
+from published_networks import published_arch
 
 from ofa_tf.errors import FormatError
 from ofa_tf.spaces import MOBILENET_V3, RESNET50D, TINY

@@ -7,15 +7,8 @@ from itertools import islice
 import keras
 import numpy as np
 import pytest
-from published_answers import (
-    Published,
-    answers_in_float64,
-    assert_answers,
-    is_rough,
-    published_arch,
-    read_published,
-    relative_error,
-)  # fmt: skip
+from published_answers import answers_in_float64, assert_answers, is_rough, relative_error
+from published_networks import Published, published_arch, read_published
 
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.errors import FormatError

@@ -17,7 +17,7 @@ from ofa_tf.zoo.torch_file import state_dict
 RESOLUTIONS = tuple(range(112, 225, 16))  # what the eight columns of the resolution stand for
 STEM_INPUTS = 2  # of the predictor of ResNet50D: whether its stem is without and with the residual convolution
 RESIDUAL_SLOT, FIRST_BOTTLENECK = 1, 3  # the block slots of that convolution and of the first bottleneck
-ResNetName = re.compile(r"layers\.([0-9]{1,4})(?:\.0)?\.(weight|bias)")
+HIDDEN, LAST = re.compile(r"^layers\.([0-9]{1,4})\.0\.(weight|bias)$"), re.compile(r"layers\.([0-9]{1,4})\.weight")
 
 
 def read_published_predictor(path: str | os.PathLike, space: SearchSpace = MOBILENET_V3) -> Predictor:
@@ -65,10 +65,9 @@ def _resnet50d_predictor(arrays: Mapping[str, np.ndarray], space: SearchSpace, p
     """The predictor of ResNet50D: its inputs in our order, and what it adds to every accuracy as its last bias."""
     if [of.choices for of in space.dimensions[1:]] != [of.choices for of in RESNET50D.dimensions[1:]]:
         raise FormatError(f"{path} is the predictor of `{RESNET50D.name}`, and `{space.name}` has other choices.")
-    matches = {name: ResNetName.fullmatch(name) for name in arrays}
-    renamed = {f"{match[1]}.{match[2]}" if match else name: arrays[name] for name, match in matches.items()}
-    last = max((int(match[1]) for match in matches.values() if match), default=0)
-    renamed[f"{last}.bias"] = renamed.pop("base_acc")
+    last = next((match[1] for name in arrays if (match := LAST.fullmatch(name))), None)
+    names = {"base_acc": f"{last}.bias", f"layers.{last}.weight": f"{last}.weight"}
+    renamed = {names.get(name) or HIDDEN.sub(r"\1.\2", name): array for name, array in arrays.items()}
     n_expands = space.n_blocks - FIRST_BOTTLENECK
     sizes = [len(RESNET50D.resolutions), STEM_INPUTS, *(len(of.channels) for of in space.elastic_streams)]
     sizes += [len(space.expands)] * n_expands

@@ -56,10 +56,13 @@ def print_predictor(fitted, as_json: bool) -> None:
         print_caution(fitted.caution, as_json)
         return
     if fitted.origin == "imported":
+        published = "its error is not published"
+        if {"rmse_points", "pairs"} <= errors.keys():
+            error = f"{errors['rmse_points']:.2f} points (RMSE)"
+            published = f"as published: {errors['pairs']:.0f} subnets evaluated, error {error}"
         click.echo(
-            f"Imported from {fitted.source['address']}; as published: {errors['pairs']:.0f} subnets evaluated, error "
-            f"{errors['rmse_points']:.2f} points (RMSE) on 10,000 held-out training images of ImageNet. On the "
-            "validation images, accuracies are several points lower."
+            f"Imported from {fitted.source['address']}; {published}. Its accuracies are those on 10,000 held-out training "
+            "images of ImageNet. On the validation images, accuracies are several points lower."
         )
         return
     evaluated = f"{errors['pairs']:.0f} subnets evaluated"

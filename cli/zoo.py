@@ -15,6 +15,7 @@ def command():
 @json_option
 def list_command(as_json):
     """List what is published, with its published figures."""
+    from ofa_tf.formatting import multipliers
     from ofa_tf.zoo.catalog import catalog_document
 
     document = catalog_document()
@@ -22,7 +23,7 @@ def list_command(as_json):
         print_json(document)
         return
     rows = [
-        (entry["name"], entry["space"], entry["width_mult"], "{} to {} px".format(*entry["resolutions"]))
+        (entry["name"], entry["space"], multipliers(entry["width_mult"]), "{} to {} px".format(*entry["resolutions"]))
         for entry in document["supernets"]
     ]
     print_table(["supernet", "space", "width", "resolutions"], rows)
@@ -38,13 +39,15 @@ def list_command(as_json):
         for entry in document["specialized"]
     ]
     print_table(["specialised network", "device", "latency", "MACs", "parameters", "ImageNet top-1"], rows)
-    note10, predictor = document["note10"], document["predictor"]
+    note10 = document["note10"]
     sizes = ", ".join(str(resolution) for resolution in note10["resolutions"])
     click.echo(
         f"note10: latency tables ({note10['precision']}) of `{note10['space']}`, width {note10['width_mult']}: "
         f"{sizes} px."
     )
-    click.echo(f"predictor: accuracies of subnets of `{predictor['space']}`, width {predictor['width_mult']}.")
+    for predictor in document["predictors"]:
+        width = multipliers(predictor["width_mult"])
+        click.echo(f"predictor: accuracies of subnets of `{predictor['space']}`, width {width}.")
     click.echo("These are the published figures; `ofa-tf zoo import` counts parameters and MACs itself.")
 
 
@@ -69,6 +72,7 @@ def import_group():
 def supernet_command(source, workdir, classes, resolutions, as_json):
     """Make a workdir from a published supernet, ready for `search` and `export`."""
     with library() as progress:
+        from ofa_tf.formatting import multipliers
         from ofa_tf.project.zoo import import_supernet, read_classes
 
         names = None if classes is None else read_classes(classes)
@@ -78,9 +82,10 @@ def supernet_command(source, workdir, classes, resolutions, as_json):
         return
     space = imported.space
     click.echo(
-        f"{imported.workdir} holds `{space.name}` of width {space.width_mult:g} ({imported.n_params / 1e6:.2f} M "
-        f"parameters, {imported.n_classes} classes, {space.resolutions[0]} to {space.resolutions[-1]} px), imported "
-        f"from {imported.source['address']} with the sha256 {imported.source['sha256']}."
+        f"{imported.workdir} holds `{space.name}` of width {multipliers(space.width_mult)} "
+        f"({imported.n_params / 1e6:.2f} M parameters, {imported.n_classes} classes, {space.resolutions[0]} to "
+        f"{space.resolutions[-1]} px), imported from {imported.source['address']} with the sha256 "
+        f"{imported.source['sha256']}."
     )
     click.echo("Next: run `ofa-tf search` and `ofa-tf export --data FOLDER` with images of your own.")
 
@@ -145,7 +150,7 @@ def note10_command(source, workdir, out, force, as_json):
 @force_option
 @json_option
 def predictor_command(source, workdir, force, as_json):
-    """Import the published accuracy predictor into a workdir that has its supernet."""
+    """Import a published accuracy predictor into a workdir that has its supernet."""
     with library() as progress:
         from ofa_tf.cli.predictor import print_predictor
 

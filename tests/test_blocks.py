@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich_spaces import RESNET, RICH, RICH_SPACES
 
 from ofa_tf.blocks import Block, count_macs, count_params, walk
-from ofa_tf.channels import divisible, mid_channels, se_channels
+from ofa_tf.channels import bottleneck_channels, divisible, mid_channels, se_channels
 from ofa_tf.costs import ArchCosts, arch_costs
 from ofa_tf.spaces import EDGE, MOBILENET_V3, SPACES, TINY
 
@@ -152,19 +152,24 @@ def test_every_block_starts_where_the_one_before_ends(space, seed):
     assert [block.kind for block in network].count("pool") == 1
     assert len({block.name for block in network}) == len(network)
     elastic = [block for block in network if block.slot >= 0]
+    chosen = dict(zip((stream.name for stream in space.elastic_streams), arch.channels, strict=True))
     assert [block.slot for block in elastic] == np.flatnonzero(arch.kernels).tolist()
     for block in elastic:
         stage, position = space.block_stages[block.slot], space.block_positions[block.slot]
         assert block.name == f"stage{stage + 1}_block{position + 1}"
         assert block.stride == (space.stages[stage].stride if position == 0 else 1)
-        assert (block.kernel, block.mid_channels) == (
-            arch.kernels[block.slot],
-            mid_channels(block.in_channels, arch.expands[block.slot]),
-        )
-        assert block.out_channels == divisible(space.stages[stage].channels * space.width_mult)
+        mid = {
+            "mbconv": mid_channels(block.in_channels, arch.expands[block.slot]),
+            "bottleneck": bottleneck_channels(block.out_channels, arch.expands[block.slot]),
+        }
+        assert (block.kernel, block.mid_channels) == (arch.kernels[block.slot], mid.get(block.kind, 0))
+        mult = space.width_mults[chosen.get(f"stage{stage + 1}", 0)]
+        assert block.out_channels == divisible(space.stages[stage].channels * mult)
         assert block.activation == space.stages[stage].activation
         assert block.se_channels == (se_channels(block.mid_channels) if space.stages[stage].se else 0)
-        assert block.skip == (block.stride == 1 and block.in_channels == block.out_channels)
+        before = space.streams[space.first_stage_stream + stage - 1]
+        one_width = position > 0 or not (before.elastic or space.streams[space.first_stage_stream + stage].elastic)
+        assert block.skip == (block.stride == 1 and block.in_channels == block.out_channels and one_width)
     assert count_macs(network) == sum(block.n_macs for block in network)
     assert count_params(network) == sum(block.n_params for block in network)
 

@@ -18,7 +18,7 @@ from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.errors import FormatError, OfaError, SpaceError
 from ofa_tf.jsonio import write_json
 from ofa_tf.space import SearchSpace, Stage
-from ofa_tf.spaces import EDGE, MOBILENET_V3, PHOTOS, PROXYLESS, SPACES, TINY, get_space
+from ofa_tf.spaces import EDGE, MOBILENET_V3, PHOTOS, PROXYLESS, RESNET50D, SPACES, TINY, get_space
 
 PUBLISHED_SIZE = (9**2 + 9**3 + 9**4) ** 5
 
@@ -26,6 +26,7 @@ PUBLISHED_SIZE = (9**2 + 9**3 + 9**4) ** 5
 ROWS = [
     (MOBILENET_V3, 1000, PUBLISHED_SIZE, (3_410_792, 41_476_224), (7_664_760, 566_170_656)),
     (PROXYLESS, 1000, PUBLISHED_SIZE * 9, (3_718_832, 87_823_104), (7_942_056, 1_004_908_032)),
+    (RESNET50D, 1000, 2 * 2 * 3 * (3 * 117) ** 3 * (3 * 1053), (6_539_280, 315_079_552), (48_105_992, 9_784_377_344)),
     (EDGE, 1000, PUBLISHED_SIZE, (3_133_464, 41_200_896), (5_151_656, 563_666_208)),
     (PHOTOS, 10, 90**2 * 819**3, (168_890, 2_676_320), (1_051_402, 58_655_744)),
     (TINY, 10, 90**3, (39_994, 637_504), (232_234, 5_330_752)),
@@ -91,9 +92,12 @@ def test_nothing_here_imports_tensorflow():
 def test_largest_and_smallest(space):
     largest, smallest = space.largest(), space.smallest()
     assert largest.depths == tuple(stage.depths[-1] for stage in space.stages)
-    assert set(largest.kernels) == {7}
-    assert set(largest.expands) == {6}
+    of_blocks = {"kernel": largest.kernels, "expand": largest.expands}
+    for dimension in space.block_dimensions:
+        assert of_blocks[dimension.name] == tuple(choices[-1] for choices in dimension.choices)
+    assert largest.channels == tuple(len(stream.channels) - 1 for stream in space.elastic_streams)
     assert set(smallest.kernels) <= {0, 3}
+    assert set(smallest.channels) <= {0}
     assert sum(kernel > 0 for kernel in smallest.kernels) == sum(smallest.depths)
     assert (largest.resolution, smallest.resolution) == (space.resolutions[-1], space.resolutions[0])
     assert space.largest(space.resolutions[1]).resolution == space.resolutions[1]
@@ -199,16 +203,17 @@ OTHER = dataclasses.replace(
 
 @pytest.mark.parametrize("space", [*SPACES.values(), OTHER], ids=[*SPACES, "other"])
 def test_dimensions_hold_every_gene_once_in_order(space):
-    n_blocks, names = space.n_blocks, [dimension.name for dimension in space.dimensions]
-    assert names == ["resolution", "depth", "kernel", "expand"]
+    names, stages = [dimension.name for dimension in space.dimensions], space.block_stages
+    assert names == ["resolution", "depth", "kernel", "expand"] + (["channels"] if space.elastic_streams else [])
     genes = [gene for dimension in space.dimensions for gene in range(space.n_genes)[dimension.genes]]
     assert genes == list(range(space.n_genes))
     choices = {dimension.name: dimension.choices for dimension in space.dimensions}
     assert [len(of) for name in names for of in choices[name]] == space.gene_sizes.tolist()
     assert choices["resolution"] == (space.resolutions,)
     assert choices["depth"] == tuple(stage.depths for stage in space.stages)
-    assert choices["kernel"] == (space.kernels,) * n_blocks
-    assert choices["expand"] == (space.expands,) * n_blocks
+    assert choices["kernel"] == tuple(space.stages[stage].kernels or space.kernels for stage in stages)
+    assert choices["expand"] == tuple(space.stages[stage].expands or space.expands for stage in stages)
+    assert [len(of) for of in choices.get("channels", ())] == [len(of.channels) for of in space.elastic_streams]
     assert [dimension.name for dimension in space.block_dimensions] == ["kernel", "expand"]
     assert [dimension.size for dimension in space.block_dimensions] == [len(space.kernels), len(space.expands)]
 
@@ -217,13 +222,14 @@ def test_dimensions_hold_every_gene_once_in_order(space):
 def test_dimensions_tell_what_codes_choose(space):
     codes = space.sample(np.random.default_rng(0), 50)
     archs, active = space.decode(codes), space.active(codes)
-    resolution, depth, kernel, expand = (dimension.chosen(codes) for dimension in space.dimensions)
+    resolution, depth, kernel, expand, *channels = (dimension.chosen(codes) for dimension in space.dimensions)
     assert resolution[:, 0].tolist() == [arch.resolution for arch in archs]
     assert depth.tolist() == [list(arch.depths) for arch in archs]
     assert (kernel * active).tolist() == [list(arch.kernels) for arch in archs]
     assert (expand * active).tolist() == [list(arch.expands) for arch in archs]
+    assert [of.tolist() for of in channels] == [[list(arch.channels) for arch in archs]] * bool(space.elastic_streams)
     assert [arch.values for arch in archs] == [
-        (arch.resolution, *arch.depths, *arch.kernels, *arch.expands) for arch in archs
+        (arch.resolution, *arch.depths, *arch.kernels, *arch.expands, *arch.channels) for arch in archs
     ]
 
 
@@ -269,16 +275,19 @@ def test_sampling_is_uniform_gene_by_gene_and_pair_by_pair():
 @registered_spaces
 def test_sampling_the_largest_choices_only(space):
     rng = np.random.default_rng(3)
-    codes = space.sample(rng, 300, kernel_choices=1, depth_choices=1, expand_choices=1)
+    codes = space.sample(rng, 300, kernel_choices=1, depth_choices=1, expand_choices=1, channels_choices=1)
     assert {arch.resolution for arch in space.decode(codes)} == set(space.resolutions)
-    assert {arch.kernels for arch in space.decode(codes)} == {space.largest().kernels}
-    archs = space.decode(space.sample(rng, 300, kernel_choices=2, depth_choices=2, expand_choices=2))
-    assert {kernel for arch in archs for kernel in arch.kernels} - {0} == {5, 7}
-    assert {expand for arch in archs for expand in arch.expands} - {0} == {4, 6}
+    assert {arch.values[1:] for arch in space.decode(codes)} == {space.largest().values[1:]}
+    two = dict.fromkeys(("kernel_choices", "depth_choices", "expand_choices", "channels_choices"), 2)
+    archs = space.decode(space.sample(rng, 300, **two))
+    assert {kernel for arch in archs for kernel in arch.kernels} - {0} == set(space.kernels[-2:])
+    fixed = {ratio for stage in space.stages for ratio in stage.expands or ()}
+    assert {expand for arch in archs for expand in arch.expands} - {0} == {*space.expands[-2:], *fixed}
     for stage, depths in zip(space.stages, zip(*(arch.depths for arch in archs), strict=True), strict=True):
         assert set(depths) == set(stage.depths[-2:])
+    assert {index for arch in archs for index in arch.channels} == ({1, 2} if space.elastic_streams else set())
     more = space.sample(rng, 300, kernel_choices=99)
-    assert {kernel for arch in space.decode(more) for kernel in arch.kernels} - {0} == {3, 5, 7}
+    assert {kernel for arch in space.decode(more) for kernel in arch.kernels} - {0} == set(space.kernels)
 
 
 @pytest.mark.parametrize("name", ["kernel_choices", "depth_choices", "expand_choices"])

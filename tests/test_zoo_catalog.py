@@ -7,12 +7,13 @@ import sys
 import pytest
 
 from ofa_tf.blocks import count_macs, count_params, walk
+from ofa_tf.spaces import RESNET50D, SPACES
 from ofa_tf.zoo import catalog, imagenet
 from ofa_tf.zoo.net_config import read_net_config
 
 
 def test_every_network_is_there_once():
-    assert len(catalog.SUPERNETS) == 3
+    assert len(catalog.SUPERNETS) == 4
     assert len({network.name for network in catalog.NETWORKS}) == len(catalog.NETWORKS) == 50
     for network in catalog.NETWORKS:
         assert (network.latency_ms is None) == (network.batch == 0) == network.name.startswith("flops")
@@ -24,6 +25,25 @@ def test_every_network_is_there_once():
     facts = (gpu.device, gpu.batch, gpu.latency_ms, gpu.n_macs, gpu.n_params, gpu.top1_percent, gpu.finetune_epochs)
     assert facts == ("NVIDIA 1080Ti", 64, 22, 313_000_000, 5_200_000, 75.3, 25)
     assert catalog.find_network("resnet50D_MAC-4.1B_top1-79.8") is None
+
+
+def test_supernets_and_predictors_are_of_registered_spaces():
+    for row in (*catalog.SUPERNETS, *catalog.PREDICTORS):
+        assert row.space in SPACES
+        assert row.address.startswith("https://")
+    for supernet in catalog.SUPERNETS:
+        assert set(supernet.resolutions) <= set(SPACES[supernet.space].resolutions)
+        assert supernet.space in catalog.BN_EPSILON
+    resnet = catalog.find_supernet("ofa_resnet50")
+    assert resnet is not None
+    assert resnet.width_mult == RESNET50D.width_mult
+    assert resnet.address.endswith("/ofa_supernet_resnet50")
+    predictor = catalog.find_predictor("resnet50d", RESNET50D.width_mult)
+    assert predictor is not None
+    assert predictor.address.endswith("ofa/ofa_resnet50_acc_predictor.pth")
+    assert predictor.errors == {}
+    assert catalog.find_predictor("mobilenet_v3", 1.2).errors == {"rmse_points": 0.2, "pairs": 16_000}
+    assert catalog.find_predictor("mobilenet_v3", 1.0) is None
 
 
 @pytest.mark.fixtures
@@ -58,9 +78,12 @@ def test_list_prints_it_all():
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         for published in (*catalog.SUPERNETS, *catalog.NETWORKS):
             assert published.name in output
+        for predictor in catalog.PREDICTORS:
+            assert predictor.space in output
     document = json.loads(output)
     assert len(document["specialized"]) == 50
-    assert document["predictor"]["address"].endswith("ofa/acc_predictor.pth")
+    assert document["predictors"][0]["address"].endswith("ofa/acc_predictor.pth")
+    assert document["supernets"][-1]["width_mult"] == document["predictors"][1]["width_mult"] == [0.65, 0.8, 1.0]
 
 
 def test_the_catalog_needs_no_tensorflow():

@@ -24,7 +24,7 @@ class FittedPredictor:
 
     Args:
         predictor: the predictor.
-        errors: as from `fit_predictor`; for an imported predictor, the published `rmse_points` and `pairs`.
+        errors: as from `fit_predictor`; for an imported predictor, the published `rmse_points` and `pairs`, if any.
         origin: "fitted" in this workdir, or "imported".
         source: for an imported predictor, the `address` and `sha256` of its file.
         target: which accuracy it predicts: that of the "float" network or of the "int8" file.
@@ -38,6 +38,8 @@ class FittedPredictor:
 
     def __repr__(self) -> str:
         errors = self.errors
+        if not {"rmse_points", "pairs"} <= errors.keys():
+            return f"FittedPredictor({self.label})"
         rank = f", rank correlation {errors['spearman']:.2f}" if "spearman" in errors else ""
         figures = f"{errors['pairs']:.0f} subnets, error {errors['rmse_points']:.2f} points (RMSE){rank}"
         return f"FittedPredictor({figures if self.label == 'fitted' else f'{self.label}: {figures}'})"
@@ -54,7 +56,7 @@ class FittedPredictor:
         If they differ by no more than the noise of evaluation, the mean is as good an answer as any.
         """
         mean_points, noise_points = (self.errors.get(name, 0.0) for name in ("mean_rmse_points", "noise_points"))
-        return self.errors["rmse_points"] >= mean_points > noise_points
+        return self.errors.get("rmse_points", 0.0) >= mean_points > noise_points
 
     @property
     def caution(self) -> str | None:
@@ -66,7 +68,7 @@ class FittedPredictor:
         """
         mean_points, noise_points, rank = map(self.errors.get, ("mean_rmse_points", "noise_points", "spearman"))
         cannot = "The predictor cannot rank subnets"
-        if "rmse_points" in self.errors and self.says_nothing:
+        if self.says_nothing:
             return f"{cannot}, and is no better than the mean: searches refuse it."
         if rank is None or rank >= GOOD_SPEARMAN:
             return None
@@ -108,9 +110,9 @@ class FittedPredictor:
             if value not in known:
                 raise FormatError(f"{folder / FACTS}: `{name}` (={value!r}) must be one of {list(known)}.")
         imported = origin == "imported"
-        required = {"rmse_points", "pairs"} | (set() if imported else {"spearman"})
+        required = set() if imported else {"rmse_points", "pairs", "spearman"}
         required |= {"int8_pairs", "int8_drop_points"} if target == "int8" else set()
-        check_keys(errors, required, ERRORS, f"{folder / FACTS}, `errors`,")
+        check_keys(errors, required, ERRORS | {"rmse_points", "pairs"}, f"{folder / FACTS}, `errors`,")
         check_keys(source, {"address", "sha256"} if imported else set(), set(), f"{folder / FACTS}, `source`,")
         for name, value in errors.items():
             if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""Published supernets, latency tables and the accuracy predictor taken into a workdir: `ofa-tf zoo import`."""
+"""Published supernets, latency tables and accuracy predictors taken into a workdir: `ofa-tf zoo import`."""
 
 import dataclasses
 import shutil
@@ -11,6 +11,7 @@ import numpy as np
 from ofa_tf.accuracy.store import WEIGHTS, FittedPredictor
 from ofa_tf.data import Preprocessing
 from ofa_tf.errors import FormatError, WorkdirError
+from ofa_tf.formatting import multipliers
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project.published_tables import import_note10
 from ofa_tf.project.workdir import Config, Workdir
@@ -134,10 +135,10 @@ def _write_workdir(target: Workdir, config: Config, supernet: Supernet, source: 
 def import_predictor(
     source: str | None = None, workdir: str | Path = ".", force: bool = False, progress: Progress = SILENT
 ) -> FittedPredictor:
-    """Imports the published accuracy predictor into the workdir of the network that it is of.
+    """Imports a published accuracy predictor into the workdir of the network that it is of.
 
     Args:
-        source: a file or an address; None for the published one.
+        source: a file or an address; None for the one that is published for the network.
         workdir: the workdir.
         force: whether a predictor that the workdir has may be replaced.
         progress: where to report progress.
@@ -147,20 +148,20 @@ def import_predictor(
         FormatError: no such file, or not the weights of such a predictor.
         DownloadError: it could not be fetched.
     """
-    target, published = Workdir(workdir), catalog.PREDICTOR
+    target = Workdir(workdir)
     config = target.config()
-    found = (config.space.name, config.space.width_mult, config.n_classes)
-    if found != (published.space, published.width_mult, imagenet.N_CLASSES):
+    published = catalog.find_predictor(config.space.name, config.space.width_mult)
+    if published is None or config.n_classes != imagenet.N_CLASSES:
+        known = " and of ".join(f"`{row.space}` of width {multipliers(row.width_mult)}" for row in catalog.PREDICTORS)
         raise WorkdirError(
-            f"{target} has `{found[0]}` of width {found[1]:g} with {found[2]} classes; the predictor is of subnets of "
-            f"`{published.space}` of width {published.width_mult} with {imagenet.N_CLASSES}."
+            f"{target} has `{config.space.name}` of width {multipliers(config.space.width_mult)} with "
+            f"{config.n_classes} classes; the published predictors are of subnets of {known} with {imagenet.N_CLASSES}."
         )
     if (target.accuracy / WEIGHTS).exists() and not force:
         raise WorkdirError(f"{target} already has a predictor: replace it with --force.")
     file = get_file(published.address if source is None else source, MAX_PREDICTOR_BYTES, progress)
     predictor = read_published_predictor(file.path, config.space)
-    errors = {"rmse_points": published.rmse_points, "pairs": float(published.pairs)}
-    fitted = FittedPredictor(predictor, errors, "imported", file.to_document())
+    fitted = FittedPredictor(predictor, published.errors, "imported", file.to_document())
     with target.lock():
         fitted.save(target.accuracy)
     return fitted

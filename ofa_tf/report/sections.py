@@ -142,7 +142,8 @@ def _predictor(contents: Contents) -> list[Any]:
     assert contents.fitted is not None
     errors = contents.fitted.errors
     rank = f", rank correlation {errors['spearman']:.2f} (Spearman)" if "spearman" in errors else ""
-    figures = f"error {errors['rmse_points']:.2f} points (RMSE){rank}"
+    known = "rmse_points" in errors
+    figures = f"error {errors['rmse_points']:.2f} points (RMSE){rank}" if known else "error unknown"
     if contents.fitted.origin == "imported":
         return [
             "The predictor is ",

@@ -9,11 +9,12 @@ from ofa_tf.spaces.edge import EDGE
 from ofa_tf.spaces.mobilenet_v3 import MOBILENET_V3
 from ofa_tf.spaces.photos import PHOTOS
 from ofa_tf.spaces.proxyless import PROXYLESS
+from ofa_tf.spaces.resnet50d import RESNET50D
 from ofa_tf.spaces.tiny import TINY
 
-SPACES = {space.name: space for space in (MOBILENET_V3, PROXYLESS, EDGE, PHOTOS, TINY)}
+SPACES = {space.name: space for space in (MOBILENET_V3, PROXYLESS, RESNET50D, EDGE, PHOTOS, TINY)}
 
-__all__ = ["EDGE", "MOBILENET_V3", "PHOTOS", "PROXYLESS", "SPACES", "TINY", "get_space"]
+__all__ = ["EDGE", "MOBILENET_V3", "PHOTOS", "PROXYLESS", "RESNET50D", "SPACES", "TINY", "get_space"]
 
 
 def get_space(name: str) -> SearchSpace:

@@ -4,7 +4,7 @@ The names and figures of the networks are those of the tables in the README of g
 top-1 on the 50,000 validation images of ImageNet, parameters and multiply-accumulates as rounded there. (Counting the
 networks themselves gives the same, except for `note10_lat-8ms`, whose 79 M are 76 M; `zoo import` counts.) The
 latencies are in the names: of a batch of 64 or 16 images on GPUs, of one image elsewhere. Addresses write "-" for "@".
-The ResNet50 networks of the same table belong to a space that is not supported and are left out.
+The specialised ResNet50 networks of the same table are left out: their net configs cannot be read.
 """
 
 import re
@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 ADDRESS = "https://raw.githubusercontent.com/han-cai/files/master/ofa/"
+# Where `ofa/model_zoo.py` of that repository finds the supernet that is too large for the address above.
+RESNET50_ADDRESS = "https://huggingface.co/han-cai/ofa/resolve/main/ofa_supernet_resnet50"
 
 # Pixels of 0 to 255, as the networks were trained.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-# Not in a checkpoint; the net configs of both kinds of networks state it.
-BN_EPSILON = {"mobilenet_v3": 1e-5, "proxyless": 1e-3}
+# Not in a checkpoint; the net configs state it, and for ResNet50D the code of the network.
+BN_EPSILON = {"mobilenet_v3": 1e-5, "proxyless": 1e-3, "resnet50d": 1e-5}
 
 
 @dataclass(frozen=True)
@@ -25,21 +27,24 @@ class PublishedSupernet:
     """A published supernet.
 
     Args:
-        name: its name, and that of its file.
+        name: its name, and that of its file unless it has a place of its own.
         space: the name of its space.
-        width_mult: its width multiplier.
-        resolutions: the smallest and the largest that it was trained at, in pixels; steps of 4.
+        width_mult: its width multiplier, or those to choose from.
+        resolutions: the smallest and the largest of its space that are used with it, in pixels. The published README
+            says 128 to 224 of ResNet50D, the published tutorial searches it up to 256, as its predictor can.
+        place: the address of its file, if that is not among those of the other supernets.
     """
 
     name: str
     space: str
-    width_mult: float
+    width_mult: float | tuple[float, ...]
     resolutions: tuple[int, int]
+    place: str = ""
 
     @property
     def address(self) -> str:
         """Where the checkpoint is."""
-        return f"{ADDRESS}ofa_nets/{self.name}"
+        return self.place or f"{ADDRESS}ofa_nets/{self.name}"
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ SUPERNETS = (
     PublishedSupernet("ofa_mbv3_d234_e346_k357_w1.0", "mobilenet_v3", 1.0, (128, 224)),
     PublishedSupernet("ofa_mbv3_d234_e346_k357_w1.2", "mobilenet_v3", 1.2, (160, 224)),
     PublishedSupernet("ofa_proxyless_d234_e346_k357_w1.3", "proxyless", 1.3, (128, 224)),
+    PublishedSupernet("ofa_resnet50", "resnet50d", (0.65, 0.8, 1.0), (128, 256), RESNET50_ADDRESS),
 )
 
 # Millions of parameters and of multiply-accumulates, by name.
@@ -203,29 +209,44 @@ class PublishedTables:
 
 @dataclass(frozen=True)
 class PublishedPredictor:
-    """The accuracy predictor for subnets of the MobileNetV3 network of width 1.2, before any fine-tuning.
+    """An accuracy predictor for subnets of a published supernet, before any fine-tuning.
 
     What it predicts is the accuracy on 10,000 images held out of the training set, which is higher than on the
-    validation set: the published tutorial finds a subnet predicted at 81.7 % and measures 76.9 % of it there.
+    validation set: the published tutorial finds a subnet of MobileNetV3 predicted at 81.7 % and measures 76.9 % of it
+    there.
 
     Args:
-        rmse_points: the error that the paper states for its predictor (section 3.4), in percentage points.
-        pairs: the subnets that the paper says it was fitted to.
+        name: its name, and that of its file.
+        space: the name of the supernet's space.
+        width_mult: the supernet's width multiplier, or those to choose from.
+        rmse_points: the error that the paper states for its predictor (section 3.4), in percentage points; None where
+            none is published.
+        pairs: the subnets that the paper says it was fitted to; likewise.
     """
 
-    name: str = "acc_predictor"
-    space: str = "mobilenet_v3"
-    width_mult: float = 1.2
-    rmse_points: float = 0.2
-    pairs: int = 16_000
+    name: str
+    space: str
+    width_mult: float | tuple[float, ...]
+    rmse_points: float | None = None
+    pairs: int | None = None
 
     @property
     def address(self) -> str:
         """Where its weights are."""
-        return f"{ADDRESS}acc_predictor.pth"
+        return f"{ADDRESS}{self.name}.pth"
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """What is published about its errors, by the names of the fields."""
+        figures = {"rmse_points": self.rmse_points, "pairs": self.pairs}
+        return {name: float(value) for name, value in figures.items() if value is not None}
 
 
-NOTE10, PREDICTOR = PublishedTables(), PublishedPredictor()
+NOTE10 = PublishedTables()
+PREDICTORS = (
+    PublishedPredictor("acc_predictor", "mobilenet_v3", 1.2, rmse_points=0.2, pairs=16_000),
+    PublishedPredictor("ofa_resnet50_acc_predictor", "resnet50d", (0.65, 0.8, 1.0)),
+)
 
 
 def find_supernet(name: str) -> PublishedSupernet | None:
@@ -238,8 +259,13 @@ def find_network(name: str) -> PublishedNetwork | None:
     return next((network for network in NETWORKS if network.name == name.replace("@", "-")), None)
 
 
+def find_predictor(space: str, width_mult: float | tuple[float, ...]) -> PublishedPredictor | None:
+    """The published predictor for the supernet of that space and width multiplier, or None."""
+    return next((known for known in PREDICTORS if (known.space, known.width_mult) == (space, width_mult)), None)
+
+
 def catalog_document() -> dict[str, Any]:
-    """All that is published, as JSON values: lists `supernets` and `specialized`, objects `note10` and `predictor`."""
+    """All that is published, as JSON values: lists `supernets`, `specialized`, `predictors`, and an object `note10`."""
 
     def entry(published: Any) -> dict[str, Any]:
         fields = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(published).items()}
@@ -249,5 +275,5 @@ def catalog_document() -> dict[str, Any]:
         "supernets": [entry(supernet) for supernet in SUPERNETS],
         "specialized": [entry(network) for network in NETWORKS],
         "note10": entry(NOTE10),
-        "predictor": entry(PREDICTOR),
+        "predictors": [entry(predictor) for predictor in PREDICTORS],
     }

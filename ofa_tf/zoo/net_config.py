@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
-from ofa_tf.blocks import Block, walk
+from ofa_tf.blocks import walk
 from ofa_tf.channels import divisible
 from ofa_tf.errors import FormatError
 from ofa_tf.jsonio import check_keys, read_object
+from ofa_tf.kinds import Block
 from ofa_tf.space import Arch, SearchSpace
 from ofa_tf.spaces import MOBILENET_V3, PROXYLESS
 

@@ -11,50 +11,87 @@ from ofa_tf.blocks import walk
 from ofa_tf.channels import divisible
 from ofa_tf.errors import FormatError
 from ofa_tf.space import SearchSpace
+from ofa_tf.spaces import RESNET50D
 from ofa_tf.zoo import catalog, imagenet
 from ofa_tf.zoo.net_config import NETWORKS, WIDTH_MULTS
 
+State = Mapping[str, np.ndarray]
 
-def supernet_space(state: Mapping[str, np.ndarray]) -> tuple[SearchSpace, int]:
+
+def supernet_space(state: State) -> tuple[SearchSpace, int]:
     """The space of a published supernet, and its number of classes, from the shapes of some of its tensors.
+
+    The tensors of ResNet50D have only the largest of three channels. The width multipliers are the published 0.65, 0.8
+    and 1, all times the same number.
 
     Raises:
         FormatError: it is none of the known ones.
     """
+    if any(name.startswith("input_stem.") for name in state):
+        return _resnet50d_space(state)
+    return _inverted_residual_space(state)
 
-    def width(start: str, part: str = ".conv.") -> int:
-        names = [name for name in state if name.startswith(start) and part in name and name.endswith(".weight")]
-        return state[names[0]].shape[0] if names and state[names[0]].ndim else 0
 
-    n_blocks = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
-    n_classes = width("classifier.", ".linear.")
-    found = [width("first_conv."), width("final_expand_layer."), width("feature_mix_layer.")]
-    projections = [width(f"blocks.{index}.", ".point_linear.conv.") for index in range(n_blocks)]
+def _resnet50d_space(state: State) -> tuple[SearchSpace, int]:
+    n_classes = _outputs(state, "classifier.", ".linear.")
+    stem = [_outputs(state, f"input_stem.{index}.") for index in (0, 1, 2)]
+    found = [(0, stem[0]), (0, stem[1]), (0, stem[2])]
+    found += [(_outputs(state, f"blocks.{i}.conv1."), _outputs(state, f"blocks.{i}.conv3.")) for i in _blocks(state)]
+    for scale in WIDTH_MULTS if n_classes >= 2 else ():
+        mults = tuple(round(mult * scale, 6) for mult in RESNET50D.width_mults)
+        space = _imported(RESNET50D, mults)
+        blocks = walk(space, space.largest(), n_classes)
+        if found == [(block.mid_channels, block.out_channels) for block in blocks if block.slot >= 0]:
+            return space, n_classes
+    raise FormatError(
+        f"it is not a supernet of `{RESNET50D.name}`: its stem has the widths {stem}, {len(_blocks(state))} blocks "
+        f"follow, and it has {n_classes} classes."
+    )
+
+
+def _inverted_residual_space(state: State) -> tuple[SearchSpace, int]:
+    n_blocks, n_classes = len(_blocks(state)), _outputs(state, "classifier.", ".linear.")
+    found = [_outputs(state, name) for name in ("first_conv.", "final_expand_layer.", "feature_mix_layer.")]
+    projections = [_outputs(state, f"blocks.{index}.", ".point_linear.conv.") for index in range(n_blocks)]
     for base in NETWORKS.values():
         feature = [base.head_channels, base.feature_channels] if base.feature_channels else [0, base.head_channels]
         if n_blocks != base.n_blocks + 1 or n_classes < 2:
             continue
         for mult in WIDTH_MULTS:
-            space = dataclasses.replace(
-                base, width_mult=mult, padding="symmetric", bn_epsilon=catalog.BN_EPSILON[base.name]
-            )
             if found != [divisible(wide * mult) if wide else 0 for wide in (base.stem_channels, *feature)]:
                 continue
+            space = _imported(base, mult)
             blocks = walk(space, space.largest(), n_classes)
             elastic = [block.out_channels for block in blocks if block.name == "first" or block.slot >= 0]
             if elastic == projections:
-                return _published_resolutions(space), n_classes
+                return space, n_classes
     raise FormatError(
         f"it is not a supernet of {' or '.join(f'`{base.name}`' for base in NETWORKS.values())}: it has {n_blocks} "
         f"blocks, first and last convolutions of the widths {found}, and {n_classes} classes."
     )
 
 
-def _published_resolutions(space: SearchSpace) -> SearchSpace:
+def _outputs(state: State, start: str, part: str = ".conv.") -> int:
+    """Outputs of a convolution or a dense layer, by how its name begins and what is in it; 0 for none."""
+    names = [name for name in state if name.startswith(start) and part in name and name.endswith(".weight")]
+    return state[names[0]].shape[0] if names and state[names[0]].ndim else 0
+
+
+def _blocks(state: State) -> range:
+    """The indices of the blocks."""
+    return range(len({name.split(".")[1] for name in state if name.startswith("blocks.")}))
+
+
+def _imported(base: SearchSpace, width_mult: float | tuple[float, ...]) -> SearchSpace:
+    """A space at that width, with what the published networks have and their resolutions, if they are known."""
+    space = dataclasses.replace(
+        base, width_mult=width_mult, padding="symmetric", bn_epsilon=catalog.BN_EPSILON[base.name]
+    )
     for supernet in catalog.SUPERNETS:
-        if (supernet.space, supernet.width_mult) == (space.name, space.width_mult):
+        if (supernet.space, supernet.width_mult) == (space.name, width_mult):
             lowest, highest = supernet.resolutions
-            return dataclasses.replace(space, resolutions=tuple(range(lowest, highest + 1, 4)))
+            published = tuple(size for size in space.resolutions if lowest <= size <= highest)
+            return dataclasses.replace(space, resolutions=published)
     return space
 
 

@@ -23,15 +23,18 @@ SYNONYMS = (
     (".conv.conv.weight", ".conv.weight"),
     (".linear.linear.", ".linear."),
 )
-# What it called an operation of a block, by its suffix.
+# What it called the operations of a block, by its kind and their suffixes; the others have no name of their own.
 PUBLISHED = {
-    "": "",
-    "expand": "inverted_bottleneck",
-    "depthwise": "depth_conv",
-    "se_reduce": "depth_conv.se.fc.reduce",
-    "se_expand": "depth_conv.se.fc.expand",
-    "project": "point_linear",
+    "mbconv": {
+        "expand": "inverted_bottleneck",
+        "depthwise": "depth_conv",
+        "se_reduce": "depth_conv.se.fc.reduce",
+        "se_expand": "depth_conv.se.fc.expand",
+        "project": "point_linear",
+    },
+    "bottleneck": {"reduce": "conv1", "conv": "conv2", "project": "conv3", "downsample": "downsample"},
 }
+STEM = ("residual_conv", "conv_pool")  # the kinds of blocks of the stem of a ResNet
 AXES = {"conv": CONV, "depthwise": DEPTHWISE, "dense": LINEAR}
 Row = tuple[str, Any, tuple[int, ...] | None]
 
@@ -66,6 +69,7 @@ def copy_tensors(rows: Sequence[Row], state: Mapping[str, np.ndarray], network: 
     Raises:
         FormatError: a tensor is missing, surplus, of another shape, or not of finite numbers; names it.
     """
+    rows = [(_canonical(name), variable, axes) for name, variable, axes in rows]
     tensors: dict[str, tuple[str, np.ndarray]] = {}
     for name, tensor in state.items():
         known = _canonical(name)
@@ -87,7 +91,8 @@ def copy_tensors(rows: Sequence[Row], state: Mapping[str, np.ndarray], network: 
 
 def _canonical(name: str) -> str:
     for old, new in SYNONYMS:
-        name = name.replace(old, new)
+        while old in name:
+            name = name.replace(old, new)
     return name
 
 
@@ -123,12 +128,17 @@ def published_rows(
         "classifier": "classifier.linear",
     }
     rows: list[Row] = []
-    n_inverted = 0
+    n_before = {"blocks": 0, "input_stem": 0}
     for block in blocks:
         if not block.n_params:
             continue
-        name = ends.get(block.name, f"blocks.{n_inverted}.conv")
-        n_inverted += block.name not in ends
+        name = ends.get(block.name)
+        if name is None:
+            part = "input_stem" if block.kind in STEM else "blocks"
+            name = f"{part}.{n_before[part]}"
+            n_before[part] += 1
+            # Blocks with a skip are wrapped; those of a ResNet have theirs in themselves.
+            name += ".conv" if block.kind == "mbconv" or (block.kind in STEM and block.skip) else ""
         rows += block_rows(block, name, weights_of(block))
     return rows
 
@@ -138,7 +148,7 @@ def block_rows(block: Block, name: str, weights: Mapping[str, "OpWeights"]) -> I
     for op in block.ops:
         if not op.n_weights:
             continue
-        part, found = f"{name}.{PUBLISHED[op.suffix]}".rstrip("."), weights[op.suffix]
+        part, found = f"{name}.{PUBLISHED.get(block.kind, {}).get(op.suffix, '')}".rstrip("."), weights[op.suffix]
         conv = f"{part}.conv" if op.norm else part
         # The one layer with neither batch norm nor bias is dense here, and a convolution there.
         yield f"{conv}.weight", found.kernel, AXES[op.kind] if op.norm or op.bias else CONV

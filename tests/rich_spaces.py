@@ -66,6 +66,48 @@ RESNET = SearchSpace(
     head_channels=0,
     feature_channels=0,
     width_mult=(0.5, 1.0),
+    padding="symmetric",
     **ENDS,
 )
-RICH_SPACES = {space.name: space for space in (RICH, COUPLED, LAST, RESNET)}
+# Squeeze-and-excite where there is no expansion, hard swish, three depths, a fraction as expand ratio.
+MIXED = SearchSpace(
+    name="mixed",
+    stem_channels=(8, 16),
+    stem_stride=2,
+    stem_activation="relu6",
+    first_channels=(8, 16),
+    first_activation="hard_swish",
+    first_depth=2,
+    stages=(
+        Stage((16, 24), 2, (1, 2), "relu6", kernels=(3, 7), expands=(1, 3)),
+        Stage((24, 32, 40), 1, (1, 3), "hard_swish", se=True, expands=(1.5, 2, 4)),
+        Stage((24, 32), 2, (1, 2), "hard_swish", se=True, kernels=(3, 5), expands=(1,)),
+    ),
+    kernels=(3, 5, 7),
+    expands=(2, 3),
+    resolutions=(24, 32),
+    head_channels=(32, 48),
+    feature_channels=40,
+    head_activation="hard_swish",
+)
+# What the network ends with is elastic, and half of the rest is not there.
+BARE = SearchSpace(
+    name="bare",
+    stem_channels=16,
+    stem_stride=2,
+    stem_activation="hard_swish",
+    first_channels=0,
+    first_activation="relu",
+    stages=(
+        Stage(16, 1, (1, 2), "hard_swish", expands=(1,)),
+        Stage((16, 32), 2, (1, 2), "relu", se=True, kernels=(5,)),
+    ),
+    kernels=(3, 5),
+    expands=(2, 3),
+    resolutions=(24, 32),
+    head_channels=0,
+    feature_channels=0,
+    head_activation="relu",
+    padding="symmetric",
+)
+RICH_SPACES = {space.name: space for space in (RICH, COUPLED, LAST, RESNET, MIXED, BARE)}

@@ -105,6 +105,16 @@ def test_operations_fit_together_and_add_up(kind, variant):
     assert len({block.layer_name(op) for op in block.ops}) == len(block.ops)
 
 
+def test_an_expansion_is_kept_where_it_makes_nothing_wider():
+    block = Block("some_block", "mbconv", 8, 16, 16, mid_channels=16, kernel=3, slot=3)
+    kept = dataclasses.replace(block, keeps_expansion=True)
+    assert [op.suffix for op in block.ops] == ["depthwise", "project"]
+    assert [op.suffix for op in kept.ops] == ["expand", "depthwise", "project"]
+    assert kept.key == block.key + " expand=1"
+    wide, same = (dataclasses.replace(of, mid_channels=32) for of in (block, kept))
+    assert (wide.ops, wide.key) == (same.ops, same.key)
+
+
 @every_variant
 @every_kind
 def test_the_key_tells_all_that_the_work_depends_on(kind, variant):

@@ -1,6 +1,6 @@
 """How far off latency tables of this machine are, and how long they take.
 
-    python benchmarks/latency_tables.py [--quick] [--core N] [--json FILE]
+    python benchmarks/latency_tables.py [--quick | --channels] [--core N] [--json FILE]
 
 For every `<space>_<precision>_<resolution>`, on 40 random subnets that neither entries nor calibration come from,
 predicted and measured in the same run: `mape_…`, the mean absolute error as a share of the measured latency;
@@ -8,9 +8,13 @@ predicted and measured in the same run: `mape_…`, the mean absolute error as a
 positive where predicted too slow. `build_s` and `rebuild_s`: `ofa-tf lut build` of the `edge` space at one resolution,
 in a workdir that has no converted files yet, and again. `predict_100k_s`: predicting 100,000 archs (median of 5), and
 `predict_differences`, how many of 1,000 of them differ in any bit when they are predicted one by one.
+
+With `--channels` only: `channels_build_s` and `channels_rebuild_s`, the same of `edge` with two choices of channels for
+each stage, and `channels_mape` and `channels_spearman`, the error that `ofa-tf lut validate` then finds.
 """
 
 import argparse
+import dataclasses
 import subprocess
 import sys
 import tempfile
@@ -27,12 +31,14 @@ from ofa_tf.latency.host import HostDevice
 from ofa_tf.latency.measure import CALIBRATION_SUBNETS, build_table
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.project.workdir import Config, Workdir
+from ofa_tf.space import SearchSpace
 from ofa_tf.spaces import EDGE, MOBILENET_V3
 from ofa_tf.training.recipe import RECIPES
 
 N_CLASSES = 1000
 HELD_OUT = 40
 BUILT_RESOLUTION = 160
+CHANNELS = ((16, 24), (32, 40), (64, 80), (88, 112), (120, 160))  # of the stages of `edge`
 
 
 def errors(space, precision: str, resolution: int, seed: int, host: HostDevice) -> dict[str, float]:
@@ -55,19 +61,41 @@ def errors(space, precision: str, resolution: int, seed: int, host: HostDevice) 
     return {f"{key}_{name}": found[key] for key in ("mape", "within_10pct", "spearman", "bias")}
 
 
-def building(folder: Path) -> tuple[dict[str, float], LatencyTable]:
+def building(folder: Path, space: SearchSpace) -> tuple[dict[str, float], LatencyTable]:
     """Seconds of the command, first without and then with converted files."""
     workdir = Workdir(folder)
     classes = tuple(f"class{n}" for n in range(N_CLASSES))
-    workdir.create(Config(EDGE, None, classes, Preprocessing(), RECIPES["demo"], 0))
-    command = [sys.executable, "-m", "ofa_tf.cli", "lut", "build", "--workdir", str(folder)]
+    workdir.create(Config(space, None, classes, Preprocessing(), RECIPES["demo"], 0))
     seconds = []
     for _ in range(2):
         start = time.perf_counter()
-        subprocess.run([*command, "--resolution", str(BUILT_RESOLUTION)], check=True, capture_output=True)
+        run_lut(folder, "build", "--resolution", str(BUILT_RESOLUTION))
         seconds.append(time.perf_counter() - start)
     (path,) = workdir.tables.glob("*.json")
     return {"build_s": seconds[0], "rebuild_s": seconds[1]}, LatencyTable.load(path)
+
+
+def run_lut(folder: Path, *arguments: str) -> None:
+    """Runs `ofa-tf lut` in a workdir."""
+    command = [sys.executable, "-m", "ofa_tf.cli", "lut", *arguments, "--workdir", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def with_channels() -> dict[str, float]:
+    """The figures of `edge` with two choices of channels for each stage."""
+    stages = tuple(
+        dataclasses.replace(stage, channels=channels) for stage, channels in zip(EDGE.stages, CHANNELS, strict=True)
+    )
+    space = dataclasses.replace(EDGE, name="edge_channels", stages=stages)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "workdir")
+        seconds, _ = building(folder, space)
+        run_lut(folder, "validate")
+        (path,) = Workdir(folder).tables.glob("*.json")
+        found = LatencyTable.load(path).validation
+    assert found is not None, "it was validated"
+    errors = {f"channels_{key}": found[key] for key in ("mape", "spearman")}
+    return {f"channels_{name}": value for name, value in seconds.items()} | errors
 
 
 def predicting(table: LatencyTable) -> dict[str, float]:
@@ -89,13 +117,17 @@ def main() -> None:
     """Measures and reports."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one table instead of eight")
+    parser.add_argument("--channels", action="store_true", help="only the space with choices of channels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=60.0, help="of measuring per table")
     parser.add_argument("--core", type=int, help="the processor core to measure on; any, if it is not given")
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
+    if options.channels:
+        report(with_channels(), options.seed, options.json)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        figures, table = building(Path(folder, "workdir"))
+        figures, table = building(Path(folder, "workdir"), EDGE)
     figures |= predicting(table)
     cores = () if options.core is None else (options.core,)
     host = HostDevice(seconds=options.seconds, cores=cores)

@@ -1,6 +1,6 @@
 """The training step: against a plain static network, from its first call, its memory, and the input that feeds it.
 
-    python benchmarks/train_step.py [--quick] [--json FILE]
+    python benchmarks/train_step.py [--quick] [--channels] [--json FILE]
 
 Figures, all of the 20-block `mobilenet_v3` space with 1,000 classes unless another is named:
 `elastic_over_static_median`, `elastic_over_static_max`: time of one subnet's forward and backward pass with its
@@ -14,6 +14,9 @@ memory of steps (128 px, batch 32, largest arch among them) over that of the pla
 of its own and without what TensorFlow takes by itself. `images_per_s_32px` (`tiny` space, batch 128) and
 `images_per_s_128px` (batch 32): images a second of the stage `kernel`. `input_over_training_…`: images a second of the
 input pipeline alone, 45,000 images of 32 px in memory and 256 px JPEGs decoded on demand, over those of training.
+
+With `--channels` only the ratios, as `channels_elastic_over_…`, of the same space with two choices of channels for each
+stage.
 """
 
 import argparse
@@ -34,6 +37,7 @@ from _common import report
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 SIZES = ((32, 128), (128, 32))  # pixels, batch
 CLASSES = 1000
+CHANNELS = ((16, 24), (32, 40), (64, 80), (88, 112), (120, 160))  # of the stages, if they are elastic
 
 
 def seconds(function: Callable) -> float:
@@ -43,14 +47,17 @@ def seconds(function: Callable) -> float:
     return time.perf_counter() - start
 
 
-def make_step(space_name: str, n_classes: int):
-    """A training step of a fresh supernet."""
+def make_step(space_name: str, n_classes: int, channels: bool = False):
+    """A training step of a fresh supernet, with choices of channels for each stage if they are asked for."""
     from ofa_tf.spaces import get_space
     from ofa_tf.supernet import Supernet
     from ofa_tf.training.recipe import RECIPES
     from ofa_tf.training.step import TrainingStep
 
     space = get_space(space_name)
+    if channels:
+        stages = zip(space.stages, CHANNELS, strict=True)
+        space = replace(space, stages=tuple(replace(stage, channels=of) for stage, of in stages))
     recipe = replace(RECIPES["imagenet"], dropout=0.0, mixed_precision=False)
     return space, TrainingStep(Supernet(space, n_classes), Supernet(space, n_classes), recipe)
 
@@ -106,11 +113,11 @@ def answer(function, images, labels):
     return function(images, labels).numpy()
 
 
-def elastic_over_static(rounds: int) -> dict[str, float]:
+def elastic_over_static(rounds: int, channels: bool = False) -> dict[str, float]:
     """The same archs in all three graphs, in turns."""
     import numpy as np
 
-    space, step = make_step("mobilenet_v3", CLASSES)
+    space, step = make_step("mobilenet_v3", CLASSES, channels)
     random = space.decode(space.sample(np.random.default_rng(0), 4))
     ratios: dict[str, list[float]] = {"static": [], "fixed": []}
     for (size, batch), others in zip(SIZES, (random[:2], random[2:]), strict=True):
@@ -291,6 +298,7 @@ def main() -> None:
     """Parses, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--channels", action="store_true", help="only the ratios of a space with choices of channels")
     parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     parser.add_argument("--part", choices=("first", "elastic", "static"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -300,11 +308,16 @@ def main() -> None:
     if options.part:
         print(peak_mb(options.part))
         return
+    rounds = 5 if options.quick else 15
+    if options.channels:
+        ratios = elastic_over_static(rounds, channels=True)
+        report({f"channels_{name}": value for name, value in ratios.items()}, seed=0, json_file=options.json)
+        return
     first = [in_fresh_process("first") for _ in range(1 if options.quick else 3)]
     memory = {kind: statistics.median(in_fresh_process(kind)[0] for _ in range(3)) for kind in ("elastic", "static")}
     print(f"  peak memory {memory} MB, first steps {[f[0] for f in first]} s", file=sys.stderr)
     figures = {
-        **elastic_over_static(5 if options.quick else 15),
+        **elastic_over_static(rounds),
         "first_step_s": statistics.median(f[0] for f in first),
         "traces": max(f[1] for f in first),
         "memory_over_static": memory["elastic"] / memory["static"],

@@ -146,19 +146,17 @@ def arch_costs(
     elastic = np.full((space.n_blocks, n_resolutions, *space.option_sizes, index.n**2), np.inf)
     codes = _covering_codes(space, index)
     pairs, ends = index.pairs(codes), index.ends(codes)
+    first_genes = [dimension.genes.start for dimension in space.block_dimensions]
     for r, resolution in enumerate(space.resolutions):
         if resolutions is not None and resolution not in resolutions:
             continue
         for row, code in enumerate(codes):
             code[0] = r
             blocks = walk(space, space.decode_one(code), n_classes)
-            if not np.isfinite(fixed[r, ends[row]]):
-                fixed[r, ends[row]] = sum(cost(block) for block in blocks if block.slot < 0)
+            fixed[r, ends[row]] = sum(cost(block) for block in blocks if block.slot < 0)
             for block in (block for block in blocks if block.slot >= 0):
-                option = [code[dimension.genes.start + block.slot] for dimension in space.block_dimensions]
-                where = (block.slot, r, *option, pairs[row, block.slot])
-                if not np.isfinite(elastic[where]):
-                    elastic[where] = cost(block)
+                option = [code[gene + block.slot] for gene in first_genes]
+                elastic[(block.slot, r, *option, pairs[row, block.slot])] = cost(block)
     shape = (*elastic.shape[:-1], *index.pair_sizes)
     return ArchCosts(space, fixed.reshape(n_resolutions, *index.end_sizes), elastic.reshape(shape))
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich_spaces import RICH, RICH_SPACES
 
 from ofa_tf.accuracy.predictor import Predictor, features, n_features
 from ofa_tf.errors import FormatError
@@ -60,9 +61,19 @@ def test_every_choice_of_a_block_has_an_input(kernels):
     assert rows.sum(1).tolist() == (2 * space.active(codes).sum(1) + 1).tolist()
 
 
-def test_different_archs_have_different_features():
-    codes = np.unique(TINY.sample(np.random.default_rng(0), 2000), axis=0)
-    assert len(np.unique(features(TINY, codes, TINY.resolutions), axis=0)) == len(codes)
+@pytest.mark.parametrize("space", [TINY, *RICH_SPACES.values()], ids=lambda space: space.name)
+def test_different_archs_have_different_features(space):
+    codes = np.unique(space.sample(np.random.default_rng(0), 2000), axis=0)
+    assert len(np.unique(features(space, codes, space.resolutions), axis=0)) == len(codes)
+
+
+def test_every_choice_of_channels_has_an_input():
+    codes = RICH.sample(np.random.default_rng(0), 100)
+    rows = features(RICH, codes, RICH.resolutions)
+    assert rows.shape[1] == n_features(RICH, RICH.resolutions) == 5 * (2 + 2) + 5 * 3 + 2
+    assert rows.sum(1).tolist() == (2 * RICH.active(codes).sum(1) + 5 + 1).tolist()
+    of_channels = rows[:, 20:35].reshape(100, 5, 3)
+    assert (of_channels.argmax(2) == codes[:, RICH.channel_genes]).all()
 
 
 # --- predictions -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich_spaces import RESNET, RICH, RICH_SPACES
 
 from ofa_tf.blocks import Block, count_macs, count_params, walk
 from ofa_tf.channels import bottleneck_channels, divisible, mid_channels, se_channels
@@ -171,6 +172,50 @@ def test_every_block_starts_where_the_one_before_ends(space, seed):
         assert block.skip == (block.stride == 1 and block.in_channels == block.out_channels and one_width)
     assert count_macs(network) == sum(block.n_macs for block in network)
     assert count_params(network) == sum(block.n_params for block in network)
+
+
+@pytest.mark.parametrize("space", RICH_SPACES.values(), ids=list(RICH_SPACES))
+def test_blocks_follow_the_channels_that_were_chosen(space):
+    for arch in space.decode(space.sample(np.random.default_rng(0), 50)):
+        network, channels = walk(space, arch, 7), space.channels_of(arch)
+        for before, after in pairwise(network):
+            assert (after.in_size, after.in_channels) == (before.out_size, before.out_channels)
+        for block in (block for block in network if block.slot >= 0):
+            stage = space.block_stages[block.slot]
+            assert block.out_channels == channels[f"stage{stage + 1}"]
+            if block.kind == "mbconv":
+                assert block.mid_channels == mid_channels(block.in_channels, arch.expands[block.slot])
+            assert block.skip in (False, block.stride == 1 and block.in_channels == block.out_channels)
+            if space.block_positions[block.slot]:
+                assert block.skip
+
+
+def test_a_block_keeps_its_expansion_where_its_stage_offers_larger_ones():
+    arch = RICH.smallest()
+    blocks = {block.name: block for block in walk(RICH, arch, 7)}
+    narrow, alone = blocks["stage1_block1"], blocks["stage3_block1"]
+    assert (narrow.mid_channels, narrow.expanded, narrow.key[-9:]) == (8, True, " expand=1")
+    assert [op.suffix for op in narrow.ops] == ["expand", "depthwise", "project"]
+    assert (alone.mid_channels, alone.expanded) == (alone.in_channels, False)
+    assert "expand" not in alone.key
+
+
+def test_the_first_block_may_be_several():
+    blocks = walk(RICH, RICH.smallest(), 7)
+    assert [(block.name, block.skip) for block in blocks[:3]] == [
+        ("stem", False), ("first", False), ("first_block2", True)
+    ]  # fmt: skip
+
+
+def test_the_skip_of_a_bottleneck_pools_where_the_block_does():
+    blocks = {block.name: block for block in walk(RESNET, RESNET.largest(), 7)}
+    assert [op.suffix for op in blocks["stage4_block1"].ops] == [
+        "downsample_pool", "downsample", "reduce", "conv", "project", "add"
+    ]  # fmt: skip
+    assert [op.inputs for op in blocks["stage4_block1"].ops][-1] == ("project", "downsample")
+    assert blocks["stage3_block1"].ops[0].suffix == "downsample"
+    assert [op.suffix for op in blocks["stage4_block2"].ops] == ["reduce", "conv", "project", "add"]
+    assert blocks["stage4_block2"].ops[-1].activation == "relu"
 
 
 def test_the_published_stem_and_head():

@@ -142,7 +142,7 @@ def test_a_workdir_of_other_images_is_refused(ofa, workdir, image_folder):
 
 
 def newer(path):
-    write_json(path, {**read_json(path), "schema": 2})
+    write_json(path, {**read_json(path), "schema": 9})
 
 
 def cut(path):
@@ -337,7 +337,7 @@ def test_a_resolution_that_the_space_lacks_is_refused(ofa, workdir):
         ({"kernels": [7, 7, 7, 7]}, ["`kernels` (=[7, 7, 7, 7])", "(3, 5)"]),
         ({"depths": "deep"}, ["`depths` (='deep')"]),
         ({"extra": 1}, ["arch.json", "'extra'"]),
-        ({"schema": 2}, ["arch.json has schema 2", "newer"]),
+        ({"schema": 3}, ["arch.json has schema 3", "newer"]),
     ],
     ids=["missing", "no object", "space", "resolution", "kernels", "depths", "key", "schema"],
 )

@@ -13,7 +13,6 @@ from test_imports import loaded_by
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.edgetpu.latency_model import modelled_table
 from ofa_tf.errors import ArgumentError, InfeasibleError, SpaceError
-from ofa_tf.jsonio import read_json
 from ofa_tf.latency.store import add_table, renamed
 from ofa_tf.progress import SILENT
 from ofa_tf.project.space import describe_space
@@ -202,7 +201,7 @@ def test_a_table_is_used_where_it_covers_the_space(ofa, image_folder, tmp_path, 
     run = ofa(*options)
     assert run.code == 0, run.err
     assert "latency on pi4 (int8, modelled)" in run.out
-    assert read_json("space.json") == TINY.to_document()
+    assert get_space("space.json") == TINY
     assert_refused(
         ofa(*options[:-1], 0.5, "--force"), "even the smallest subnet of the nearest, `tiny`, takes 0.775 ms"
     )

@@ -6,8 +6,10 @@ from itertools import product
 
 import numpy as np
 import pytest
+from rich_spaces import COUPLED, LAST, RESNET, RICH, RICH_SPACES
 
 from ofa_tf.accuracy.predictor import Predictor, n_features
+from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.costs import ArchCosts, arch_costs
 from ofa_tf.errors import InfeasibleError, OfaError
 from ofa_tf.search import Budget, pareto, search
@@ -230,6 +232,78 @@ def test_budgets_that_exclude_each_other_say_so():
 def test_limits_of_a_front_must_be_positive_numbers(limits):
     with pytest.raises(OfaError, match="limits"):
         pareto(TINY, _score(TINY), _macs(TINY), limits)
+
+
+# --- channels, and depths that set the expand ratio -------------------------------------------------------------------
+
+rich_spaces = pytest.mark.parametrize("space", RICH_SPACES.values(), ids=list(RICH_SPACES))
+
+
+@rich_spaces
+def test_costs_of_channels_are_those_of_the_walk(space):
+    codes = space.sample(np.random.default_rng(0), 200)
+    walks = [walk(space, arch, 10) for arch in space.decode(codes)]
+    assert _macs(space)(codes) == pytest.approx([count_macs(blocks) / 1e6 for blocks in walks])
+    assert _params(space)(codes) == pytest.approx([count_params(blocks) / 1e3 for blocks in walks])
+
+
+@pytest.mark.parametrize("space", [RICH, COUPLED, LAST], ids=lambda space: space.name)
+@pytest.mark.parametrize("seed", range(5))
+def test_the_cheapest_is_exact_whatever_channels_cost(space, seed):
+    rng, known = np.random.default_rng(seed), _macs(space)
+    costs = ArchCosts(
+        space, known.fixed * rng.uniform(size=known.fixed.shape), known.elastic * rng.uniform(size=known.elastic.shape)
+    )
+    assert costs(costs.cheapest()[None])[0] == costs(_everything(space)).min()
+
+
+@rich_spaces
+def test_moves_of_channels_are_foretold(space):
+    budgets = [Budget("MACs", "M", _macs(space), 0.8), Budget("parameters", "k", _params(space), 40.0)]
+    problem = Problem(space, _predictor(space), budgets, np.arange(len(space.resolutions)))
+    codes = space.sample(np.random.default_rng(0), 5)
+    loads = problem.move_loads(codes)
+    parents, moves = np.nonzero(np.isfinite(loads))
+    moved = problem.move(codes, parents, moves)
+    assert (space.canonical(moved) == moved).all()
+    assert loads[parents, moves] == pytest.approx(problem.load(moved), rel=1e-9)
+    assert problem.groups.shape == (loads.shape[1],)
+    for row, code in enumerate(codes):
+        reached = set(map(tuple, moved[parents == row].tolist()))
+        changed = np.repeat(code[None], space.gene_sizes.sum(), axis=0)
+        genes = np.repeat(np.arange(space.n_genes), space.gene_sizes)
+        changed[np.arange(len(changed)), genes] = np.concatenate([np.arange(size) for size in space.gene_sizes])
+        changed = space.canonical(changed)
+        assert set(map(tuple, changed[(changed != code).any(1)].tolist())) <= reached
+
+
+@rich_spaces
+def test_slopes_tell_what_moves_of_channels_gain(space):
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(n_features(space, space.resolutions), 1)).astype(np.float32)
+    linear = Predictor(space, space.resolutions, (((weights, np.ones(1, np.float32)),),))
+    problem = Problem(space, linear, [_macs_budget(space, 0.5)], np.arange(len(space.resolutions)))
+    promised, true = _single_moves(problem, space.sample(rng, 5))
+    np.testing.assert_allclose(promised, true, atol=1e-4)
+
+
+@pytest.mark.parametrize("space", [RICH, COUPLED, LAST], ids=lambda space: space.name)
+@pytest.mark.parametrize("seed", range(3))
+def test_finds_the_optimum_among_channels(space, seed):
+    everything, predictor, budget = _everything(space), _predictor(space, seed), _macs_budget(space, 0.3)
+    best = predictor(everything)[budget.costs(everything) <= budget.limit].max()
+    found = search(space, predictor, [budget], seed=seed)
+    assert found.costs[0] <= budget.limit
+    assert found.score == pytest.approx(best, rel=1e-6)
+    front = pareto(space, predictor, budget.costs, [budget.limit], seed=seed)
+    assert front.scores[-1] == pytest.approx(best, rel=1e-6)
+
+
+def test_a_space_of_bottlenecks_is_searched_without_slopes():
+    budget = _macs_budget(RESNET, 0.4)
+    found = search(RESNET, _score(RESNET), [budget])
+    everything = _everything(RESNET)
+    assert found.score == pytest.approx(_score(RESNET)(everything[budget.costs(everything) <= budget.limit]).max())
 
 
 # --- one more dimension -----------------------------------------------------------------------------------------------

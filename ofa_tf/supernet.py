@@ -29,7 +29,7 @@ class Supernet(keras.Model):
         seed: seed of the initial weights.
         formulation: "sliced", or "masked" for compilers that need static shapes (XLA, TPUs): what the arch leaves out
             is computed and multiplied by zero. Both compute the same function of the same weights.
-        dtype: "float32", or "mixed_bfloat16" to compute in bfloat16; weights and logits are float32 in both.
+        dtype: "float32", "float64", or "mixed_bfloat16" to compute in bfloat16 with weights and logits in float32.
         arch: the only arch that it holds, or its JSON document: a network that shares nothing, to compare subnets with.
             Codes are then ignored. None for all of the space.
 
@@ -128,7 +128,7 @@ class Supernet(keras.Model):
                 x = self._call_elastic(place, x, chosen, mode)
         if dropout and training:
             x = tf.nn.experimental.stateless_dropout(x, dropout, dropout_seed)
-        return tf.cast(self.block_layers["classifier"](x, **mode), tf.float32)
+        return tf.cast(self.block_layers["classifier"](x, **mode), self.variable_dtype)
 
     def _chosen(self, code) -> dict[str, Any]:
         """The genes of a code by dimension, and those of the elastic streams by name."""

@@ -7,15 +7,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+from published_networks import published_arch
 
-from ofa_tf.errors import WorkdirError
+from ofa_tf.blocks import count_macs, walk
+from ofa_tf.errors import FormatError, WorkdirError
 from ofa_tf.project.finder import find_with
 from ofa_tf.project.lut import get_table
 from ofa_tf.project.opened import open_existing
 from ofa_tf.project.predictor import load_predictor
 from ofa_tf.project.workdir import Config, Workdir
 from ofa_tf.project.zoo import IMAGENET_PIXELS, import_note10, import_predictor
-from ofa_tf.spaces import MOBILENET_V3
+from ofa_tf.spaces import MOBILENET_V3, RESNET50D
 from ofa_tf.training.recipe import RECIPES
 from ofa_tf.zoo import catalog, imagenet
 
@@ -31,6 +33,15 @@ def wide(tmp_path) -> Path:
     config = Config(space, None, imagenet.class_names(), IMAGENET_PIXELS, RECIPES["imagenet"], 0)
     Workdir(tmp_path / "wide").create(config)
     return tmp_path / "wide"
+
+
+@pytest.fixture
+def resnet(tmp_path) -> Path:
+    """A workdir of the published ResNet50D, likewise without its weights."""
+    space = dataclasses.replace(RESNET50D, padding="symmetric")
+    config = Config(space, None, imagenet.class_names(), IMAGENET_PIXELS, RECIPES["imagenet"], 0)
+    Workdir(tmp_path / "resnet").create(config)
+    return tmp_path / "resnet"
 
 
 @pytest.fixture
@@ -81,6 +92,49 @@ def test_what_is_predicted_is_what_the_reference_predicts(fixtures_dir, wide):
     # Single tables are exact; blocks that several have are means in the merged one.
     assert latencies == pytest.approx([row["note10_ms"] for row in references], rel=2e-3)
     assert fitted.predictor(codes) == pytest.approx([row["predicted_acc"] for row in references], abs=1e-6)
+
+
+def test_a_search_of_resnet50d_needs_no_images_and_no_table(fixtures_dir, resnet, ofa):
+    predictor = fixtures_dir / "resnet50" / "ofa_resnet50_acc_predictor.pth"
+    found = ofa("zoo", "import", "predictor", predictor, "-w", resnet)
+    assert (found.code, found.err) == (0, "")
+    assert "its error is not published" in found.out
+    found = ofa("search", "-w", resnet, "--macs", 1500, "--json")
+    assert found.code == 0
+    (choice,) = json.loads(found.out)["choices"]
+    space = Workdir(resnet).config().space
+    arch = space.arch_from_document({key: value for key, value in choice["arch"].items() if key != "schema"})
+    assert count_macs(walk(space, arch, 1000)) == choice["n_macs"] <= 1500e6
+    assert choice["predictor_origin"] == "imported"
+    # The published evolutionary search finds 0.8153.
+    assert 0.8153 < choice["predicted_accuracy"] < 0.82
+    found = ofa("search", "-w", resnet, "--macs", 1500)
+    assert "its error on unseen subnets is not known" in found.out
+    assert ofa("predictor", "show", "-w", resnet).code == 0
+    document = json.loads(ofa("predictor", "show", "-w", resnet, "--json").out)
+    assert document["source"]["sha256"] == hashlib.sha256(predictor.read_bytes()).hexdigest()
+    assert "rmse_points" not in document
+
+
+def test_what_is_predicted_of_resnet50d_is_what_the_reference_predicts(fixtures_dir, resnet):
+    imported = import_predictor(str(fixtures_dir / "resnet50" / "ofa_resnet50_acc_predictor.npz"), resnet)
+    assert repr(imported) == "FittedPredictor(imported)"
+    project = open_existing(resnet)
+    space, fitted = project.config.space, load_predictor(project)
+    assert fitted is not None
+    references = json.loads((fixtures_dir / "resnet50" / "reference_predictions.json").read_text())
+    codes = space.encode([published_arch(space, row, row["r"]) for row in references])
+    assert fitted.predictor(codes) == pytest.approx([row["predicted_acc"] for row in references], abs=1e-6)
+
+
+def test_predictors_of_the_other_network_are_refused(fixtures_dir, wide, resnet):
+    of_resnet = str(fixtures_dir / "resnet50" / "ofa_resnet50_acc_predictor.pth")
+    of_mobilenet = str(fixtures_dir / "note10" / "ofa_accuracy_predictor.pth")
+    with pytest.raises(FormatError, match="is the predictor of `resnet50d`, and `mobilenet_v3` has other choices"):
+        import_predictor(of_resnet, wide)
+    with pytest.raises(FormatError, match="layer 0 has the shape"):
+        import_predictor(of_mobilenet, resnet)
+    assert not [path for folder in (wide, resnet) for path in folder.glob("accuracy/*")]
 
 
 def test_tables_are_not_imported_into_a_workdir_that_is_in_use(fixtures_dir, wide):
@@ -137,7 +191,7 @@ def test_tables_and_predictor_of_another_network_are_refused(fixtures_dir, narro
         assert ofa("zoo", "import", kind, source, "-w", wide, "--force").code == 0
 
 
-def test_tables_and_predictor_from_their_published_addresses(fixtures_dir, published, wide, ofa):
+def test_tables_and_predictors_from_their_published_addresses(fixtures_dir, published, wide, resnet, ofa):
     root, server = published
     (root / "note10").mkdir()
     for resolution in catalog.NOTE10.resolutions:
@@ -148,6 +202,8 @@ def test_tables_and_predictor_from_their_published_addresses(fixtures_dir, publi
     server.cut = "predictor.pth"
     assert ofa("zoo", "import", "predictor", "-w", wide).code == 0
     assert server.requests[1][1] is not None
+    shutil.copy(fixtures_dir / "resnet50" / "ofa_resnet50_acc_predictor.pth", root)
+    assert ofa("zoo", "import", "predictor", "-w", resnet).code == 0
     found = ofa("zoo", "import", "note10", "-w", wide)
     assert found.code == 2
     assert "176_lookup_table.yaml" in found.err

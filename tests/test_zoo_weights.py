@@ -99,6 +99,17 @@ def test_resnet50d_is_at_most_twice_as_far_from_float64_as_the_published_float32
         assert count_macs(walk(space, arch, reference.supernet.n_classes)) == n_macs
 
 
+@pytest.mark.parametrize("reference", RESNET, indirect=True)
+def test_a_supernet_in_float64_answers_as_its_subnet_in_float64(reference):
+    space, n_classes = reference.supernet.space, reference.supernet.n_classes
+    exact = Supernet(space, n_classes, dtype="float64")
+    load_torch_weights(exact, reference.state)
+    arch, subnet = reference.archs[2], reference.subnets[2]
+    outputs = exact(reference.images.astype(np.float64), space.encode(arch)).numpy()
+    assert outputs.dtype == np.float64
+    assert relative_error(outputs, answers_in_float64(space, arch, subnet, reference.images)) < 1e-13
+
+
 @pytest.mark.parametrize("name", ["mbv3_w0.25.pth", "mbv3_w0.25_legacy.pth"])
 @pytest.mark.parametrize("reference", INVERTED[:1], indirect=True)
 def test_checkpoints_hold_the_same_weights(reference, fixtures_dir, name):

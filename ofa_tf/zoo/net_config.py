@@ -11,7 +11,6 @@ from itertools import product
 from typing import Any
 
 from ofa_tf.blocks import walk
-from ofa_tf.channels import divisible
 from ofa_tf.errors import FormatError
 from ofa_tf.jsonio import check_keys, read_object
 from ofa_tf.kinds import Block
@@ -88,14 +87,16 @@ def _fit(base: SearchSpace, fixed: list[int], rows: list[tuple[int, int]], where
         rows: output channels and stride of every block.
         where: for messages.
     """
-    widths = [base.stem_channels, base.head_channels, base.feature_channels]
     for mult in WIDTH_MULTS:
-        if [divisible(width * mult) for width in widths if width] != fixed:
+        space = dataclasses.replace(base, width_mult=mult)
+        channels = space.channels_of(space.largest())
+        ends = (channels["stem"], channels["head"], space.feature_outputs)
+        if [width for width in ends if width] != fixed:
             continue
         for depths in product(*(stage.depths for stage in base.stages)):
-            expected = [(divisible(base.first_channels * mult), 1)]
-            for stage, depth in zip(base.stages, depths, strict=True):
-                width = divisible(stage.channels * mult)
+            expected = [(channels["first"], 1)]
+            for number, (stage, depth) in enumerate(zip(base.stages, depths, strict=True), start=1):
+                width = channels[f"stage{number}"]
                 expected += [(width, stage.stride), *[(width, 1)] * (depth - 1)]
             if expected == rows:
                 return mult, depths

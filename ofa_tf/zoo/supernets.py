@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from ofa_tf.blocks import walk
-from ofa_tf.channels import divisible
 from ofa_tf.errors import FormatError
 from ofa_tf.space import SearchSpace
 from ofa_tf.spaces import RESNET50D
@@ -54,13 +53,14 @@ def _inverted_residual_space(state: State) -> tuple[SearchSpace, int]:
     found = [_outputs(state, name) for name in ("first_conv.", "final_expand_layer.", "feature_mix_layer.")]
     projections = [_outputs(state, f"blocks.{index}.", ".point_linear.conv.") for index in range(n_blocks)]
     for base in NETWORKS.values():
-        feature = [base.head_channels, base.feature_channels] if base.feature_channels else [0, base.head_channels]
         if n_blocks != base.n_blocks + 1 or n_classes < 2:
             continue
         for mult in WIDTH_MULTS:
-            if found != [divisible(wide * mult) if wide else 0 for wide in (base.stem_channels, *feature)]:
-                continue
             space = _imported(base, mult)
+            channels, feature = space.channels_of(space.largest()), space.feature_outputs
+            ends = [channels["head"], feature] if feature else [0, channels["head"]]
+            if found != [channels["stem"], *ends]:
+                continue
             blocks = walk(space, space.largest(), n_classes)
             elastic = [block.out_channels for block in blocks if block.name == "first" or block.slot >= 0]
             if elastic == projections:

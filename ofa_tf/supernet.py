@@ -82,16 +82,16 @@ class Supernet(keras.Model):
 
     def _layer(self, place: "_Place") -> BlockLayer:
         block, space = place.block, self.space
-        kernels, expands = (block.kernel,), (1,)
+        kernels: tuple[int, ...] = (block.kernel,)
+        expands: tuple[float, ...] = (1,)
         channels: dict[str, tuple[int, ...]] = {}
         if self.arch is None:
             streams = {"in_channels": place.read, "out_channels": place.written}
             channels = {name: stream.channels for name, stream in streams.items() if stream and stream.elastic}
-        if block.slot >= 0 and self.arch is None:
+        if block.slot >= 0:
             stage = space.block_stages[block.slot]
-            kernels, expands = space.stage_kernels[stage], space.stage_expands[stage]
-        elif block.slot >= 0:
-            expands = (self.arch.expands[block.slot],)
+            kernels = kernels if self.arch else space.stage_kernels[stage]
+            expands = (self.arch.expands[block.slot],) if self.arch else space.stage_expands[stage]
         choices = Choices(kernels, expands, space.bn_epsilon, self.formulation, self.dtype_policy, **channels)
         return BLOCK_LAYERS[block.kind](block, choices)
 

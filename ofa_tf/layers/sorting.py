@@ -13,11 +13,7 @@ Axis = tuple[Any, int]  # a variable, and which of its axes
 
 
 class _Group:
-<<<<<<< HEAD
-    """Channels that can only change places together, in tensors that are made of each other channel by channel."""
-=======
     """Channels that can only change places together, of tensors that are made of each other channel by channel."""
->>>>>>> h-a
 
     def __init__(self):
         self.belongs: list[Axis] = []  # what makes the channels, or is applied to each of them
@@ -41,11 +37,7 @@ class _Group:
         return one
 
     def sort(self) -> None:
-<<<<<<< HEAD
-        """Puts the channels first whose readers' weights have the largest L1 norm (Cai et al., ICLR 2020, sec. 3.3)."""
-=======
         """Puts the channels first that are read with the largest L1 norm (Cai et al., ICLR 2020, section 3.3)."""
->>>>>>> h-a
         norms = (_norms(np.moveaxis(weight.numpy(), axis, 0)) for weight, axis in self.reads)
         order = np.argsort(-sum(norms), kind="stable")
         for weight, axis in (*self.belongs, *self.reads, *self.gates):
@@ -91,12 +83,8 @@ def _groups(
     blocks: Sequence[Block], weights_of: Callable[[Block], Mapping[str, OpWeights]]
 ) -> tuple[dict[str, _Group], list[_Group]]:
     """The groups of what blocks write, by name (that of the network's input by ""), and those within elastic blocks."""
-<<<<<<< HEAD
-    written, inner = {"": (group := _Group())}, list[_Group]()
-=======
     group = _Group()
     written, inner = {"": group}, list[_Group]()
->>>>>>> h-a
     for block in blocks:
         groups = {INPUT: group}
         ops = {op.suffix: op for op in block.ops}

@@ -61,8 +61,8 @@ def print_predictor(fitted, as_json: bool) -> None:
             error = f"{errors['rmse_points']:.2f} points (RMSE)"
             published = f"as published: {errors['pairs']:.0f} subnets evaluated, error {error}"
         click.echo(
-            f"Imported from {fitted.source['address']}; {published}. Its accuracies are those on 10,000 held-out training "
-            "images of ImageNet. On the validation images, accuracies are several points lower."
+            f"Imported from {fitted.source['address']}; {published}. Its accuracies are those on 10,000 held-out "
+            "training images of ImageNet. On the validation images, accuracies are several points lower."
         )
         return
     evaluated = f"{errors['pairs']:.0f} subnets evaluated"

@@ -1,6 +1,8 @@
 """Published weights: from the tensors of a PyTorch checkpoint to the variables of a supernet."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,19 +25,45 @@ SYNONYMS = (
     (".conv.conv.weight", ".conv.weight"),
     (".linear.linear.", ".linear."),
 )
-# What it called the operations of a block, by its kind and their suffixes; the others have no name of their own.
-PUBLISHED = {
-    "mbconv": {
-        "expand": "inverted_bottleneck",
-        "depthwise": "depth_conv",
-        "se_reduce": "depth_conv.se.fc.reduce",
-        "se_expand": "depth_conv.se.fc.expand",
-        "project": "point_linear",
-    },
-    "bottleneck": {"reduce": "conv1", "conv": "conv2", "project": "conv3", "downsample": "downsample"},
-}
-STEM = ("residual_conv", "conv_pool")  # the kinds of blocks of the stem of a ResNet
 AXES = {"conv": CONV, "depthwise": DEPTHWISE, "dense": LINEAR}
+
+
+@dataclass(frozen=True)
+class PublishedKind:
+    """What the published code called the blocks of a kind, and their operations.
+
+    Args:
+        modules: the list that they are in.
+        wrapped: what stands between the number of a block and its operations.
+        wrapped_skip: likewise for a block with a skip.
+        parts: the names of operations, by their suffixes; others have none of their own.
+    """
+
+    modules: str
+    wrapped: str = ""
+    wrapped_skip: str = ""
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+
+PUBLISHED = {
+    "mbconv": PublishedKind(
+        "blocks",
+        ".conv",
+        ".conv",
+        {
+            "expand": "inverted_bottleneck",
+            "depthwise": "depth_conv",
+            "se_reduce": "depth_conv.se.fc.reduce",
+            "se_expand": "depth_conv.se.fc.expand",
+            "project": "point_linear",
+        },
+    ),
+    "bottleneck": PublishedKind(
+        "blocks", parts={"reduce": "conv1", "conv": "conv2", "project": "conv3", "downsample": "downsample"}
+    ),
+    "residual_conv": PublishedKind("input_stem", wrapped_skip=".conv"),
+    "conv_pool": PublishedKind("input_stem"),
+}
 Row = tuple[str, Any, tuple[int, ...] | None]
 
 
@@ -128,27 +156,27 @@ def published_rows(
         "classifier": "classifier.linear",
     }
     rows: list[Row] = []
-    n_before = {"blocks": 0, "input_stem": 0}
+    n_before: Counter[str] = Counter()
     for block in blocks:
         if not block.n_params:
             continue
         name = ends.get(block.name)
         if name is None:
-            part = "input_stem" if block.kind in STEM else "blocks"
-            name = f"{part}.{n_before[part]}"
-            n_before[part] += 1
-            # Blocks with a skip are wrapped; those of a ResNet have theirs in themselves.
-            name += ".conv" if block.kind == "mbconv" or (block.kind in STEM and block.skip) else ""
+            of_kind = PUBLISHED[block.kind]
+            name = f"{of_kind.modules}.{n_before[of_kind.modules]}"
+            name += of_kind.wrapped_skip if block.skip else of_kind.wrapped
+            n_before[of_kind.modules] += 1
         rows += block_rows(block, name, weights_of(block))
     return rows
 
 
 def block_rows(block: Block, name: str, weights: Mapping[str, "OpWeights"]) -> Iterator[Row]:
     """The same for one block, of a published name, with the variables of its operations by their suffixes."""
+    parts = PUBLISHED[block.kind].parts if block.kind in PUBLISHED else {}
     for op in block.ops:
         if not op.n_weights:
             continue
-        part, found = f"{name}.{PUBLISHED.get(block.kind, {}).get(op.suffix, '')}".rstrip("."), weights[op.suffix]
+        part, found = f"{name}.{parts.get(op.suffix, '')}".rstrip("."), weights[op.suffix]
         conv = f"{part}.conv" if op.norm else part
         # The one layer with neither batch norm nor bias is dense here, and a convolution there.
         yield f"{conv}.weight", found.kernel, AXES[op.kind] if op.norm or op.bias else CONV

@@ -39,14 +39,14 @@ def image_folder(tmp_path_factory) -> Path:
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("data") / "images"
-    rng = np.random.default_rng(5)
+    rng = np.random.default_rng(0)
     for label, name in enumerate(CLASSES):
         for part, count in (("train", N_TRAIN), ("val", N_VAL)):
             (folder / part / name).mkdir(parents=True)
             for index in range(count):
                 pixels = rng.integers(0, 240, (32, 32, 3))
                 pixels[..., label] += 12
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / part / name / f"{index:03}.png")
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / part / name / f"{index:02}.png")
     return folder
 
 

@@ -6,7 +6,7 @@ from ofa_tf.jsonio import write_json
 from ofa_tf.project.workdir import Workdir
 
 CLASSES = ("cat", "dog", "fox")
-N_TRAIN, N_VAL = 120, 10  # images of each class; with fewer the predictor learns from little but noise
+N_TRAIN, N_VAL = 40, 10  # images of each class
 
 
 def space_of(workdir):

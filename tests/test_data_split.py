@@ -14,7 +14,7 @@ from ofa_tf.errors import DataError
 
 
 def image_set(sizes, seed=0):
-    """Images of one pixel, each numbered, with the classes in random order."""
+    """Images of one pixel, each with a number of its own, in random order of the classes."""
     labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes)).astype(np.int32)
     numbers = np.arange(len(labels))
     images = np.stack([numbers % 256, numbers // 256 % 256, numbers // 65536], axis=1).astype(np.uint8)

@@ -11,7 +11,6 @@ from ofa_tf.progress import Progress
 
 TUNE_SHARE, TUNE_MOST = 0.1, 10_000
 SMALLEST_SPLIT = 2
-STREAM = 0x5117  # of random numbers, apart from those of training with the same seed
 MOST_NAMES = 5  # of classes that a note lists
 
 
@@ -24,15 +23,15 @@ def split(
         spec: what it is called.
         classes: names, in the order of the labels.
         images: by part: `train` and, optionally, `val`.
-        val_share: without `val`, one of this many training images is held out in its place.
-        seed: seed of the split.
-        rules: the rules, which say whether the split is done class by class.
+        val_share: without `val`, one in so many training images takes its place.
+        seed: of the split.
+        rules: whether it is done class by class.
 
     Raises:
         DataError: too few images.
     """
-    hold_out = _by_class if rules.by_class else _at_random
-    rng = np.random.default_rng([seed, STREAM])
+    hold_out, stream = (_by_class, 0x5118) if rules.by_class else (_at_random, 0x5117)
+    rng = np.random.default_rng([seed, stream])
     train = images["train"]
     train, val = (train, images["val"]) if "val" in images else hold_out(train, len(train) // val_share, rng)
     train, tune = hold_out(train, min(TUNE_MOST, int(len(train) * TUNE_SHARE)), rng)

@@ -15,7 +15,7 @@ from ofa_tf.cli.common import print_table
 from ofa_tf.cli.main import COMMANDS
 
 from ofa_tf._version import VERSION
-from ofa_tf.jsonio import read_json, write_json
+from ofa_tf.jsonio import read_json, read_object, write_json
 
 # --- help -------------------------------------------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ def test_a_workdir_of_other_images_is_refused(ofa, workdir, image_folder):
 
 
 def newer(path):
-    write_json(path, {**read_json(path), "schema": 9})
+    write_json(path, {**read_object(path), "schema": 9})
 
 
 def cut(path):
@@ -158,7 +158,7 @@ def binary(path):
 
 
 def other_key(path):
-    write_json(path, {**read_json(path), "surprise": 1})
+    write_json(path, {**read_object(path), "surprise": 1})
 
 
 def folder_instead(path):

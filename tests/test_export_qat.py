@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from export_images import PIXELS, images_of, noise, vivid
 from finished_workdir import space_of, write_arch
+from rich_spaces import RESNET, RICH
 
 from ofa_tf.errors import ExportError
 from ofa_tf.export.convert import to_tflite
@@ -55,6 +56,30 @@ def test_a_twin_answers_as_its_subnet_and_becomes_an_integer_file(padding):
     assert takes_raw_pixels(ModelFile(content).input_quantization, "int8", PIXELS)
     # What is rounded in training is what is rounded in the file.
     images = images_of(noise(16, 16))
+    simulated = student(PIXELS(images.images), training=False).numpy()
+    assert snr_db(simulated, run_file(content, images, PIXELS)) > 15
+
+
+@pytest.mark.parametrize("space", [RESNET, RICH], ids=lambda space: space.name)
+def test_the_twin_of_every_kind_of_block_has_the_operators_of_the_plain_file(space):
+    """Pooling of windows, sums with an activation, expansions that are kept at a ratio of 1."""
+    from ofa_tf.export import qat
+
+    arch = space.largest(space.resolutions[0]) if space is RESNET else space.smallest()
+    model = vivid(build_subnet(space, arch, 4))
+    twin = qat.build_twin(model, space, arch, 4)
+    size = arch.resolution
+    images = images_of(noise(16, size))
+    inputs = PIXELS(images.images).numpy()
+    qat.check_twin(model, twin, inputs)
+    student = qat.quantise_twin(twin, -1.0, 127 / 128)
+    for _ in range(3):
+        student(inputs, training=True)
+    content = to_tflite(student, "int8", trained_ranges=True)
+    facts = inspect_file(content)
+    assert not facts.n_float_tensors
+    assert facts.ops == inspect_file(to_tflite(model, "int8", [inputs[:1]])).ops
+    assert ("MAX_POOL_2D" in facts.ops) == ("AVERAGE_POOL_2D" in facts.ops) == (space is RESNET)
     simulated = student(PIXELS(images.images), training=False).numpy()
     assert snr_db(simulated, run_file(content, images, PIXELS)) > 15
 

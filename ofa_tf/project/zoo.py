@@ -19,7 +19,7 @@ from ofa_tf.supernet import Supernet
 from ofa_tf.training import checkpoint
 from ofa_tf.training.ledger import StageRecord
 from ofa_tf.training.recipe import RECIPES, STAGES
-from ofa_tf.training.trainer import weights_of
+from ofa_tf.training.weights import weights_of
 from ofa_tf.zoo import catalog, imagenet
 from ofa_tf.zoo.published_predictor import read_published_predictor
 from ofa_tf.zoo.sources import get_file, is_address

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
-from ofa_tf.blocks import Block, divisible, walk
+from ofa_tf.blocks import Block, walk
+from ofa_tf.channels import divisible
 from ofa_tf.errors import FormatError
 from ofa_tf.jsonio import check_keys, read_object
 from ofa_tf.space import Arch, SearchSpace

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ofa_tf.blocks import divisible, walk
+from ofa_tf.blocks import walk
+from ofa_tf.channels import divisible
 from ofa_tf.errors import FormatError
 from ofa_tf.space import SearchSpace
 from ofa_tf.zoo import catalog, imagenet

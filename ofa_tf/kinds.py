@@ -33,8 +33,8 @@ class Block:
     Args:
         name: unique within a network, such as `stage2_block1`.
         kind: a row of `KINDS`: "conv" (convolution, batch norm, activation), "mbconv" (inverted residual),
-            "bottleneck" (of a ResNet-D), "residual_conv" (a "conv" with a skip where it keeps the shape), "conv_pool" (a
-            "conv" and max pooling), "pool" (global average) or "linear" (dense, activation).
+            "bottleneck" (of a ResNet-D), "residual_conv" (a "conv" with a skip where it keeps the shape), "conv_pool"
+            (a "conv" and max pooling), "pool" (global average) or "linear" (dense, activation).
         in_size: height and width of the input, in pixels.
         in_channels: channels of the input.
         out_channels: channels of the output.
@@ -154,6 +154,7 @@ class Kind:
         mid: its middle channels, from the channels that it reads and writes and its expand ratio; None without any.
         squeezes: whether it can have squeeze-and-excite.
         expands: whether its middle is the wider part, so that its expand ratios are at least 1.
+        elastic_kernel: whether there can be a choice of kernel sizes; else a stage has one.
     """
 
     expand: Expand
@@ -162,6 +163,7 @@ class Kind:
     mid: Callable[[int, int, float], int] | None = None
     squeezes: bool = False
     expands: bool = False
+    elastic_kernel: bool = False
 
     def refuses(self, kernels: Sequence[int], expands: Sequence[float]) -> str:
         """What is wrong with the choices of a stage of this kind; empty where nothing is."""
@@ -169,6 +171,8 @@ class Kind:
             return f"its blocks have no middle, so `expands` (={list(expands)}) must be [1]."
         if self.expands and expands[0] < 1:
             return f"`expands` (={list(expands)}) must be at least 1."
+        if len(kernels) > 1 and not self.elastic_kernel:
+            return f"`kernels` (={list(kernels)}) must be one size, because its convolutions are not depthwise."
         return ""
 
 
@@ -247,6 +251,7 @@ KINDS: dict[str, Kind] = {
         mid=lambda in_channels, out_channels, expand: mid_channels(in_channels, expand),
         squeezes=True,
         expands=True,
+        elastic_kernel=True,
     ),
     "bottleneck": Kind(
         _bottleneck,

@@ -55,6 +55,11 @@ class Op:
         return self.kind != "dense"
 
     @property
+    def keeps_range(self) -> bool:
+        """Whether what it gives lies between the smallest and the largest value of its input."""
+        return self.kind in ("max_pool", "average_pool")
+
+    @property
     def weight_shape(self) -> tuple[int, ...]:
         """Shape of the weights of the plain Keras layer, without bias and batch norm; `()` for none."""
         if self.kind == "conv":

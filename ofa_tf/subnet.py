@@ -82,6 +82,9 @@ def plain_layer(op: Op, name: str, use_bias: bool, layers: Any = keras.layers) -
         return layers.DepthwiseConv2D(op.kernel, op.stride, padding, use_bias=use_bias, name=name)
     if op.kind == "dense":
         return layers.Dense(op.out_channels, use_bias=use_bias, name=name)
+    if op.kind in ("max_pool", "average_pool"):
+        made = layers.MaxPooling2D if op.kind == "max_pool" else layers.AveragePooling2D
+        return made(op.kernel, op.stride, padding, name=name)
     if op.kind in ("mean", "pool"):
         return layers.GlobalAveragePooling2D(keepdims=op.kind == "mean", name=name)
     if op.kind in ("add", "multiply"):

@@ -1,5 +1,8 @@
 """The supernet: one Keras model that holds the weights of every subnet of a space."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import keras
@@ -9,6 +12,7 @@ import tensorflow as tf
 from ofa_tf.blocks import Block, walk
 from ofa_tf.layers import BLOCK_LAYERS, BlockLayer, Choices
 from ofa_tf.space import Arch, SearchSpace
+from ofa_tf.stage import Stream
 
 
 @keras.saving.register_keras_serializable(package="ofa_tf")
@@ -63,25 +67,31 @@ class Supernet(keras.Model):
             arch = self.space.arch_from_document(document)
         self.arch = arch
         blocks = walk(self.space, arch or self.space.largest(), n_classes)
-        self.block_layers = {block.name: self._layer(block) for block in blocks}
-        self.stem, self.first = self.block_layers["stem"], self.block_layers["first"]
-        self.head, self.pool = self.block_layers["head"], self.block_layers["pool"]
+        self._places = _places(self.space, blocks)
+        self.block_layers = {place.block.name: self._layer(place) for place in self._places}
+        shared = [place.block for place in takewhile(lambda place: place.shared, self._places)]
+        self.shared_layers = [self.block_layers[block.name] for block in shared]
+        self.shared_channels = shared[-1].out_channels if shared else blocks[0].in_channels
         self.elastic_blocks = [self.block_layers[block.name] for block in blocks if block.slot >= 0]
-        self.feature = self.block_layers.get("feature")
-        self.classifier = self.block_layers["classifier"]
         for block in blocks:
             self.block_layers[block.name].build((None, block.in_channels))
         self.built = True
         self._initialize(np.random.default_rng(seed))
         self.largest_code = tuple(int(gene) for gene in self.space.encode(self.space.largest()))
 
-    def _layer(self, block: Block) -> BlockLayer:
-        kernels, expands = self.space.kernels, self.space.expands
-        if block.slot < 0:
-            kernels, expands = (block.kernel,), (1,)
-        elif self.arch is not None:
-            kernels, expands = (block.kernel,), (self.arch.expands[block.slot],)
-        choices = Choices(kernels, expands, self.space.bn_epsilon, self.formulation, self.dtype_policy)
+    def _layer(self, place: "_Place") -> BlockLayer:
+        block, space = place.block, self.space
+        kernels, expands = (block.kernel,), (1,)
+        channels: dict[str, tuple[int, ...]] = {}
+        if self.arch is None:
+            streams = {"in_channels": place.read, "out_channels": place.written}
+            channels = {name: stream.channels for name, stream in streams.items() if stream and stream.elastic}
+        if block.slot >= 0 and self.arch is None:
+            stage = space.block_stages[block.slot]
+            kernels, expands = space.stage_kernels[stage], space.stage_expands[stage]
+        elif block.slot >= 0:
+            expands = (self.arch.expands[block.slot],)
+        choices = Choices(kernels, expands, space.bn_epsilon, self.formulation, self.dtype_policy, **channels)
         return BLOCK_LAYERS[block.kind](block, choices)
 
     def _initialize(self, rng: np.random.Generator) -> None:
@@ -98,49 +108,56 @@ class Supernet(keras.Model):
         return self.finish(x, code, training, momentum, dropout, dropout_seed)
 
     def begin(self, images, training=False, momentum=None):
-        """The part of the call that all archs have in common: stem and first block."""
-        mode = {"training": training, "momentum": momentum}
-        return self.first(self.stem(images, **mode), **mode)
+        """The part of the call that all archs have in common: the blocks before the first elastic one."""
+        x = images
+        for layer in self.shared_layers:
+            x = layer(x, training=training, momentum=momentum)
+        return x
 
     def finish(self, x, code=None, training=False, momentum=None, dropout=0.0, dropout_seed=None):
         """The rest of the call, from what `begin` returns."""
         mode = {"training": training, "momentum": momentum}
-        if self.arch is None:
-            x = self._call_elastic(x, self.largest_code if code is None else code, mode)
-        else:
-            for block in self.elastic_blocks:
-                x = block(x, **mode)
-        x = self.pool(self.head(x, **mode), **mode)
-        if self.feature is not None:
-            x = self.feature(x, **mode)
+        chosen = None if self.arch is not None else self._chosen(self.largest_code if code is None else code)
+        *places, _ = self._places[len(self.shared_layers) :]
+        for place in places:
+            if chosen is None:
+                x = self.block_layers[place.block.name](x, **mode)
+            else:
+                x = self._call_elastic(place, x, chosen, mode)
         if dropout and training:
             x = tf.nn.experimental.stateless_dropout(x, dropout, dropout_seed)
-        return tf.cast(self.classifier(x, **mode), tf.float32)
+        return tf.cast(self.block_layers["classifier"](x, **mode), tf.float32)
 
-    def _call_elastic(self, x, code, mode):
-        """The blocks that an arch uses, each at its kernel size and width."""
+    def _chosen(self, code) -> dict[str, Any]:
+        """The genes of a code by dimension, and those of the elastic streams by name."""
         space = self.space
-        depths, kernels, expands = code[space.depth_genes], code[space.kernel_genes], code[space.expand_genes]
-        momentum = mode["momentum"]
-        slots = zip(self.elastic_blocks, space.block_stages, space.block_positions, strict=True)
-        for slot, (block, stage, position) in enumerate(slots):
-            depth, choices = depths[stage], space.stages[stage].depths
+        genes = {dimension.name: code[dimension.genes] for dimension in space.dimensions[1:]}
+        streams = {stream.name: genes["channels"][index] for index, stream in enumerate(space.elastic_streams)}
+        return genes | streams
 
-            def run(x=x, block=block, slot=slot, mode=mode):
-                return block(x, kernel_index=kernels[slot], expand_index=expands[slot], **mode)
+    def _call_elastic(self, place, x, chosen, mode):
+        """One block at its kernel size and channels, if the arch uses it."""
+        space, slot, layer = self.space, place.block.slot, self.block_layers[place.block.name]
+        ends = {"in_index": place.read, "out_index": place.written}
+        indices = {name: chosen[stream.name] for name, stream in ends.items() if stream and stream.elastic}
+        if slot < 0:
+            return layer(x, **indices, **mode)
+        indices |= {"kernel_index": chosen["kernel"][slot], "expand_index": chosen["expand"][slot]}
+        stage, position, momentum = space.block_stages[slot], space.block_positions[slot], mode["momentum"]
+        depth, choices = chosen["depth"][stage], space.stages[stage].depths
 
-            if position < choices[0] or (isinstance(depth, int) and position < choices[depth]):
-                x = run()
-                continue
-            if isinstance(depth, int):
-                continue
-            kept = tf.gather(np.array(choices, np.int32), depth) > position
-            if self.formulation == "sliced":
-                x = tf.cond(kept, run, lambda x=x: x)
-            else:
-                blended = None if momentum is None else tf.where(kept, momentum, 1.0)
-                x = tf.where(kept, run(mode={**mode, "momentum": blended}), x)
-        return x
+        def run(mode=mode):
+            return layer(x, **indices, **mode)
+
+        if position < choices[0] or (isinstance(depth, int) and position < choices[depth]):
+            return run()
+        if isinstance(depth, int):
+            return x
+        kept = tf.gather(np.array(choices, np.int32), depth) > position
+        if self.formulation == "sliced":
+            return tf.cond(kept, run, lambda: x)
+        blended = None if momentum is None else tf.where(kept, momentum, 1.0)
+        return tf.where(kept, run({**mode, "momentum": blended}), x)
 
     def sort_channels(self) -> None:
         """Sorts the middle channels of every block by importance; the largest subnet's function does not change."""
@@ -156,3 +173,30 @@ class Supernet(keras.Model):
             "formulation": self.formulation,
             "arch": None if self.arch is None else self.arch.to_document(),
         }
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A block, and the streams that it reads and writes; None behind the global average for what is no stream."""
+
+    block: Block
+    read: Stream | None
+    written: Stream | None
+
+    @property
+    def shared(self) -> bool:
+        """Whether nothing of the block is elastic."""
+        streams = (self.read, self.written)
+        return self.block.slot < 0 and not any(stream and stream.elastic for stream in streams)
+
+
+def _places(space: SearchSpace, blocks: Sequence[Block]) -> list[_Place]:
+    streams = {stream.name: stream for stream in space.streams}
+    places: list[_Place] = []
+    read: Stream | None = space.streams[0]
+    for block in blocks:
+        # A block has the name of its stream, with a number; what has no weights hands on what it reads.
+        written = streams.get(block.name.partition("_")[0], None if block.n_params else read)
+        places.append(_Place(block, read, written))
+        read = written
+    return places

@@ -127,7 +127,7 @@ def test_the_key_tells_all_that_the_work_depends_on(kind, variant):
 
 
 def test_a_key_can_name_every_field():
-    apart = {"name", "kind", "in_size", "in_channels", "out_channels", "padding", "slot"}
+    apart = {"name", "kind", "in_size", "in_channels", "out_channels", "padding", "slot", "keeps_expansion"}
     assert {field.name for field in dataclasses.fields(Block)} == apart | SIGNATURE.keys()
 
 
@@ -218,7 +218,7 @@ def expand_twice(block: Block):
     made.depthwise("depthwise", block.kernel, block.stride, norm=True, activation=block.activation)
     made.conv("project", block.out_channels, norm=True)
     if block.skip:
-        made.add_input("add")
+        made.add("add", INPUT)
     return made.ops
 
 

@@ -45,7 +45,7 @@ def test_each_operation_reads_the_one_before():
     made.conv("c", 8, bias=True)
     made.multiply("d", first)
     made.depthwise("e", 5)
-    made.add_input("f")
+    made.add("f", INPUT)
     made.pool("g")
     made.dense("h", 4)
     assert [(op.suffix, op.inputs, op.in_size, op.out_size, op.in_channels, op.out_channels) for op in made.ops] == [

@@ -225,7 +225,7 @@ def _apply_block(block: Block, inputs: Any, subnet: keras.Model) -> Any:
             pad = layers.ZeroPadding2D(op.margins, name=block.layer_name(op, "pad"))
             sources = [_annotated(pad, source, LayerConfig(output=False)) for source in sources]
         layer = plain_layer(op, block.layer_name(op), op.bias or op.norm, layers)
-        config = LayerConfig(WEIGHTS.get(op.kind, ""), op.activation not in FUSED)
+        config = LayerConfig(WEIGHTS.get(op.kind, ""), op.activation not in FUSED and not op.keeps_range)
         x = _annotated(layer, sources if len(sources) > 1 else sources[0], config)
         if op.n_weights:
             layer.set_weights(_folded(block, op, subnet))

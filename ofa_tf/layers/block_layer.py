@@ -22,13 +22,30 @@ class Choices:
         epsilon: epsilon of the batch norms.
         formulation: "sliced" or "masked".
         dtype: a dtype policy of Keras.
+        in_channels: channels of the input, ascending; empty where there is no choice: those of the block.
+        out_channels: channels of the output, likewise.
     """
 
     kernels: tuple[int, ...]
-    expands: tuple[int, ...]
+    expands: tuple[float, ...]
     epsilon: float = 1e-5
     formulation: str = "sliced"
     dtype: Any = "float32"
+    in_channels: tuple[int, ...] = ()
+    out_channels: tuple[int, ...] = ()
+
+    def arguments(self, block: Block) -> dict[str, Any]:
+        """Arguments that the layers of convolutional blocks have in common."""
+        return {
+            "in_channels": self.in_channels or block.in_channels,
+            "out_channels": self.out_channels or block.out_channels,
+            "activation": block.activation,
+            "padding": block.padding,
+            "epsilon": self.epsilon,
+            "formulation": self.formulation,
+            "name": block.name,
+            "dtype": self.dtype,
+        }
 
 
 @dataclass(frozen=True)
@@ -62,8 +79,9 @@ class OpWeights:
 class BlockLayer(keras.layers.Layer):
     """The layer of one block in a supernet.
 
-    Every one can be called with `kernel_index` and `expand_index`, which point into the choices, by default the last,
-    and with `training` and `momentum`, as `ElasticBatchNorm`. One that is not elastic does not look at the indices.
+    Every one can be called with `kernel_index`, `expand_index`, `in_index` and `out_index`, which point into the
+    choices of kernel sizes, expand ratios and channels of the input and the output, by default the last, and with
+    `training` and `momentum`, as `ElasticBatchNorm`. Where there is no choice the index is not looked at.
     """
 
     @classmethod

@@ -1,6 +1,7 @@
 """Convolutions whose channels and kernel size are tensors, so that one graph serves every arch."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import keras
 import numpy as np
@@ -74,7 +75,7 @@ class ElasticDepthwiseConv2D(keras.layers.Layer):
 
     Args:
         channels: the most channels.
-        kernel_sizes: the sizes to choose from, ascending in steps of 2.
+        kernel_sizes: the sizes to choose from, odd and ascending.
         strides: stride.
         padding: "same" or "symmetric".
 
@@ -99,8 +100,8 @@ class ElasticDepthwiseConv2D(keras.layers.Layer):
             shape=(largest, largest, self.channels, 1), initializer="he_normal", name="depthwise_kernel"
         )
         self.transforms = [
-            self.add_weight(shape=(size**2, size**2), initializer="identity", name=f"transform_{size + 2}_to_{size}")
-            for size in self.kernel_sizes[-2::-1]
+            self.add_weight(shape=(size**2, size**2), initializer="identity", name=f"transform_{larger}_to_{size}")
+            for larger, size in pairwise(reversed(self.kernel_sizes))
         ]
         self.built = True
 
@@ -111,7 +112,7 @@ class ElasticDepthwiseConv2D(keras.layers.Layer):
         to run than a branch.
         """
         sizes, largest = self.kernel_sizes, self.kernel_sizes[-1]
-        if isinstance(kernel_index, int) and kernel_index == len(sizes) - 1:
+        if len(sizes) == 1 or (isinstance(kernel_index, int) and kernel_index == len(sizes) - 1):
             return leading(self.kernel, None, None, n)
         margins = [(largest - size) // 2 for size in sizes]
         return tf.raw_ops.StridedSlice(
@@ -122,26 +123,40 @@ class ElasticDepthwiseConv2D(keras.layers.Layer):
             end_mask=0b1100,
         )
 
-    def padded_kernel(self, kernel_index: int | tf.Tensor, n: int | tf.Tensor) -> tf.Tensor:
+    def padded_kernel(self, kernel_index: int | tf.Tensor, n: int | tf.Tensor, shift: int | tf.Tensor = 0) -> tf.Tensor:
         """The kernel of one size with zeros around it, up to the largest: shape (largest, largest, n, 1).
 
         Its outputs are those of the small kernel: both paddings, at strides 1 and 2, grow by half the difference of
-        the sizes at the top left, which is where the zeros put the small kernel.
+        the sizes at the top left, which is where the zeros put the small kernel. Only one of size 1 may have to be
+        `shift` pixels further to the top left (`_shift`).
         """
         sizes, largest = self.kernel_sizes, self.kernel_sizes[-1]
-        margins = [(largest - size) // 2 for size in sizes]
         kernel = leading(self.kernel, None, None, n)
+        if len(sizes) == 1:
+            return kernel
         kernels = [kernel]
-        for size, margin, transform in zip(sizes[-2::-1], margins[-2::-1], self.transforms, strict=True):
-            centre = tf.reshape(kernel[1:-1, 1:-1], (size**2, -1))
+        for (larger, size), transform in zip(pairwise(reversed(sizes)), self.transforms, strict=True):
+            cut = (larger - size) // 2
+            centre = tf.reshape(kernel[cut:-cut, cut:-cut], (size**2, -1))
             kernel = tf.reshape(tf.linalg.matmul(tf.convert_to_tensor(transform), centre), (size, size, -1, 1))
-            kernels.insert(0, tf.pad(kernel, [[margin, margin], [margin, margin], [0, 0], [0, 0]]))
+            margin, moved = (largest - size) // 2, shift if size == 1 else 0
+            margins = [margin - moved, margin + moved]
+            kernels.insert(0, tf.pad(kernel, [margins, margins, [0, 0], [0, 0]]))
         return tf.gather(tf.stack(kernels), kernel_index)
+
+    def _shift(self, inputs: tf.Tensor) -> int | tf.Tensor:
+        """1 where the padding at the top left is the same for kernels of 1 and 3: at even sizes and stride 2."""
+        if self.kernel_sizes[0] > 1 or self.strides == 1 or self.padding != "same":
+            return 0
+        return 1 - size_of(inputs, 1) % 2
 
     def call(self, inputs, kernel_index=None, padded=False, n=None):
         kernel_index = len(self.kernel_sizes) - 1 if kernel_index is None else kernel_index
         n = size_of(inputs, -1) if n is None else n
-        kernel = self.padded_kernel(kernel_index, n) if padded else self.active_kernel(kernel_index, n)
+        if padded:
+            kernel = self.padded_kernel(kernel_index, n, self._shift(inputs))
+        else:
+            kernel = self.active_kernel(kernel_index, n)
         inputs, padding = _pad(inputs, kernel, self.strides, self.padding)
         strides = [1, self.strides, self.strides, 1]
         return tf.raw_ops.DepthwiseConv2dNative(input=inputs, filter=kernel, strides=strides, padding=padding)

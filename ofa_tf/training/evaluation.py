@@ -22,9 +22,9 @@ class SubnetEvaluator:
     Calibration (Cai et al., ICLR 2020, section 3.3) writes the statistics of one subnet into the supernet's moving
     averages, over those of the one before; `extract` copies them from there.
 
-    What is shared between archs: resized images, and, with `frozen`, what the stem and the first block make of them.
-    These are the same for all archs of a resolution, in calibration and in evaluation; they are a fifth of the work on
-    the `tiny` space. All of it is computed as for a single arch, so that accuracies are the same to the bit.
+    What is shared between archs: resized images, and, with `frozen`, what the blocks before the first elastic one make
+    of them. These are the same for all archs of a resolution, in calibration and in evaluation; they are a fifth of the
+    work on the `tiny` space. All of it is computed as for a single arch, so that accuracies are the same to the bit.
 
     Args:
         supernet: its weights are used as they are at each call.
@@ -48,11 +48,11 @@ class SubnetEvaluator:
         self.calibration = calibration.spread(CALIBRATION_IMAGES)
         self.frozen = frozen
         self.traces: Counter[str] = Counter()
-        self._statistics = [*supernet.stem.non_trainable_variables, *supernet.first.non_trainable_variables]
+        self._statistics = [variable for layer in supernet.shared_layers for variable in layer.non_trainable_variables]
         self._calibrated_at = 0  # the resolution that these are of
         self._resized, self._begun = _Cache(), _Cache()
         images = tf.TensorSpec((None, None, None, 3), tf.uint8)
-        begun = tf.TensorSpec((None, None, None, supernet.first.out_channels), tf.float32)
+        begun = tf.TensorSpec((None, None, None, supernet.shared_channels), tf.float32)
         code = tf.TensorSpec((supernet.space.n_genes,), tf.int32)
         momentum = tf.TensorSpec((), tf.float32)
         self._traced = traced

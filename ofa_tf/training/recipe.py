@@ -14,7 +14,7 @@ OPENED: Mapping[str, tuple[str, ...]] = {
     "full": (),
     "kernel": ("kernel",),
     "depth": ("depth",),
-    "width": ("expand",),
+    "width": ("expand", "channels"),
 }
 STAGES = tuple(OPENED)
 SAMPLINGS = ("uniform", "sandwich")

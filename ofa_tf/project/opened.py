@@ -233,7 +233,7 @@ def _load_init(init: Any, progress: Progress) -> Any:
 
 
 def _init_at_hand(side: int, progress: Progress) -> Any:
-    """Pretrained weights for photos where the user names none, if they need no download; says so, or how to get them."""
+    """Pretrained weights for photos where the user names none: those at hand; says so, or how to get some."""
     from ofa_tf.zoo import pretrained
 
     if side < pretrained.LEAST_SIDE:

@@ -150,8 +150,8 @@ class Recipe:
         if order != sorted(order) or len(STAGES) - 1 not in order:
             stages = [phase.stage for phase in self.phases]
             raise FormatError(
-                f"Recipe: the stages of its `phases` (={stages}) must be `{STAGES[-1]}` and others of {list(STAGES)}, in "
-                "this order."
+                f"Recipe: the stages of its `phases` (={stages}) must be `{STAGES[-1]}` and others of {list(STAGES)}, "
+                "in this order."
             )
         few = [phase.subnets for phase in self.phases if phase.distils and phase.subnets < 3]
         if self.sandwich and few:

@@ -67,7 +67,7 @@ class TrainingStep:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.traces: Counter[str] = Counter()
         self.variables = supernet.trainable_variables
-        self.head = {variable.path for variable in supernet.classifier.trainable_variables}
+        self.head = {variable.path for variable in supernet.block_layers["classifier"].trainable_variables}
         self.momentums = [tf.Variable(tf.zeros(v.shape), trainable=False) for v in self.variables]
         self.iterations = tf.Variable(0, trainable=False, dtype=tf.int64)
         # Each replica has its own; they meet in `apply`.

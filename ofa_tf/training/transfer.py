@@ -46,11 +46,6 @@ def transfer_recipe(full: float, width: float, elastic: bool = False) -> Recipe:
     )
 
 
-def head_names(supernet: Supernet) -> set[str]:
-    """The names of the weights of the classifier, which pretrained ones do not include."""
-    return {variable.path for variable in supernet.classifier.variables}
-
-
 def save_imported(files: StageFiles, supernet: Supernet) -> None:
     """Keeps the weights that a training is to begin with."""
     checkpoint.save(files.checkpoints(INIT), IMPORTED, weights_of(supernet))
@@ -86,8 +81,9 @@ def fit_head(files: StageFiles, supernet: Supernet, images: Images, preprocessin
     images = images.spread(HEAD_IMAGES)
     found = features(supernet, images, preprocessing)
     kernel, bias = logistic_regression(found, images.labels, supernet.n_classes)
-    supernet.classifier.kernel.assign(kernel)
-    supernet.classifier.bias.assign(bias)
+    classifier = supernet.block_layers["classifier"].op_weights()[""]
+    classifier.kernel.assign(kernel)
+    classifier.bias.assign(bias)
     checkpoint.save(files.checkpoints(INIT), WITH_HEAD, weights_of(supernet))
 
 

@@ -1,7 +1,8 @@
-"""EfficientNet-Lite0 to Lite4 (Liu, "Higher accuracy on vision models with EfficientNet-Lite", 2020): shapes and tensors.
+"""EfficientNet-Lite0 to Lite4: shapes and tensors.
 
-The networks have neither squeeze-and-excite nor swish, so that integer hardware runs them. Their weights are the
-authors' TensorFlow checkpoints, or the same as PyTorch states.
+Liu, "Higher accuracy on vision models with EfficientNet-Lite", TensorFlow blog, 2020. The networks have neither
+squeeze-and-excite nor swish, so that integer hardware runs them. Their weights are the authors' TensorFlow checkpoints,
+or the same as PyTorch states.
 """
 
 import math

@@ -5,7 +5,7 @@ other classes makes it anew, and everything before it must be a stem, inverted r
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -329,17 +329,12 @@ class _Reader:
 
     def space(self, stem: _Unit, blocks: Sequence[_Block], head: _Unit | None, resolution: int) -> SearchSpace:
         """The space whose largest subnet the model is."""
-        units = [
-            stem,
-            *([head] if head else []),
-            *(unit for b in blocks for unit in (b.expand, b.depthwise, b.project)),
-        ]
-        known = [unit for unit in units if unit is not None]
+        of_blocks = (unit for block in blocks for unit in (block.expand, block.depthwise, block.project))
+        known = [unit for unit in (stem, head, *of_blocks) if unit is not None]
         for unit in known:
             if unit.epsilon != stem.epsilon:
-                raise self.error(
-                    unit.layer, f"the epsilon of its batch norm (={unit.epsilon:g}) must be {stem.epsilon:g}"
-                )
+                rule = f"the epsilon of its batch norm (={unit.epsilon:g}) must be {stem.epsilon:g}, as before"
+                raise self.error(unit.layer, rule)
         paddings = {unit.padding for unit in known} - {""}
         if len(paddings) > 1:
             raise FormatError(f"{self.name} pads some images on all four sides and others as TensorFlow does.")
@@ -347,11 +342,9 @@ class _Reader:
         leads = (first.kernel, first.expand, first.stride, first.se) == (3, 1, 1, False)
         groups: list[Blocks] = []
         for block in blocks[leads:]:
-            group, last = block.group, groups[-1] if groups else None
-            same = last is not None and block.skip
-            same = same and (last.kernel, last.expand, last.channels) == (group.kernel, group.expand, group.channels)
-            if same and (last.activation, last.se) == (group.activation, group.se):
-                groups[-1] = Blocks(**{**last.__dict__, "depth": last.depth + 1})
+            group = block.group
+            if groups and block.skip and replace(groups[-1], depth=1, stride=1) == group:
+                groups[-1] = replace(groups[-1], depth=groups[-1].depth + 1)
             else:
                 groups.append(group)
         return containing_space(

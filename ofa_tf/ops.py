@@ -55,6 +55,11 @@ class Op:
         return self.kind != "dense"
 
     @property
+    def summarises(self) -> bool:
+        """Whether it gives one number for each channel in the place of an image."""
+        return self.kind == "mean"
+
+    @property
     def keeps_range(self) -> bool:
         """Whether what it gives lies between the smallest and the largest value of its input."""
         return self.kind in ("max_pool", "average_pool")

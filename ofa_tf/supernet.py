@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ofa_tf.blocks import Block, walk
 from ofa_tf.layers import BLOCK_LAYERS, BlockLayer, Choices
+from ofa_tf.layers.sorting import sort_channels
 from ofa_tf.space import Arch, SearchSpace
 from ofa_tf.stage import Stream
 
@@ -81,16 +82,16 @@ class Supernet(keras.Model):
 
     def _layer(self, place: "_Place") -> BlockLayer:
         block, space = place.block, self.space
-        kernels, expands = (block.kernel,), (1,)
+        kernels: tuple[int, ...] = (block.kernel,)
+        expands: tuple[float, ...] = (1,)
         channels: dict[str, tuple[int, ...]] = {}
         if self.arch is None:
             streams = {"in_channels": place.read, "out_channels": place.written}
             channels = {name: stream.channels for name, stream in streams.items() if stream and stream.elastic}
-        if block.slot >= 0 and self.arch is None:
+        if block.slot >= 0:
             stage = space.block_stages[block.slot]
-            kernels, expands = space.stage_kernels[stage], space.stage_expands[stage]
-        elif block.slot >= 0:
-            expands = (self.arch.expands[block.slot],)
+            kernels = kernels if self.arch else space.stage_kernels[stage]
+            expands = (self.arch.expands[block.slot],) if self.arch else space.stage_expands[stage]
         choices = Choices(kernels, expands, space.bn_epsilon, self.formulation, self.dtype_policy, **channels)
         return BLOCK_LAYERS[block.kind](block, choices)
 
@@ -159,10 +160,20 @@ class Supernet(keras.Model):
         blended = None if momentum is None else tf.where(kept, momentum, 1.0)
         return tf.where(kept, run({**mode, "momentum": blended}), x)
 
-    def sort_channels(self) -> None:
-        """Sorts the middle channels of every block by importance; the largest subnet's function does not change."""
-        for block in self.elastic_blocks:
-            block.sort_channels()
+    def sort_channels(self, middle: bool = True, streams: bool = True) -> None:
+        """Sorts channels by importance; the largest subnet's function does not change.
+
+        Args:
+            middle: whether those within elastic blocks are sorted.
+            streams: whether those of elastic streams are sorted.
+        """
+        elastic = [place.block.name for place in self._places if place.written and place.written.elastic]
+        sort_channels(
+            [place.block for place in self._places],
+            lambda block: self.block_layers[block.name].op_weights(),
+            elastic if streams else (),
+            middle,
+        )
 
     def get_config(self):
         return {

@@ -140,7 +140,8 @@ def test_what_frozen_weights_share_changes_nothing(evaluator, small_batches, mon
     frozen = SubnetEvaluator(evaluator.supernet, Preprocessing(), make_images(50), frozen=True)
     archs, images = [TINY.smallest(24), TINY.largest(32), TINY.largest(24), TINY.smallest(32)], make_images(30, seed=1)
 
-    start = [*evaluator.supernet.stem.non_trainable_variables, *evaluator.supernet.first.non_trainable_variables]
+    layers = (evaluator.supernet.block_layers[name] for name in ("stem", "first"))
+    start = [variable for layer in layers for variable in layer.non_trainable_variables]
 
     def results(evaluator, arch):
         evaluator.calibrate(arch)

@@ -38,6 +38,8 @@ VARIANTS = {
     "strided": {"stride": 2, "skip": False, "padding": "symmetric"},
     "bare": {"mid_channels": 16, "se_channels": 0, "skip": False, "bias": False, "activation": "none"},
 }
+# Kernel sizes and expand ratios of the kinds that differ from the first one.
+CHOICES = {"bottleneck": ((3,), (0.3, 1)), "residual_conv": ((3,), (1,)), "conv_pool": ((3,), (1,))}
 every_variant = pytest.mark.parametrize("variant", list(VARIANTS))
 
 
@@ -51,20 +53,25 @@ def example(kind: str, variant: str) -> Block:
 
 
 def small_space(kind: str = "mbconv", padding: str = "same") -> SearchSpace:
-    """A space of all registered kinds whose stages are of one kind, if they can be."""
+    """A space with choices of all channels whose stages are of one kind, if they can be."""
     kind = kind if KINDS[kind].elastic else "mbconv"
+    se, kernels, expands = KINDS[kind].squeezes, *CHOICES.get(kind, ((3, 5), (2, 3)))
     return SearchSpace(
         name="small",
-        stem_channels=16,
+        stem_channels=(8, 16),
         stem_stride=2,
         stem_activation="hard_swish",
-        first_channels=16,
+        first_channels=(16, 24),
         first_activation="relu",
-        stages=(Stage(24, 2, (1, 2), "relu6", kind=kind), Stage(32, 1, (1, 2), "hard_swish", True, kind)),
-        kernels=(3, 5),
-        expands=(2, 3),
+        stages=(
+            Stage((16, 24), 2, (1, 2), "relu6", kind=kind),
+            Stage((24, 32), 1, (1, 2), "hard_swish", se, kind),
+            Stage(32, 1, (1, 2), "relu", kind=kind),
+        ),
+        kernels=kernels,
+        expands=expands,
         resolutions=(16, 24),
-        head_channels=48,
+        head_channels=(40, 48),
         feature_channels=64,
         head_activation="hard_swish",
         padding=padding,
@@ -103,6 +110,16 @@ def test_operations_fit_together_and_add_up(kind, variant):
     assert block.n_macs == sum(op.n_macs for op in block.ops)
     assert block.n_params == sum(op.n_params for op in block.ops)
     assert len({block.layer_name(op) for op in block.ops}) == len(block.ops)
+
+
+def test_an_expansion_is_kept_where_it_makes_nothing_wider():
+    block = Block("some_block", "mbconv", 8, 16, 16, mid_channels=16, kernel=3, slot=3)
+    kept = dataclasses.replace(block, keeps_expansion=True)
+    assert [op.suffix for op in block.ops] == ["depthwise", "project"]
+    assert [op.suffix for op in kept.ops] == ["expand", "depthwise", "project"]
+    assert kept.key == block.key + " expand=1"
+    wide, same = (dataclasses.replace(of, mid_channels=32) for of in (block, kept))
+    assert (wide.ops, wide.key) == (same.ops, same.key)
 
 
 @every_variant
@@ -149,12 +166,12 @@ def test_the_plain_layers_are_those_of_the_operations(kind, variant):
     assert not any(type(layer).__module__.startswith("ofa_tf") for layer in model.layers)
 
 
-def compare_with_plain(kind: str, padding: str) -> None:
+def compare_with_plain(kind: str, space: SearchSpace, formulation: str = "sliced") -> None:
     """Holds the supernet's layers against the plain ones of the blocks of random archs."""
-    space = small_space(kind, padding)
-    supernet = Supernet(space, CLASSES)
+    supernet = Supernet(space, CLASSES, formulation=formulation)
     randomize(supernet)
     codes = [space.encode(space.smallest()), *space.sample(np.random.default_rng(1), 3), space.encode(space.largest())]
+    widest = {block.name: block for block in walk(space, space.largest(), CLASSES)}
     n_compared = 0
     for code in codes:
         for block in walk(space, space.decode_one(code), CLASSES):
@@ -168,25 +185,34 @@ def compare_with_plain(kind: str, padding: str) -> None:
             if block.slot >= 0:
                 indices["kernel_index"] = int(code[space.kernel_genes][block.slot])
                 indices["expand_index"] = int(code[space.expand_genes][block.slot])
-            x = block_input(block)
+            for name, channels in (("in", block.in_channels), ("out", block.out_channels)):
+                choices = getattr(layer, f"{name}_channels", None)
+                if isinstance(choices, tuple):
+                    indices[f"{name}_index"] = choices.index(channels)
+            given = x = block_input(block)
             expected = model(x)
-            assert_close(layer(x, **indices), expected)
-            if indices:
-                assert_close(layer(x, **{name: tf.constant(index) for name, index in indices.items()}), expected)
+            if formulation == "masked":
+                unused = widest[block.name].in_channels - block.in_channels
+                given = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, unused)])
+            for of_this_call in (indices, {name: tf.constant(index) for name, index in indices.items()}):
+                found = np.asarray(layer(given, **of_this_call))
+                assert_close(found[..., : block.out_channels], expected)
+                assert not found[..., block.out_channels :].any()
             n_compared += 1
     assert n_compared >= len(codes)
 
 
+@pytest.mark.parametrize("formulation", ["sliced", "masked"])
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
 @every_kind
-def test_the_layer_of_a_supernet_answers_as_the_plain_ones(kind, padding):
-    compare_with_plain(kind, padding)
+def test_the_layer_of_a_supernet_answers_as_the_plain_ones(kind, padding, formulation):
+    compare_with_plain(kind, small_space(kind, padding), formulation)
 
 
 @every_kind
 def test_the_layer_of_a_supernet_has_the_weights_of_every_operation(kind):
     block = example(kind, "full")
-    layer = BLOCK_LAYERS[kind](block, Choices((3, 5), (2, 3)))
+    layer = BLOCK_LAYERS[kind](block, Choices(*CHOICES.get(kind, ((3, 5), (2, 3)))))
     layer.build((None, block.in_channels))
     weights = layer.op_weights()
     assert weights.keys() == {op.suffix for op in block.ops if op.n_weights}
@@ -244,7 +270,9 @@ class Twice(BlockLayer):
             layer.build()
         self.built = True
 
-    def call(self, inputs, kernel_index=None, expand_index=None, training=False, momentum=None):
+    def call(
+        self, inputs, kernel_index=None, expand_index=None, in_index=None, out_index=None, training=False, momentum=None
+    ):
         mode = {"training": training, "momentum": momentum}
         x = self.norms[0](self.blur(inputs), **mode)
         x = self.norms[1](self.depthwise(x, kernel_index=kernel_index), **mode)
@@ -268,12 +296,13 @@ class Twice(BlockLayer):
 @pytest.fixture
 def made_up(monkeypatch) -> SearchSpace:
     """A space of a kind of blocks that there is not; all that is needed is in these two lines."""
-    monkeypatch.setitem(KINDS, "twice", Kind(expand_twice, elastic=True))
+    mid = KINDS["mbconv"].mid  # its keys name a middle that it does not have
+    monkeypatch.setitem(KINDS, "twice", Kind(expand_twice, elastic=True, mid=mid, elastic_kernel=True))
     monkeypatch.setitem(BLOCK_LAYERS, "twice", Twice)
     stages = (Stage(24, 2, (1, 2), "relu6", kind="twice"), Stage(24, 1, (1, 2), "relu6", kind="mbconv"))
     return dataclasses.replace(
-        small_space("twice"), stages=stages, stem_activation="relu6", first_activation="relu6",
-        head_activation="relu6", feature_channels=0,
+        small_space(), stages=stages, stem_activation="relu6", first_activation="relu6",
+        head_activation="relu6", feature_channels=0, stem_channels=16, first_channels=16, head_channels=48,
     )  # fmt: skip
 
 
@@ -322,7 +351,7 @@ def test_a_new_kind_answers_in_the_subnet_as_in_the_supernet(made_up, padding):
         assert_close(model(x), supernet(x, space.encode(arch)), 1e-4)
         n_params = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
         assert n_params == count_params(walk(space, arch, CLASSES))
-    compare_with_plain("twice", padding)
+    compare_with_plain("twice", space)
 
 
 def test_a_new_kind_is_exported(made_up, trained):

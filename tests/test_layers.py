@@ -50,12 +50,16 @@ def plain_bn(x, bn, n, training=False):
 def numpy_kernels(layer):
     """Kernels by size, channel by channel: the centre as a row of numbers, times the transposed matrix."""
     kernels = {layer.kernel_sizes[-1]: layer.kernel.numpy().astype(np.float64)}
-    for size, transform in zip(layer.kernel_sizes[-2::-1], layer.transforms, strict=True):
-        larger, matrix = kernels[size + 2], transform.numpy().astype(np.float64)
+    for before, size, transform in zip(
+        layer.kernel_sizes[:0:-1], layer.kernel_sizes[-2::-1], layer.transforms, strict=True
+    ):
+        larger, matrix = kernels[before], transform.numpy().astype(np.float64)
         assert matrix.shape == (size * size, size * size)
+        assert transform.path.endswith(f"transform_{before}_to_{size}")
         kernels[size] = np.empty((size, size, layer.channels, 1))
+        centre = range((before - size) // 2, (before + size) // 2)
         for channel in range(layer.channels):
-            row = [larger[i, j, channel, 0] for i in range(1, size + 1) for j in range(1, size + 1)]
+            row = [larger[i, j, channel, 0] for i in centre for j in centre]
             kernels[size][:, :, channel, 0] = (np.array(row) @ matrix.T).reshape(size, size)
     return kernels
 
@@ -83,19 +87,21 @@ def test_conv_is_the_plain_one(padding, kernel_size, strides, size):
 
 
 @both_paddings
+@pytest.mark.parametrize("sizes", [(3, 5, 7), (3, 7), (1, 3, 9), (1, 5), (5,)])
 @pytest.mark.parametrize(("strides", "size"), [(1, 9), (2, 8), (2, 9)])
-def test_depthwise_conv_is_the_plain_one(padding, strides, size):
+def test_depthwise_conv_is_the_plain_one(padding, strides, size, sizes):
     layer = check_layer(
-        lambda: ElasticDepthwiseConv2D(5, (3, 5, 7), strides, padding),
+        lambda: ElasticDepthwiseConv2D(5, sizes, strides, padding),
         images(5, size),
         {},
         lambda layer, x: plain_conv("depthwise", x, layer.kernel, strides, padding),
     )
     x = images(4, size)
-    for index, kernel in enumerate(numpy_kernels(layer)[size] for size in (3, 5, 7)):
+    for index, kernel in enumerate(numpy_kernels(layer)[size] for size in sizes):
         expected = plain_conv("depthwise", x, kernel[:, :, :4], strides, padding)
-        assert_close(layer(x, kernel_index=index), expected)
-        assert_close(layer(x, tf.constant(index)), expected)
+        for padded in (False, True):
+            assert_close(layer(x, kernel_index=index, padded=padded), expected)
+            assert_close(layer(x, tf.constant(index), padded=padded), expected)
 
 
 def test_the_paddings_differ_where_they_should():
@@ -109,7 +115,7 @@ def test_the_paddings_differ_where_they_should():
         assert np.abs(same(x) - symmetric(x)).max() > 0.1
 
 
-@pytest.mark.parametrize("sizes", [(3,), (3, 5), (3, 5, 7), (5, 7, 9)])
+@pytest.mark.parametrize("sizes", [(3,), (3, 5), (3, 5, 7), (5, 7, 9), (3, 7), (1, 3, 9)])
 def test_each_kernel_is_the_transformed_centre_of_the_next(sizes):
     layer = ElasticDepthwiseConv2D(4, sizes)
     layer.build()
@@ -317,24 +323,3 @@ def test_channels_left_out_have_no_part_in_a_narrow_block(arguments):
         assert not gradient[48:].any()
     assert gradients["depthwise/transform_7_to_5"].numpy().any()
     assert not gradients["depthwise/transform_5_to_3"].numpy().any()
-
-
-@pytest.mark.parametrize("arguments", [BLOCKS["plain"], BLOCKS["with everything"]], ids=["plain", "with everything"])
-def test_sorting_puts_the_largest_norms_first_and_changes_nothing(arguments):
-    block, x = make_block(arguments), images(16, 8)
-    block.build()
-    randomize(block)
-    before = [block(x, kernel_index=index).numpy() for index in range(3)]
-    moved = block.project_conv.kernel.numpy()
-    block.sort_channels()
-    assert not np.array_equal(block.project_conv.kernel.numpy(), moved)
-    for index in range(3):
-        assert_close(block(x, kernel_index=index), before[index])
-    norms = np.abs(block.project_conv.kernel.numpy()).sum((0, 1, 3))
-    assert (np.diff(norms) <= 0).all()
-    if block.se:
-        assert (np.diff(np.abs(block.squeeze_excite.expand_kernel.numpy()).sum(1)) <= 0).all()
-    once = block.get_weights()
-    block.sort_channels()
-    for again, first in zip(block.get_weights(), once, strict=True):
-        np.testing.assert_array_equal(again, first)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich_spaces import COUPLED, RICH, RICH_SPACES
 from small_project import BATCH, N_TRAIN, RECIPE
 
 from ofa_tf.errors import FormatError
@@ -40,10 +41,11 @@ def test_a_stage_opens_its_own_dimension_and_those_before(space, stage):
         assert {arch.resolution for arch in space.decode(plan.codes)} == {plan.resolution}
 
 
-@pytest.mark.parametrize("space", SPACES.values(), ids=list(SPACES))
+@pytest.mark.parametrize("space", [*SPACES.values(), *RICH_SPACES.values()], ids=lambda space: space.name)
 def test_every_dimension_but_the_resolution_is_opened_by_one_stage(space):
     opened = sorted(name for names in OPENED.values() for name in names)
-    assert opened == sorted(dimension.name for dimension in space.dimensions[1:])
+    named = {dimension.name for dimension in space.dimensions[1:]} | {"channels"}
+    assert opened == sorted(named)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,41 @@ def test_a_phase_can_open_a_part_of_its_dimension(stage, name, expected):
     (span,) = spans(replace(RECIPE, phases=phases), stage, BATCH)
     codes = np.concatenate([plan_step(MOBILENET_V3, span, (0, 1), step).codes for step in range(50)])
     assert {value for arch in MOBILENET_V3.decode(codes) for value in getattr(arch, name) if value} == expected
+
+
+@pytest.mark.parametrize(("choices", "expected"), [(0, [{0, 1}, {0, 1, 2}]), (1, [{1}, {2}]), (2, [{0, 1}, {1, 2}])])
+def test_the_width_stage_opens_channels_the_largest_first(choices, expected):
+    phases = tuple(Phase(s, 100, 0, 0.1, 4, choices=choices if s == "width" else 0) for s in STAGES)
+    for stage in STAGES:
+        (span,) = spans(replace(RECIPE, phases=phases), stage, BATCH)
+        codes = np.concatenate([plan_step(RICH, span, (0, 1), step).codes for step in range(50)])
+        found = [set(column.tolist()) for column in codes[:, RICH.channel_genes].T[[0, 3]]]  # of the stem and stage 2
+        assert found == (expected if stage == "width" else [{1}, {2}])
+
+
+def test_a_sandwich_has_the_narrowest_of_what_is_open():
+    phases = tuple(Phase(s, 100, 0, 0.1, 3, choices=2 if s == "width" else 0) for s in STAGES)
+    recipe = replace(RECIPE, sampling="sandwich", phases=phases)
+    narrowest = {"full": (1, 1, 1, 2, 1, 1), "depth": (1, 1, 1, 2, 1, 1), "width": (0, 0, 0, 1, 0, 0)}
+    for stage, channels in narrowest.items():
+        (span,) = spans(recipe, stage, BATCH)
+        archs = RICH.decode(plan_step(RICH, replace(span, sandwich=True), (0, 1), 7).codes)
+        assert archs[0] == RICH.largest()
+        assert archs[1].channels == channels
+        assert archs[1].resolution == RICH.resolutions[0]
+        assert {arch.channels for arch in archs[2:]} != {RICH.smallest().channels}
+
+
+def test_the_depth_stage_opens_what_is_coupled_to_it():
+    phases = tuple(Phase(s, 100, 0, 0.1, 4) for s in STAGES)
+    found = {}
+    for stage in STAGES:
+        (span,) = spans(replace(RECIPE, phases=phases), stage, BATCH)
+        plans = [plan_step(COUPLED, span, (0, 1), step) for step in range(50)]
+        archs = [arch for plan in plans for arch in COUPLED.decode(plan.codes)]
+        found[stage] = {(arch.depths[0], arch.expands[0]) for arch in archs}
+    both = {(1, 1), (2, 2), (3, 4)}
+    assert found == {"full": {(3, 4)}, "kernel": {(3, 4)}, "depth": both, "width": both}
 
 
 def test_a_plan_is_a_function_of_seed_stage_and_step():

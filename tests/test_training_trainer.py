@@ -15,6 +15,7 @@ import tensorflow as tf
 from small_project import CONFIG, N_TRAIN, RECIPE, Hook, make_data
 
 from ofa_tf.errors import TrainingError, WorkdirError
+from ofa_tf.layers import sorting
 from ofa_tf.project.workdir import Workdir
 from ofa_tf.spaces import TINY
 from ofa_tf.supernet import Supernet
@@ -118,13 +119,27 @@ def test_every_stage_is_recorded_and_goes_on_from_the_one_before(run):
 def test_channels_are_sorted_when_the_width_stage_begins(run, monkeypatch, recipe):
     sorted_at = []
     trainer = run.trainer
-    monkeypatch.setattr(trainer.supernet, "sort_channels", lambda: sorted_at.append(stage))
+    monkeypatch.setattr(trainer.supernet, "sort_channels", lambda **what: sorted_at.append((stage, what)))
     monkeypatch.setattr(trainer.step, "run", lambda *_: np.zeros(1))
     for stage in STAGES:
         layout = spans(recipe, stage, N_TRAIN)
         for step in range(N_STEPS[stage]):
             trainer._train_step(stage, recipe, span_of(layout, step), step, None, None, None)
-    assert sorted_at == (["width", "width"] if recipe.sort_channels else [])
+    all_of_them = ("width", {"middle": True, "streams": True})
+    assert sorted_at == ([all_of_them, all_of_them] if recipe.sort_channels else [])
+
+
+def test_the_middle_of_a_coupled_space_is_sorted_when_depth_opens_it(run, monkeypatch):
+    sorted_at = []
+    trainer = run.trainer
+    stages = tuple(replace(stage, depths=(1, 2), kernels=(3,), expands=(3, 6)) for stage in TINY.stages)
+    space = replace(TINY, stages=stages, coupled=True)
+    monkeypatch.setattr(trainer, "config", replace(trainer.config, space=space))
+    monkeypatch.setattr(trainer.supernet, "sort_channels", lambda **what: sorted_at.append((stage, what)))
+    monkeypatch.setattr(trainer.step, "run", lambda *_: np.zeros(1))
+    for stage in STAGES:
+        trainer._train_step(stage, RECIPE, spans(RECIPE, stage, N_TRAIN)[0], 0, None, None, None)
+    assert sorted_at == [("depth", {"middle": True, "streams": False}), ("width", {"middle": False, "streams": True})]
 
 
 def test_a_recipe_without_evaluations_measures_nothing(run, tmp_path, monkeypatch):
@@ -223,7 +238,13 @@ def test_an_interrupt_within_a_step_does_not_count_it_wrongly(run, tmp_path, mon
 def test_an_interrupt_while_channels_are_sorted_does_no_harm(run, tmp_path, monkeypatch):
     workdir = run.fork(tmp_path / "fork", "width")
     with monkeypatch.context() as patch:
-        patch.setattr(run.trainer.supernet.elastic_blocks[3], "sort_channels", interrupt)
+        reorder, moved = sorting.reorder, []
+
+        def cut_reorder(weight, order, axis):
+            moved.append(weight)
+            return interrupt() if len(moved) == 20 else reorder(weight, order, axis)
+
+        patch.setattr(sorting, "reorder", cut_reorder)
         with pytest.raises(KeyboardInterrupt):
             run.trainer.train("width")
     run.trainer.train("width")
@@ -232,7 +253,7 @@ def test_an_interrupt_while_channels_are_sorted_does_no_harm(run, tmp_path, monk
 
 def test_a_loss_that_is_not_a_number_stops_the_stage_and_keeps_the_checkpoint(run, tmp_path, monkeypatch):
     workdir = run.fork(tmp_path / "fork", "depth")
-    bias = run.trainer.supernet.classifier.bias
+    bias = run.trainer.supernet.block_layers["classifier"].bias
     run.trainer.progress = Hook(lambda step: bias.assign(bias * np.nan) if step == 4 else None)
     monkeypatch.setattr("ofa_tf.training.trainer.SECONDS_BETWEEN_CHECKPOINTS", -1)
     saves = []

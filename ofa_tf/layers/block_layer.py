@@ -103,6 +103,3 @@ class BlockLayer(keras.layers.Layer):
             if op.norm:
                 weights[block.layer_name(op, "bn")] = list(variables[op.suffix].norm.active(op.out_channels))
         return weights
-
-    def sort_channels(self) -> None:
-        """Puts the most important middle channels first, where their number is elastic; else nothing."""

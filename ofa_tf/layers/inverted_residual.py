@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 
 from ofa_tf.channels import mid_channels, se_channels
 from ofa_tf.kinds import Block
@@ -158,32 +157,6 @@ class ElasticInvertedResidual(BlockLayer):
             weights["se_expand"] = OpWeights(se.expand_kernel, se.expand_bias)
         return weights
 
-    def sort_channels(self) -> None:
-        """Puts the most important middle channels first, so that the narrow subnets use them.
-
-        Importance is the L1 norm of the projection's weights per input channel (Cai et al., ICLR 2020, section 3.3);
-        for the squeeze, that of the expansion's. The function of the widest choice does not change.
-        """
-        if self.expand_conv is None or self.expand_bn is None:
-            return
-        order = _most_important_first(self.project_conv.kernel.numpy(), axis=2)
-        for weight, axis in (
-            (self.expand_conv.kernel, 3),
-            (self.depthwise_conv.kernel, 2),
-            (self.project_conv.kernel, 2),
-            *((weight, 0) for weight in (*self.expand_bn.weights, *self.depthwise_bn.weights)),
-        ):
-            _reorder(weight, order, axis)
-        if self.squeeze_excite is not None:
-            se = self.squeeze_excite
-            _reorder(se.reduce_kernel, order, 0)
-            _reorder(se.expand_kernel, order, 1)
-            _reorder(se.expand_bias, order, 0)
-            order = _most_important_first(se.expand_kernel.numpy(), axis=0)
-            _reorder(se.reduce_kernel, order, 1)
-            _reorder(se.reduce_bias, order, 0)
-            _reorder(se.expand_kernel, order, 0)
-
     def get_config(self):
         return {
             **super().get_config(),
@@ -200,12 +173,3 @@ class ElasticInvertedResidual(BlockLayer):
             "formulation": self.formulation,
             "keeps_expansion": self.keeps_expansion,
         }
-
-
-def _most_important_first(kernel: np.ndarray, axis: int) -> np.ndarray:
-    other_axes = tuple(i for i in range(kernel.ndim) if i != axis)
-    return np.argsort(-np.abs(kernel).sum(other_axes), kind="stable")
-
-
-def _reorder(weight: keras.Variable, order: np.ndarray, axis: int) -> None:
-    weight.assign(np.take(weight.numpy(), order, axis))

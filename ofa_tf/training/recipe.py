@@ -93,7 +93,8 @@ class Recipe:
             the largest, the smallest and others in between, each at its own resolution, and the current largest one
             teaches the others (Yu and Huang, "Universally slimmable networks", ICCV 2019, but beside the labels, as in
             the paper); then every phase but the first stage's needs 3 subnets.
-        sort_channels: whether the stage `width` begins with sorting the middle channels by importance.
+        sort_channels: whether channels are sorted by importance at the beginning of the stage that opens them: `width`,
+            but `depth` for the middle channels of a coupled space.
         mixed_precision: whether to compute in bfloat16 where the device supports it (a GPU of 2020 or later, a TPU).
         evaluations: how often within a stage the accuracy of some subnets is measured, the last time at its end; 0 for
             never.

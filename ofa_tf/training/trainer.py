@@ -244,8 +244,9 @@ class Trainer:
         if step == span.start:
             with self.cluster.strategy.scope():
                 self.step.reset_optimizer()
-                if stage == "width" and recipe.sort_channels:
-                    self.supernet.sort_channels()
+                middle_opens = "depth" if self.config.space.coupled else "width"
+                if recipe.sort_channels and stage in (middle_opens, "width"):
+                    self.supernet.sort_channels(middle=stage == middle_opens, streams=stage == "width")
         seed = self.seed_of(stage)
         plan = plan_step(self.config.space, span, seed, step)
         share, micro_batch = self.cluster.shares(recipe)

@@ -322,6 +322,7 @@ def _manifest(
         tensor_types=file.facts.tensor_types,
         imported_from=project.workdir.ledger().source,
         trained_from=config.init,
+        crop=config.crop,
         **finished.manifest,
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ofa_tf.data import Data, Preprocessing
 from ofa_tf.data.arrays import SOURCES, STREET_DIGITS
+from ofa_tf.data.centre_crops import centre_crops, larger_size
 from ofa_tf.data.class_names import composed
 from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES
 from ofa_tf.data.rules import NEWEST
@@ -346,10 +347,12 @@ def _load(spec: str, config: Config, workdir: Workdir, progress: Progress, keep:
     from ofa_tf.data.in_memory import read_npz
     from ofa_tf.data.source import load_data, load_images, split_images
 
-    size, cache = config.space.resolutions[-1], workdir.cache if keep else None
+    size, cache = larger_size(config.space.resolutions[-1], config.crop), workdir.cache if keep else None
     if spec.startswith(ARRAYS):
         return split_images(spec, *read_npz(workdir.images), size, config.seed, progress, config.rules)
     if not workdir.ledger().imported:
         return load_data(spec, size, config.seed, cache, progress, config.rules)
     aliases = imagenet.wordnet_ids() if config.classes == imagenet.class_names() else ()
-    return load_images(spec, config.classes, size, config.seed, cache, progress, aliases, config.rules)
+    data = load_images(spec, config.classes, size, config.seed, cache, progress, aliases, config.rules)
+    parts = {name: centre_crops(getattr(data, name), config.crop) for name in ("train", "tune", "val")}
+    return dataclasses.replace(data, **parts)

@@ -31,6 +31,8 @@ class Config:
         seed: seed for everything random.
         data_rules: number of the rules by which the images are found and split.
         init: of pretrained weights that training begins with, `name`, `address` and `sha256`; None for random ones.
+        crop: share of the side of an image's centre square that a network sees, above 0, at most 1; below 1 only where
+            an import says so.
     """
 
     space: SearchSpace
@@ -41,6 +43,7 @@ class Config:
     seed: int
     data_rules: int = NEWEST.number
     init: Mapping[str, str] | None = None
+    crop: float = 1.0
 
     @property
     def n_classes(self) -> int:
@@ -63,7 +66,9 @@ class Config:
             "seed": self.seed,
             "data_rules": self.data_rules,
         }
-        return document if self.init is None else {**document, "init": dict(self.init)}
+        init = {} if self.init is None else {"init": dict(self.init)}
+        crop = {} if self.crop == 1 else {"crop": self.crop}
+        return {**document, **init, **crop}
 
     @classmethod
     def load(cls, path: Path) -> "Config":
@@ -73,7 +78,7 @@ class Config:
             FormatError: not a config, or one of a newer schema.
         """
         document = read_json(path)
-        optional = {"data_rules", "init"}
+        optional = {"data_rules", "init", "crop"}
         check_keys(document, set(cls.__dataclass_fields__) - optional, optional, str(path))
         classes, seed = document["classes"], document["seed"]
         if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
@@ -87,6 +92,9 @@ class Config:
         init = document.get("init")
         if init is not None:
             check_keys(init, {"name", "address", "sha256"}, set(), f"{path}, `init`,")
+        crop = document.get("crop", 1.0)
+        if isinstance(crop, bool) or not isinstance(crop, int | float) or not 0.1 <= crop <= 1:
+            raise FormatError(f"{path}: `crop` (={crop!r}) must be a number from 0.1 to 1.")
         return cls(
             space=SearchSpace.from_document(document["space"], f"{path}, `space`,"),
             data=document["data"],
@@ -96,6 +104,7 @@ class Config:
             seed=seed,
             data_rules=rules,
             init=init,
+            crop=crop,
         )
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "read_classes",
 ]
 MAX_CHECKPOINT_BYTES, MAX_PREDICTOR_BYTES = 500_000_000, 50_000_000
+IMAGENET_CROP = 0.875  # of the published evaluation
 IMAGENET_PIXELS = Preprocessing(catalog.IMAGENET_MEAN, catalog.IMAGENET_STD)
 
 
@@ -106,6 +107,8 @@ def import_supernet(
     except FormatError as error:
         raise FormatError(f"{source}: {error}") from None
     config = Config(space, None, tuple(classes), IMAGENET_PIXELS, RECIPES["imagenet"], seed=0)
+    if tuple(classes) == imagenet.class_names():
+        config = dataclasses.replace(config, crop=IMAGENET_CROP)
     _write_workdir(target, config, supernet, file.to_document())
     n_params = sum(int(np.prod(variable.shape)) for variable in supernet.trainable_variables)
     return ImportedSupernet(target.path, space, n_classes, n_params, file.to_document())

@@ -71,7 +71,7 @@ def twenty_blocks(folder: Path) -> dict[str, float]:
     from ofa_tf.training import checkpoint
     from ofa_tf.training.ledger import StageRecord
     from ofa_tf.training.recipe import STAGES
-    from ofa_tf.training.trainer import weights_of
+    from ofa_tf.training.weights import weights_of
 
     rng = np.random.default_rng(0)
     for part, n in (("train", N_TRAIN), ("val", N_VAL)):

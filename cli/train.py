@@ -36,9 +36,15 @@ ENDS = ("smallest", "random1", "random2", "random3", "random4", "largest")
     help="A registered recipe, a JSON file, or `auto`.  [default: auto; for a data set by name: demo]",
 )
 @click.option(
+    "--init",
+    metavar="SOURCE",
+    help="Begin with pretrained weights: a network that `ofa-tf zoo list` names, a file, a workdir, or `none`.  "
+    "[default: for photos what is installed]",
+)
+@click.option(
     "--hours",
     type=Positive("H", "hours"),
-    help="The longest that training should take, for `--recipe auto`.  [default: 2]",
+    help="The longest that training should take, for `--recipe auto`.  [default: 2; with pretrained weights: 1]",
 )
 @click.option("--seed", type=Whole(0, 2**31 - 1), help="Seed for everything random.  [default: 0]")
 @click.option("--epochs", type=Positive(), help="Epochs of this stage, including warm-up, instead of the recipe's.")
@@ -56,7 +62,9 @@ ENDS = ("smallest", "random1", "random2", "random3", "random4", "largest")
     "--restart", is_flag=True, help="Train the stage again from its start; other stages are left as they are."
 )
 @json_option
-def command(stage, workdir, data, space, recipe, hours, seed, epochs, batch, lr, strategy, dry_run, restart, as_json):
+def command(
+    stage, workdir, data, space, recipe, init, hours, seed, epochs, batch, lr, strategy, dry_run, restart, as_json
+):
     """Train the supernet by progressive shrinking."""
     if restart and stage is None:
         raise click.UsageError("--restart needs --stage: name the stage to train again, or give `--stage all`.")
@@ -66,7 +74,7 @@ def command(stage, workdir, data, space, recipe, hours, seed, epochs, batch, lr,
     with library() as progress:
         from ofa_tf.project.train import open_and_train
 
-        choices = {"space": space, "data": data, "recipe": recipe, "hours": hours, "seed": seed}
+        choices = {"space": space, "data": data, "recipe": recipe, "hours": hours, "seed": seed, "init": init}
         result = open_and_train(workdir, stage, restart, overrides, strategy, dry_run, progress, **choices)
     if dry_run:
         _print_estimate(result, as_json)

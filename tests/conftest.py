@@ -29,6 +29,12 @@ def fixtures_dir() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def nothing_at_hand(monkeypatch):
+    """No pretrained weights are installed or downloaded, unless a test names some."""
+    monkeypatch.setattr("ofa_tf.zoo.pretrained.at_hand", lambda: None)
+
+
 # --- a workdir in which everything is done ----------------------------------------------------------------------------
 
 

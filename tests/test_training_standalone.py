@@ -1,6 +1,7 @@
 """Networks of one arch: built from the supernet's layers, trained on their own, without a teacher."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,3 +109,23 @@ def test_a_loss_that_is_not_a_number_ends_it(data, monkeypatch):
     monkeypatch.setattr("ofa_tf.training.standalone.TrainingStep.run", lambda *_: np.array([np.nan]))
     with pytest.raises(TrainingError, match=r"The loss of 24 px .* is not a number at step 0"):
         train_standalone(TINY, SMALL, data, RECIPE)
+
+
+def test_pixels_and_weights_may_be_given(data):
+    """With a learning rate of 0 the weights stay what they were."""
+    still = replace(RECIPE, phases=tuple(replace(phase, base_lr=0.0) for phase in RECIPE.phases), weight_decay=0.0)
+    begun = Supernet(TINY, 3, seed=7, arch=SMALL)
+    network = train_standalone(
+        TINY, SMALL, data, still, epochs=1, initial=lambda own: own.set_weights(begun.get_weights())
+    )
+    for own, given in zip(network.get_weights(), begun.get_weights(), strict=True):
+        np.testing.assert_array_equal(own, given)
+    seen = []
+
+    class Watched(Preprocessing):
+        def __call__(self, pixels):
+            seen.append(self.mean)
+            return super().__call__(pixels)
+
+    train_standalone(TINY, SMALL, data, still, epochs=1, preprocessing=Watched((1.0, 2.0, 3.0)))
+    assert set(seen) == {(1.0, 2.0, 3.0)}

@@ -22,7 +22,8 @@ from ofa_tf.supernet import Supernet
 from ofa_tf.training import checkpoint
 from ofa_tf.training.recipe import STAGES, span_of, spans
 from ofa_tf.training.sampling import plan_step, probe_archs
-from ofa_tf.training.trainer import Trainer, load_stage, weights_of
+from ofa_tf.training.trainer import Trainer, load_stage
+from ofa_tf.training.weights import weights_of
 
 N_STEPS = {"full": 3, "kernel": 2, "depth": 6, "width": 3}
 

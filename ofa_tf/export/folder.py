@@ -60,6 +60,8 @@ class Manifest:
         ops: operators, with the number of times each occurs.
         tensor_types: element types, with the number of tensors of each.
         imported_from: `address` and `sha256` of the checkpoint that the weights were imported from; None if trained.
+        trained_from: `name`, `address` and `sha256` of the pretrained weights that training began with; None for none.
+        crop: share of the side of an image's centre square that was seen in the evaluation.
         edgetpu: reports of the linter (`lint`) and of `edgetpu_compiler` (`compiler`); None for other devices.
     """
 
@@ -96,6 +98,8 @@ class Manifest:
     ops: Mapping[str, int]
     tensor_types: Mapping[str, int]
     imported_from: Mapping[str, str] | None = None
+    trained_from: Mapping[str, str] | None = None
+    crop: float = 1.0
     edgetpu: Mapping[str, Any] | None = None
 
 

@@ -1,5 +1,6 @@
 """`--space auto` and `--recipe auto`: a choice that suits the images and the time that training may take."""
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from ofa_tf.latency.host import n_cores
 from ofa_tf.space import Arch, SearchSpace
 from ofa_tf.spaces import EDGE, PHOTOS, TINY
 from ofa_tf.training.recipe import Recipe, recipe_for
+from ofa_tf.training.transfer import transfer_recipe
+from ofa_tf.zoo.pretrained_sources import Pretrained
 
 HOURS = 2.0
 FIRST_SIDES = {TINY: 1, PHOTOS: 56, EDGE: 192}  # smallest shorter side of images, in pixels, that suits a space
@@ -22,6 +25,13 @@ LEAST_PASSES = 10  # however little time there is
 # MACs per second of forward passes in training: for a core three quarters of what one without AVX-512 did, to be on the
 # safe side; for a GPU a guess, not measured.
 SPEEDS = {"core": 1.1e9, "GPU": 60e9}
+# With pretrained weights: passes in the stages `full` and `width` over 3,000 images, by what they may be multiplied for
+# other numbers, and how much faster a core is at these larger networks.
+TRANSFER_HOURS = 1.0
+TRANSFER_PASSES = 6.0, 9.0
+TRANSFER_SCALES = 0.2, 4.0
+TRANSFER_SPEED = 2.5
+STRIDE = 32
 CLASSES = 10  # any number will do for an estimate
 SAMPLES = 64
 
@@ -71,6 +81,60 @@ def choose(survey: Survey, space: SearchSpace | None, recipe: Recipe | None, hou
             f"{_hours(space, n, recipe):.1f} h on {_machine()[1]}; --hours sets another limit, --recipe another recipe."
         )
     return Automatic(space, recipe, tuple(reasons))
+
+
+def choose_transfer(
+    survey: Survey, pretrained: Pretrained, space: SearchSpace | None, recipe: Recipe | None, hours: float
+) -> Automatic:
+    """Chooses the image sizes and a recipe for a training that begins with pretrained weights.
+
+    Args:
+        survey: the images.
+        pretrained: the weights.
+        space: the space, or None for that of the weights, at image sizes to choose.
+        recipe: the recipe, or None to choose it.
+        hours: the longest that training should take, by an estimate.
+    """
+    n, reasons = max(survey.n_train, 1), []
+    more = float(np.clip((IMAGES / n) ** 0.5, *TRANSFER_SCALES))
+    full, width = (max(1.0, round(passes * more, 1)) for passes in TRANSFER_PASSES)
+
+    def shortened(share: float) -> Recipe:
+        return transfer_recipe(max(0.5, full * share), max(0.5, width * share), pretrained.elastic)
+
+    def hours_of(space: SearchSpace, recipe: Recipe) -> float:
+        return _hours(space, n, recipe) / TRANSFER_SPEED
+
+    if space is None:
+        network = pretrained.space
+        suited = [dataclasses.replace(network, resolutions=sizes) for sizes in _image_sizes(network, survey.side)]
+        in_time = [candidate for candidate in suited if hours_of(candidate, recipe or shortened(1)) <= hours]
+        space = in_time[-1] if in_time else suited[0]
+        reasons.append(
+            f"The space `{space.name}` contains {pretrained.name} as its largest subnet; for images of about "
+            f"{survey.side} px and the time that there is, {space.resolutions[0]} to {space.resolutions[-1]} px were "
+            "chosen; --space chooses another that contains it."
+        )
+    if recipe is None:
+        share = min(1.0, hours / hours_of(space, shortened(1)))
+        recipe = shortened(share)
+        stages = " and ".join(f"{phase.epochs + phase.warmup_epochs:.3g} of `{phase.stage}`" for phase in recipe.phases)
+        reasons.append(
+            f"There are about {n:,} training images: {stages} passes over them were chosen, estimated to take "
+            f"{hours_of(space, recipe):.1f} h on {_machine()[1]}; --hours sets another limit, --recipe another recipe."
+        )
+    return Automatic(space, recipe, tuple(reasons))
+
+
+def _image_sizes(space: SearchSpace, side: int) -> list[tuple[int, ...]]:
+    """Image sizes to choose from, in pixels, the smaller sets first: each reaches down to two thirds of its largest.
+
+    The largest is not above the images' own, nor the space's, and a multiple of the network's stride, at which fewest
+    pixels are wasted.
+    """
+    known = space.resolutions
+    tops = [size for size in known if size <= side and (size % STRIDE == 0 or size == known[-1])] or [known[0]]
+    return [tuple(size for size in known if 2 * top <= 3 * size and size <= top) for top in tops]
 
 
 def _hours(space: SearchSpace, n_images: int, recipe: Recipe) -> float:

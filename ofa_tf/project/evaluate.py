@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ofa_tf.data import Images, Preprocessing
+from ofa_tf.data.centre_crops import centre_crops, larger_size
 from ofa_tf.data.class_names import class_finder
 from ofa_tf.data.rules import NEWEST
 from ofa_tf.data.source import load_validation
@@ -125,7 +126,9 @@ def evaluate_file(
     else:
         config = _config_of(data, workdir)
         seed, rules = (config.seed, config.rules) if config else (None, NEWEST)
-        classes, images = load_validation(data, image.shape[1], seed, progress, rules)
+        crop = _crop_beside(Path(path), description.sha256)
+        classes, images = load_validation(data, larger_size(image.shape[1], crop), seed, progress, rules)
+        images = centre_crops(images, crop)
     if not images.labelled:
         raise DataError(f"{data} has no labels: no accuracy can be measured on it.")
     n_outputs = int(np.prod(scores.shape[1:]))
@@ -261,6 +264,16 @@ def _beside(path: Path, sha256: str) -> Metadata | None:
         return None
     told = from_document(Preprocessing, manifest.get("preprocessing"), str(path.parent / "manifest.json"))
     return Metadata(labels=_read_labels(path.parent / "labels.txt"), mean=told.mean, std=told.std)
+
+
+def _crop_beside(path: Path, sha256: str) -> float:
+    """The share of an image that the export folder of a file says was evaluated; 1 where there is none."""
+    file = path.parent / "manifest.json"
+    manifest = read_json(file) if file.is_file() else {}
+    crop = manifest.get("crop", 1.0) if manifest.get("sha256") == sha256 else 1.0
+    if isinstance(crop, bool) or not isinstance(crop, int | float) or not 0.1 <= crop <= 1:
+        raise FormatError(f"{file}: `crop` (={crop!r}) must be a number from 0.1 to 1.")
+    return crop
 
 
 def _read_labels(path: str | Path) -> tuple[str, ...]:

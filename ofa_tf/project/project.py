@@ -60,7 +60,8 @@ class Project(OpenedWorkdir):
         config, ledger = self.config, self.workdir.ledger()
         images = "no images" if config.data is None else f"{Path(config.data).name} of {config.n_classes} classes"
         done = ", ".join(stage for stage in STAGES if ledger.done(stage)) or "nothing"
-        trained = f"imported from {ledger.source['address']}" if ledger.source else f"trained: {done}"
+        begun = f" from {config.init['name']}" if config.init else ""
+        trained = f"imported from {ledger.source['address']}" if ledger.source else f"trained{begun}: {done}"
         return f"Project({str(self.workdir)!r}: {config.space.name}, {images}; {trained})"
 
     @library_wording
@@ -421,6 +422,7 @@ def open(
     hours: float | None = None,
     seed: int | None = None,
     classes: Sequence[str] | None = None,
+    init: Any = None,
     progress: Progress | str | None = AUTO,
 ) -> Project:
     """Opens a workdir, or makes one.
@@ -435,9 +437,13 @@ def open(
             workdir gets `tiny` for a data set by name, otherwise "auto".
         recipe: a recipe, the name of one, a JSON file, or "auto" to choose one that suits the images and `hours`. A
             new workdir gets `demo` for a data set by name, otherwise "auto".
-        hours: the longest that training should take, by an estimate, for the recipe "auto"; 2 by default.
+        hours: the longest that training should take, by an estimate, for the recipe "auto"; 2 by default, 1 with
+            pretrained weights.
         seed: seed for everything random; 0 by default.
         classes: names of the classes, for arrays and datasets.
+        init: the pretrained weights that training begins with: the name of a network (`ofa-tf zoo list`), a file, an
+            address, another workdir, or a Keras model; "none" for none. A new workdir for photos begins with those that
+            are installed.
         progress: where to report progress: by default bars on a terminal and in a notebook; None for silence.
 
     Raises:
@@ -462,10 +468,10 @@ def open(
     if workdir.exists and workdir.ledger().imported:
         if data is not None and not isinstance(data, str | Path):
             raise WorkdirError(f"{path} holds an imported network: name a folder of images, not arrays.")
-        open_project(path, space, None, recipe, checked_seed, shown)
+        open_project(path, space, None, recipe, checked_seed, shown, init=init)
         return Project.of(open_existing(path, shown, data))
     return Project.of(
-        open_project(path, space, data, recipe, checked_seed, shown, classes=classes, hours=checked_hours)
+        open_project(path, space, data, recipe, checked_seed, shown, classes=classes, hours=checked_hours, init=init)
     )
 
 

@@ -21,7 +21,7 @@ def require_trained(project: OpenedWorkdir) -> None:
         WorkdirError: names the stage.
     """
     ledger = project.workdir.ledger()
-    for stage in STAGES:
+    for stage in STAGES if ledger.imported else project.config.recipe.stages:
         if not ledger.done(stage):
             raise WorkdirError(
                 f"Stage `{stage}` of {project.workdir} is not trained: run `ofa-tf train --stage width`."

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tf.atomic import remove_folder
-from ofa_tf.errors import DamagedError, WorkdirError
+from ofa_tf.errors import ArgumentError, DamagedError, WorkdirError
 from ofa_tf.formatting import percent
 from ofa_tf.npzio import read_arrays
 from ofa_tf.progress import SILENT, Progress
@@ -60,7 +60,7 @@ def open_and_train(
         strategy: the devices: one ("none"), or as for `make_cluster`.
         dry_run: whether to only estimate time and memory and change nothing.
         progress: where to report progress.
-        choices: `space`, `data`, `recipe`, `hours` and `seed`, as for `open_project`.
+        choices: `space`, `data`, `recipe`, `hours`, `seed` and `init`, as for `open_project`.
     """
     cluster = make_cluster(strategy, progress)
     if dry_run:
@@ -91,7 +91,7 @@ def train(
         OfaError: something is wrong with the data, the workdir or the training itself; the message says what. Nothing
             has been changed if that shows before the first step.
     """
-    wanted, named = _stages(stage)
+    wanted, named = _stages(project, stage)
     workdir, cluster = project.workdir, cluster or make_cluster("none")
     _refuse_imported(project)
     with workdir.lock() if cluster.chief else nullcontext(), cluster.noticing_lost_workers():
@@ -120,7 +120,7 @@ def estimate_training(
 
     If nothing is left to train, the stages are estimated as if they were trained again.
     """
-    wanted, named = _stages(stage)
+    wanted, named = _stages(project, stage)
     cluster = cluster or make_cluster("none")
     _refuse_imported(project)
     trainer = Trainer(project.workdir, project.config, project.data, project.progress, cluster)
@@ -134,17 +134,24 @@ def estimate_training(
     return estimate(trainer, missing or wanted)
 
 
-def _stages(stage: str) -> tuple[Sequence[str], Sequence[str]]:
+def _stages(project: OpenedWorkdir, stage: str) -> tuple[Sequence[str], Sequence[str]]:
     """The stages that must be done in the end, and those that the user named."""
-    wanted = STAGES if stage == "all" else STAGES[: STAGES.index(stage) + 1]
-    return wanted, wanted if stage == "all" else (stage,)
+    recipe = project.config.recipe
+    if stage == "all":
+        return recipe.stages, recipe.stages
+    if stage not in recipe.stages:
+        raise ArgumentError(
+            f"The recipe `{recipe.name}` of {project.workdir} has no stage `{stage}`: give --stage one of "
+            f"{', '.join(recipe.stages)}, all."
+        )
+    return recipe.stages[: recipe.stages.index(stage) + 1], (stage,)
 
 
 def _refuse_imported(project: OpenedWorkdir) -> None:
     if project.workdir.ledger().imported:
         raise WorkdirError(
             f"{project.workdir} holds an imported network, which is trained already: use it with `ofa-tf search` and "
-            "`ofa-tf export`, or train another one in another --workdir."
+            "`ofa-tf export`, or train it for your own classes in another --workdir, with this one as --init."
         )
 
 
@@ -229,11 +236,11 @@ def _reopen_damaged(project: OpenedWorkdir, ledger: Ledger, wanted: Sequence[str
         ledger.record(name, replace(record, state="running", step=0, metrics={}))
         return True
 
-    missing = [name for name in wanted if not ledger.done(name)]
-    last = STAGES.index(missing[0]) - 1 if missing else STAGES.index(wanted[-1])
+    missing, stages = [name for name in wanted if not ledger.done(name)], project.config.recipe.stages
+    last = stages.index(missing[0]) - 1 if missing else stages.index(wanted[-1])
     if missing and goes_on(missing[0]):
         last = -1
-    while last >= 0 and reopen(STAGES[last]) and not goes_on(STAGES[last]):
+    while last >= 0 and reopen(stages[last]) and not goes_on(stages[last]):
         last -= 1
-    if STAGES[0] in ledger.stages and any(not ledger.done(name) for name in wanted[1:]):
+    if stages[0] == STAGES[0] in ledger.stages and any(not ledger.done(name) for name in wanted[1:]):
         reopen(STAGES[0])

@@ -29,7 +29,7 @@ ARGUMENTS = {
 }
 FLAGS = {"restart", "force", "qat", "allow-cpu", "pictures"}
 OPTION = re.compile(r"--([a-z][a-z0-9-]*)")
-WITH_VALUE = re.compile(r"--(stage|space|recipe|seed|device) (?!must|for|and|or|names|each)([\w./:-]*\w)")
+WITH_VALUE = re.compile(r"--(stage|space|recipe|seed|device|init) (?!must|for|and|or|names|each)([\w./:-]*\w)")
 COMMAND = re.compile(r"`ofa-tf ([a-z]+(?: (?:fit|build|validate|import|list|show|merge|pack|suggest))?)((?: [^`]*)?)`")
 FUNCTIONS = {  # of the package; all other commands are methods
     "data pack": "ofa_tf.pack",

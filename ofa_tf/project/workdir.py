@@ -1,7 +1,7 @@
 """The folder that holds one project of a user."""
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,9 @@ class Config:
         recipe: the hyper-parameters of the stages.
         seed: seed for everything random.
         data_rules: number of the rules by which the images are found and split.
+        init: of pretrained weights that training begins with, `name`, `address` and `sha256`; None for random ones.
+        crop: share of the side of an image's centre square that a network sees, above 0, at most 1; below 1 only where
+            an import says so.
     """
 
     space: SearchSpace
@@ -39,6 +42,8 @@ class Config:
     recipe: Recipe
     seed: int
     data_rules: int = NEWEST.number
+    init: Mapping[str, str] | None = None
+    crop: float = 1.0
 
     @property
     def n_classes(self) -> int:
@@ -52,7 +57,7 @@ class Config:
 
     def to_document(self) -> dict[str, Any]:
         """The config as JSON values."""
-        return {
+        document = {
             "space": self.space.to_document(),
             "data": self.data,
             "classes": list(self.classes),
@@ -61,6 +66,9 @@ class Config:
             "seed": self.seed,
             "data_rules": self.data_rules,
         }
+        init = {} if self.init is None else {"init": dict(self.init)}
+        crop = {} if self.crop == 1 else {"crop": self.crop}
+        return {**document, **init, **crop}
 
     @classmethod
     def load(cls, path: Path) -> "Config":
@@ -70,7 +78,8 @@ class Config:
             FormatError: not a config, or one of a newer schema.
         """
         document = read_json(path, SPACE_SCHEMA)
-        check_keys(document, set(cls.__dataclass_fields__) - {"data_rules"}, {"data_rules"}, str(path))
+        optional = {"data_rules", "init", "crop"}
+        check_keys(document, set(cls.__dataclass_fields__) - optional, optional, str(path))
         classes, seed = document["classes"], document["seed"]
         if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
             raise FormatError(f"{path}: `classes` must be a list of at least two names.")
@@ -80,6 +89,12 @@ class Config:
         rules = document.get("data_rules", FIRST.number)
         if not isinstance(rules, int) or isinstance(rules, bool) or rules not in RULES:
             raise FormatError(f"{path}: `data_rules` (={rules!r}) must be one of {list(RULES)}.")
+        init = document.get("init")
+        if init is not None:
+            check_keys(init, {"name", "address", "sha256"}, set(), f"{path}, `init`,")
+        crop = document.get("crop", 1.0)
+        if isinstance(crop, bool) or not isinstance(crop, int | float) or not 0.1 <= crop <= 1:
+            raise FormatError(f"{path}: `crop` (={crop!r}) must be a number from 0.1 to 1.")
         return cls(
             space=SearchSpace.from_document(document["space"], f"{path}, `space`,"),
             data=document["data"],
@@ -88,6 +103,8 @@ class Config:
             recipe=Recipe.from_document(document["recipe"], f"{path}, `recipe`,"),
             seed=seed,
             data_rules=rules,
+            init=init,
+            crop=crop,
         )
 
 
@@ -130,6 +147,8 @@ class Workdir(StageFiles):
     def create(self, config: Config) -> None:
         """Sets the workdir up."""
         self.path.mkdir(parents=True, exist_ok=True)
+        if config.init is not None:
+            self.ledger().begin_with(config.init)
         write_json(self.config_path, config.to_document(), SPACE_SCHEMA)
 
     @contextmanager

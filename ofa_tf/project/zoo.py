@@ -20,7 +20,7 @@ from ofa_tf.supernet import Supernet
 from ofa_tf.training import checkpoint
 from ofa_tf.training.ledger import StageRecord
 from ofa_tf.training.recipe import RECIPES, STAGES
-from ofa_tf.training.trainer import weights_of
+from ofa_tf.training.weights import weights_of
 from ofa_tf.zoo import catalog, imagenet
 from ofa_tf.zoo.published_predictor import read_published_predictor
 from ofa_tf.zoo.sources import get_file, is_address
@@ -39,6 +39,7 @@ __all__ = [
     "read_classes",
 ]
 MAX_CHECKPOINT_BYTES, MAX_PREDICTOR_BYTES = 500_000_000, 50_000_000
+IMAGENET_CROP = 0.875  # of the published evaluation
 IMAGENET_PIXELS = Preprocessing(catalog.IMAGENET_MEAN, catalog.IMAGENET_STD)
 
 
@@ -107,6 +108,8 @@ def import_supernet(
     except FormatError as error:
         raise FormatError(f"{source}: {error}") from None
     config = Config(space, None, tuple(classes), IMAGENET_PIXELS, RECIPES["imagenet"], seed=0)
+    if tuple(classes) == imagenet.class_names():
+        config = dataclasses.replace(config, crop=IMAGENET_CROP)
     _write_workdir(target, config, supernet, file.to_document())
     n_params = sum(int(np.prod(variable.shape)) for variable in supernet.trainable_variables)
     return ImportedSupernet(target.path, space, n_classes, n_params, file.to_document())

@@ -55,14 +55,21 @@ class Ledger:
 
     Args:
         path: the file; it need not exist yet.
+
+    Attributes:
+        init: of pretrained weights that training began with, `name`, `address` and `sha256`; None for random ones.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self.stages: dict[str, StageRecord] = {}
+        self.init: Mapping[str, str] | None = None
         if path.exists():
             document = read_json(path)
-            check_keys(document, {"stages"}, set(), str(path))
+            check_keys(document, {"stages"}, {"init"}, str(path))
+            self.init = document.get("init")
+            if self.init is not None:
+                check_keys(self.init, {"name", "address", "sha256"}, set(), f"{path}, `init`,")
             check_keys(document["stages"], set(), set(STAGES), f"{path}, `stages`,")
             for stage, record in document["stages"].items():
                 try:
@@ -84,6 +91,11 @@ class Ledger:
         """Whether the network was imported instead of trained."""
         return self.source is not None
 
+    def begin_with(self, init: Mapping[str, str]) -> None:
+        """Writes down which weights training begins with."""
+        self.init = init
+        self._save()
+
     def record(self, stage: str, record: StageRecord) -> None:
         """Writes down where a stage stands."""
         self.stages[stage] = record
@@ -100,7 +112,8 @@ class Ledger:
             stage: _document(record)
             for stage, record in sorted(self.stages.items(), key=lambda item: STAGES.index(item[0]))
         }
-        write_json(self.path, {"stages": records})
+        init = {} if self.init is None else {"init": dict(self.init)}
+        write_json(self.path, {**init, "stages": records})
 
 
 def _document(record: StageRecord) -> dict[str, Any]:

@@ -78,12 +78,13 @@ class Recipe:
     Args:
         name: its name.
         batch: images per step, over all replicas.
-        phases: in the order of the stages.
+        phases: in the order of the stages, of which they may leave some out, but not `width`.
         augment: random changes of the images.
         micro_batch: images that are computed at once and share batch norm statistics, as those of one GPU do in the
             paper; a step adds up as many groups as its batch has. 0 for all images of a replica.
         momentum: Nesterov momentum of SGD.
         weight_decay: added to the gradients of kernels, not of batch norm, biases and kernel matrices.
+        head_rate: by what the learning rate is multiplied for the classifier.
         label_smoothing: share of the target spread over all classes.
         dropout: share of the classifier's inputs that is dropped.
         kd_ratio: weight of the soft cross-entropy with the teacher, added to the hard one; 0 for no teacher.
@@ -114,6 +115,7 @@ class Recipe:
     micro_batch: int = 0
     momentum: float = 0.9
     weight_decay: float = 3e-5
+    head_rate: float = 1.0
     label_smoothing: float = 0.1
     dropout: float = 0.0
     kd_ratio: float = 1.0
@@ -136,8 +138,8 @@ class Recipe:
                 f"Recipe: `batch` (={self.batch}) must be a multiple of `micro_batch` (={self.micro_batch})."
             )
         for name, high in (
-            ("momentum", 0.999), ("weight_decay", 1), ("label_smoothing", 0.9), ("dropout", 0.9), ("kd_ratio", 100),
-            ("clip_norm", 1e6),
+            ("momentum", 0.999), ("weight_decay", 1), ("head_rate", 1e3), ("label_smoothing", 0.9), ("dropout", 0.9),
+            ("kd_ratio", 100), ("clip_norm", 1e6),
         ):  # fmt: skip
             require_number(name, getattr(self, name), 0, high)
         if self.sampling not in SAMPLINGS:
@@ -146,9 +148,12 @@ class Recipe:
             if not isinstance(getattr(self, name), bool):
                 raise FormatError(f"Recipe: `{name}` (={getattr(self, name)!r}) must be true or false.")
         order = [STAGES.index(phase.stage) for phase in self.phases]
-        if order != sorted(order) or set(order) != set(range(len(STAGES))):
+        if order != sorted(order) or len(STAGES) - 1 not in order:
             stages = [phase.stage for phase in self.phases]
-            raise FormatError(f"Recipe: the stages of its `phases` (={stages}) must be {list(STAGES)}, in this order.")
+            raise FormatError(
+                f"Recipe: the stages of its `phases` (={stages}) must be `{STAGES[-1]}` and others of {list(STAGES)}, "
+                "in this order."
+            )
         few = [phase.subnets for phase in self.phases if phase.distils and phase.subnets < 3]
         if self.sandwich and few:
             raise FormatError(f"Recipe: `subnets` (={few[0]}) must be at least 3 in every phase of a sandwich.")
@@ -157,6 +162,11 @@ class Recipe:
     def sandwich(self) -> bool:
         """Whether steps sample the largest, the smallest and archs in between."""
         return self.sampling == "sandwich"
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that it has, in their order."""
+        return tuple(stage for stage in STAGES if any(phase.stage == stage for phase in self.phases))
 
     def overridden(
         self, stage: str, epochs: float | None = None, batch: int | None = None, base_lr: float | None = None

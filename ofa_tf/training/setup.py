@@ -1,5 +1,6 @@
 """What a training, and whatever evaluates or converts its subnets, must know of a project."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from ofa_tf.data import Preprocessing
@@ -38,4 +39,9 @@ class Setup(Protocol):
     @property
     def seed(self) -> int:
         """Seed for everything random."""
+        ...
+
+    @property
+    def init(self) -> Mapping[str, str] | None:
+        """Where the weights that it begins with come from; None for random ones."""
         ...

@@ -1,5 +1,6 @@
 """Training one arch on its own, for comparison with the subnets of a supernet."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,10 @@ from ofa_tf.progress import SILENT, Progress
 from ofa_tf.space import Arch, SearchSpace
 from ofa_tf.supernet import Supernet
 from ofa_tf.training.cluster import make_cluster
-from ofa_tf.training.recipe import Recipe, spans
+from ofa_tf.training.recipe import STAGES, Recipe, spans
 from ofa_tf.training.step import TrainingStep
+
+DEFAULT = Preprocessing()
 
 
 def train_standalone(
@@ -23,8 +26,10 @@ def train_standalone(
     epochs: float | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
+    preprocessing: Preprocessing = DEFAULT,
+    initial: Callable[[Supernet], None] | None = None,
 ) -> Supernet:
-    """Trains a network of one arch from fresh weights, at its own resolution, without a teacher.
+    """Trains a network of one arch, at its own resolution, without a teacher.
 
     Loss, optimizer and augmentation are those of the recipe, the learning rate that of its first stage.
 
@@ -36,6 +41,8 @@ def train_standalone(
         epochs: passes over the training images, warm-up included; None for as many as all stages of the recipe have.
         seed: seed of the weights, the order of the images and their augmentation.
         progress: where to report progress.
+        preprocessing: applied to the pixels.
+        initial: puts pretrained weights into the network; None for random ones.
 
     Returns:
         The network, in float32; its batch norm statistics are yet to be computed (`SubnetEvaluator.calibrate`).
@@ -47,16 +54,18 @@ def train_standalone(
     mixed = recipe.mixed_precision and cluster.supports_bfloat16()
     n_classes = len(data.classes)
     network = Supernet(space, n_classes, seed=seed, arch=arch, dtype="mixed_bfloat16" if mixed else "float32")
+    if initial is not None:
+        initial(network)
     epochs = sum(phase.epochs + phase.warmup_epochs for phase in recipe.phases) if epochs is None else epochs
     first = recipe.phases[0]
-    phase = replace(first, epochs=max(0, epochs - first.warmup_epochs))
+    phase = replace(first, stage=STAGES[0], epochs=max(0, epochs - first.warmup_epochs))
     later = (phase for phase in recipe.phases if phase.distils)
-    (span,) = spans(replace(recipe, phases=(phase, *later)), "full", len(data.train))
+    (span,) = spans(replace(recipe, phases=(phase, *later)), STAGES[0], len(data.train))
     share, micro_batch = cluster.shares(recipe)
     step, code = TrainingStep(network, network, recipe), space.encode(arch)[None]
     batches = training_batches(
         data.train,
-        Preprocessing(),
+        preprocessing,
         recipe.augment,
         recipe.batch,
         (seed, 0),

@@ -67,6 +67,7 @@ class TrainingStep:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.traces: Counter[str] = Counter()
         self.variables = supernet.trainable_variables
+        self.head = {variable.path for variable in supernet.block_layers["classifier"].trainable_variables}
         self.momentums = [tf.Variable(tf.zeros(v.shape), trainable=False) for v in self.variables]
         self.iterations = tf.Variable(0, trainable=False, dtype=tf.int64)
         # Each replica has its own; they meet in `apply`.
@@ -197,7 +198,7 @@ class TrainingStep:
                 tf.raw_ops.ResourceApplyKerasMomentum(
                     var=variable.value.handle,
                     accum=momentum.handle,
-                    lr=learning_rate,
+                    lr=learning_rate * recipe.head_rate if variable.path in self.head else learning_rate,
                     grad=gradient,
                     momentum=recipe.momentum,
                     use_nesterov=True,

@@ -4,7 +4,6 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +13,7 @@ from ofa_tf.data.batches import batch_indices, training_batches
 from ofa_tf.errors import DamagedError, FormatError, TrainingError, WorkdirError
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.supernet import Supernet
-from ofa_tf.training import checkpoint
+from ofa_tf.training import checkpoint, transfer
 from ofa_tf.training.cluster import Cluster, make_cluster
 from ofa_tf.training.evaluation import SubnetEvaluator
 from ofa_tf.training.ledger import StageRecord
@@ -24,6 +23,7 @@ from ofa_tf.training.setup import Setup
 from ofa_tf.training.stage_files import StageFiles
 from ofa_tf.training.step import IMAGES, LABELS, TrainingStep
 from ofa_tf.training.tensorboard import Scalars
+from ofa_tf.training.weights import weights_of
 
 SECONDS_BETWEEN_CHECKPOINTS = 60
 
@@ -171,16 +171,45 @@ class Trainer:
 
     def _restore(self, stage: str, layout: list[Span]) -> int:
         """Loads the weights, momenta and teacher to go on with; returns the step they are of."""
+        if self.config.init is not None and stage == self.config.recipe.stages[0]:
+            self._fit_head()
         with self.cluster.strategy.scope():
             self.step.reset_optimizer()
             step = checkpoint.load_newest(self.workdir.checkpoints(stage), self.state, self.progress)
-            if step == 0 and stage != STAGES[0]:
-                load_stage(self.workdir, STAGES[STAGES.index(stage) - 1], self.supernet)
+            if step == 0:
+                self._load_before(stage)
             self.step.iterations.assign(step)
             if layout[0].phase.distils:
-                load_stage(self.workdir, STAGES[0], self.step.teacher)
+                self._load_teacher()
         self.cluster.require_same(step, "the step to go on with")
         return step
+
+    def _load_before(self, stage: str) -> None:
+        """Loads the weights that a stage begins with: of the stage before, pretrained, or as they are made."""
+        stages = self.config.recipe.stages
+        if stage != stages[0]:
+            load_stage(self.workdir, stages[stages.index(stage) - 1], self.supernet)
+        elif self.config.init is not None:
+            transfer.load_initial(self.workdir, self.supernet)
+
+    def _load_teacher(self) -> None:
+        """Loads the largest network that does not change: as the first stage left it, or the pretrained one."""
+        first = self.config.recipe.stages[0]
+        if first == STAGES[0]:
+            load_stage(self.workdir, first, self.step.teacher)
+        elif self.config.init is not None:
+            transfer.load_initial(self.workdir, self.step.teacher)
+
+    def _fit_head(self) -> None:
+        """Fits a classifier to the pretrained features, unless that is done."""
+
+        def fit() -> None:
+            if not transfer.has_head(self.workdir):
+                self.progress.note("A classifier is being fitted to the pretrained features.")
+                net, images = self.evaluator.supernet, self.data.train
+                transfer.fit_head(self.workdir, net, images, self.config.preprocessing)
+
+        self.cluster.chief_first(fit)
 
     def _batches(self, stage: str, recipe: Recipe, layout: list[Span], steps: range) -> Iterator:
         """The images and labels of the steps, shared out over the replicas."""
@@ -267,13 +296,6 @@ class Trainer:
                 metrics[f"{name}_accuracy"] = self.evaluator.accuracy(space.decode_one(code), self.data.tune)
                 advance(1)
         return metrics
-
-
-def weights_of(supernet: Supernet) -> dict[str, Any]:
-    """The weights of a supernet by names that do not depend on its own."""
-    weights = {variable.path: variable for variable in supernet.variables}
-    assert len(weights) == len(supernet.variables), "every weight has a name of its own"
-    return weights
 
 
 def load_stage(workdir: StageFiles, stage: str, supernet: Supernet) -> None:

@@ -71,11 +71,8 @@ def fetch(
         DownloadError: a bad address, no connection, a refusal of the server, a file too large, cut short or with
             another hash, or a cache that cannot be written. What can be resumed is kept.
     """
-    parts = _parse(url)
-    folder = default_cache() if cache_dir is None else Path(cache_dir)
-    last = re.sub(r"[^A-Za-z0-9._-]", "_", parts.path.rpartition("/")[2])[-60:]
-    path = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{last}"
-    sidecar, part = path.with_name(f"{path.name}.json"), path.with_name(f"{path.name}.part")
+    path, sidecar = _places(url, cache_dir)
+    folder, part = path.parent, path.with_name(f"{path.name}.part")
     try:
         if _is_cached(path, sidecar, url, sha256):
             return path
@@ -100,6 +97,25 @@ def fetch(
     except OSError as error:
         raise DownloadError(f"{url} could not be stored in {folder}: {error.strerror or error}.") from None
     return path
+
+
+def cached(url: str, cache_dir: str | os.PathLike | None = None) -> Path | None:
+    """The file of an address where an earlier download has left it whole; else None.
+
+    Raises:
+        DownloadError: a bad address.
+    """
+    path, sidecar = _places(url, cache_dir)
+    return path if _is_cached(path, sidecar, url, None) else None
+
+
+def _places(url: str, cache_dir: str | os.PathLike | None) -> tuple[Path, Path]:
+    """Where the file of an address lies, and what is known of it."""
+    parts = _parse(url)
+    folder = default_cache() if cache_dir is None else Path(cache_dir)
+    last = re.sub(r"[^A-Za-z0-9._-]", "_", parts.path.rpartition("/")[2])[-60:]
+    path = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{last}"
+    return path, path.with_name(f"{path.name}.json")
 
 
 def _parse(url: str) -> urllib.parse.SplitResult:

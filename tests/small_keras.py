@@ -12,8 +12,8 @@ def small_keras(size: int = 32, classes: int = 4, **changes) -> keras.Model:
     Args:
         size: of the images, in pixels.
         classes: outputs.
-        changes: what is not as spaces have it, for tests of refusals: `activation`, `epsilon`, `mid`, `skip`, `squeeze`,
-            `padding`.
+        changes: what is not as spaces have it, for tests of refusals: `activation`, `epsilon`, `mid`, `skip`,
+            `squeeze`, `padding`.
     """
     layers = keras.layers
 

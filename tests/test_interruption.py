@@ -19,7 +19,7 @@ from finished_workdir import CLASSES
 
 from ofa_tf.atomic import sweep
 from ofa_tf.export.folder import Manifest, write_export
-from ofa_tf.jsonio import read_json
+from ofa_tf.jsonio import SPACE_SCHEMA, read_json
 from ofa_tf.project.workdir import Workdir
 from ofa_tf.quiet import quiet
 from ofa_tf.space import Arch
@@ -253,7 +253,7 @@ def test_two_processes_that_set_up_the_same_workdir(ofa, workdir, monkeypatch):
 
     monkeypatch.setattr(project, "_load", load_while_the_other_finishes)
     before = Path("config.json").read_bytes()
-    run = ofa("train", "--workdir", workdir, "--data", read_json("config.json")["data"])
+    run = ofa("train", "--workdir", workdir, "--data", read_json("config.json", SPACE_SCHEMA)["data"])
     assert_refused(run, "Another ofa-tf has just set up work", "run the command again")
     assert (workdir / "config.json").read_bytes() == before
 

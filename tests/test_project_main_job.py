@@ -18,7 +18,7 @@ from ofa_tf.atomic import remove_folder, sweep
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.errors import ExportError, FormatError
 from ofa_tf.export.verified import FileOptions
-from ofa_tf.jsonio import read_json
+from ofa_tf.jsonio import SPACE_SCHEMA, read_json
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.project.evaluator import make_evaluator
 from ofa_tf.project.export import ExportOptions, export
@@ -302,8 +302,8 @@ def test_the_manifest_tells_the_truth(exported, image_folder, precision):
     ]
     content, manifest = (folder / "model.tflite").read_bytes(), read_json(folder / "manifest.json")
     space = space_of(exported.parent)
-    arch = space.arch_from_document(read_json(folder / "arch.json"))
-    assert arch.to_document() == manifest["arch"] == read_json(exported.parent / "arch.json")
+    arch = space.arch_from_document(read_json(folder / "arch.json", SPACE_SCHEMA))
+    assert arch.to_document() == manifest["arch"] == read_json(exported.parent / "arch.json", SPACE_SCHEMA)
     assert (folder / "labels.txt").read_text() == "cat\ndog\nfox\n"
     assert manifest["sha256"] == hashlib.sha256(content).hexdigest()
     assert manifest["size_bytes"] == len(content)
@@ -420,10 +420,10 @@ def test_the_demo_begins_with_the_tiny_space_and_the_bundled_digits(ofa, image_f
     monkeypatch.chdir(tmp_path)
     assert ofa("demo").code == 2
     assert seen == [("tiny", "street-digits", "demo", "all")]
-    assert read_json("ofa-demo/config.json")["classes"] == list("0123456789")
+    assert read_json("ofa-demo/config.json", SPACE_SCHEMA)["classes"] == list("0123456789")
     assert ofa("demo", "--workdir", "own", "--data", image_folder, "--seed", "7").code == 2
     assert seen[1:] == [("tiny", str(image_folder), "demo", "all")]
-    assert read_json("own/config.json")["seed"] == 7
+    assert read_json("own/config.json", SPACE_SCHEMA)["seed"] == 7
     assert ofa("demo", "--workdir", "own", "--data", image_folder).code == 2
     assert_refused(ofa("demo", "--workdir", "own", "--seed", "8"), "made with --seed 7, not 8")
 

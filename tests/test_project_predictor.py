@@ -11,7 +11,7 @@ import ofa_tf as api
 from ofa_tf.accuracy.collect import read_journal
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.export.verified import FileOptions
-from ofa_tf.jsonio import read_json, write_json
+from ofa_tf.jsonio import SPACE_SCHEMA, read_json, write_json
 from ofa_tf.progress import Progress
 from ofa_tf.project.export import ExportOptions, export
 from ofa_tf.project.opened import open_existing
@@ -165,7 +165,7 @@ def test_facts_of_before_there_was_a_target_are_read(ofa, workdir):
 
 def test_a_predictor_and_a_journal_of_another_space_are_refused(ofa, workdir):
     config = workdir / "config.json"
-    document = read_json(config)
+    document = read_json(config, SPACE_SCHEMA)
     twin = {**document["space"], "name": "twin"}
     write_json(config, {**document, "space": twin})
     assert_refused(ofa(*SEARCH), "another space: of `small`, not of `twin`", "`ofa-tf predictor fit`")

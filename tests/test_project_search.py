@@ -13,7 +13,7 @@ from finished_workdir import space_of
 import ofa_tf as api
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.costs import arch_costs
-from ofa_tf.jsonio import read_json, write_json
+from ofa_tf.jsonio import SPACE_SCHEMA, read_json, write_json
 from ofa_tf.latency.device import Timing
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.project.choice import Budgets
@@ -223,7 +223,7 @@ def test_accuracies_come_with_their_uncertainty(ofa, workdir):
 def test_predicted_file_sizes_are_near_the_real_ones(finished):
     space = space_of(finished)
     for folder in (finished / "exports").iterdir():
-        arch = space.arch_from_document(read_json(folder / "arch.json"))
+        arch = space.arch_from_document(read_json(folder / "arch.json", SPACE_SCHEMA))
         real = (folder / "model.tflite").stat().st_size
         assert size_costs(space, N_CLASSES, "int8")(space.encode([arch]))[0] == pytest.approx(real, rel=0.05)
 
@@ -236,7 +236,7 @@ def test_candidates_are_evaluated_and_measured_before_one_is_chosen(ofa, workdir
     (choice,) = choices_of(run)
     candidates = choice["verified"]
     assert len({json.dumps(candidate["arch"]) for candidate in candidates}) == 3
-    assert choice["arch"] == candidates[0]["arch"] == read_json(workdir / "arch.json")
+    assert choice["arch"] == candidates[0]["arch"] == read_json(workdir / "arch.json", SPACE_SCHEMA)
     project = open_existing(workdir)
     for candidate in candidates:
         assert candidate["images"] == len(project.data.tune)
@@ -305,9 +305,9 @@ def test_search_writes_the_last_arch_into_the_workdir_and_says_where(ofa, workdi
     run = ofa(*SEARCH, "--latency", 1000, "--latency", 999)
     assert f"The arch of the last search is in {workdir / 'arch.json'}." in run.out
     (first, last) = choices_of(ofa(*SEARCH, "--latency", 1000, "--latency", 999, "--json"))
-    assert read_json(workdir / "arch.json") == last["arch"]
+    assert read_json(workdir / "arch.json", SPACE_SCHEMA) == last["arch"]
     (choice,) = choices_of(ofa(*SEARCH, "--latency", 1000, "--out", "other.json", "--json"))
-    assert read_json("other.json") == choice["arch"] == first["arch"]
+    assert read_json("other.json", SPACE_SCHEMA) == choice["arch"] == first["arch"]
     assert "none/arch.json" in refusal(ofa(*SEARCH, "--latency", 1000, "--out", "none/arch.json"))
 
 

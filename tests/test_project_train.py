@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from commands import assert_refused, contents, forget
 
-from ofa_tf.jsonio import read_json, write_json
+from ofa_tf.jsonio import SPACE_SCHEMA, read_json, write_json
 from ofa_tf.training.step import TrainingStep
 
 WIDTH = ["train", "--workdir", "work", "--stage", "width"]
@@ -66,7 +66,7 @@ def test_overrides_are_used_and_recorded(ofa, untrained, monkeypatch):
 
 
 def stage_epochs(workdir: Path, stage: str) -> float:
-    phases = read_json(workdir / "config.json")["recipe"]["phases"]
+    phases = read_json(workdir / "config.json", SPACE_SCHEMA)["recipe"]["phases"]
     return sum(phase["epochs"] + phase["warmup_epochs"] for phase in phases if phase["stage"] == stage)
 
 
@@ -137,7 +137,7 @@ def test_a_loss_that_is_not_a_number_names_arch_and_batch_and_can_be_mended(ofa,
 
 def test_scalars_are_written_for_tensorboard(ofa, untrained, monkeypatch):
     monkeypatch.setattr("ofa_tf.training.tensorboard.SECONDS_BETWEEN_SCALARS", 0)
-    config = read_json(untrained / "config.json")
+    config = read_json(untrained / "config.json", SPACE_SCHEMA)
     config["recipe"]["evaluations"] = 2
     write_json(untrained / "config.json", config)
     assert ofa(*WIDTH).code == 0
@@ -226,7 +226,7 @@ def test_a_restart_that_is_refused_removes_nothing(ofa, workdir):
     assert_refused(ofa(*WIDTH, "--restart", "--epochs", 1e9), "`epochs`")
     assert_refused(ofa(*WIDTH, "--restart", "--lr", 1e9), "`base_lr`")
     shutil.rmtree(workdir / "cache")
-    config = read_json(workdir / "config.json")
+    config = read_json(workdir / "config.json", SPACE_SCHEMA)
     write_json(workdir / "config.json", {**config, "data": str(workdir / "gone")})
     assert_refused(ofa(*WIDTH, "--restart"), "There is no data set")
     write_json(workdir / "config.json", config)

@@ -441,7 +441,7 @@ def test_the_keyboard_reaches_every_point(opened, workdir, ofa, tmp_path):
         run = ofa(*shlex.split(command.split(" | ")[1])[1:])
     assert run.code == 0, run.err
     manifest = json.loads((workdir / f"exports/subnet-{last + 1}/manifest.json").read_text())
-    assert {"schema": 1, **manifest["arch"]} == json.loads(shlex.split(data["subnets"][last]["echo"])[1])
+    assert {"schema": 2, **manifest["arch"]} == json.loads(shlex.split(data["subnets"][last]["echo"])[1])
 
 
 def test_kinds_of_points_can_be_hidden(opened):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ofa_tf.jsonio import read_json
+from ofa_tf.jsonio import SPACE_SCHEMA, read_json
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.project.workdir import Workdir
 
@@ -60,7 +60,7 @@ def test_latencies_are_the_same(old):
 
 
 def test_an_arch_file_is_read(old):
-    arch = Workdir(old).config().space.arch_from_document(read_json(old / "arch.json"))
+    arch = Workdir(old).config().space.arch_from_document(read_json(old / "arch.json", SPACE_SCHEMA))
     assert arch.to_document() in [
         choice["arch"] for found in ANSWERS["searches"].values() for choice in found["choices"]
     ]

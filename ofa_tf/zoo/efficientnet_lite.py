@@ -102,6 +102,7 @@ TF_ENDS = {
     "head": ("head/conv2d", "head/tpu_batch_normalization"),
     "classifier": ("head/dense", ""),
 }
+TF_KERNELS = {"depthwise": "depthwise_kernel"}
 TF_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 AVERAGED = "/ExponentialMovingAverage"
 
@@ -150,15 +151,14 @@ def from_tensorflow(variables: Mapping[str, np.ndarray], where: str) -> tuple[st
         if block.name in TF_ENDS:
             return TF_ENDS[block.name]
         place = [part.suffix for part in block.ops if part.n_weights].index(op.suffix)
-        convs = [part.suffix for part in block.ops if part.kind == "conv"]
-        nth = convs.index(op.suffix) if op.kind == "conv" else 0
-        conv = "depthwise_conv2d" if op.kind == "depthwise" else f"conv2d_{nth}" if nth else "conv2d"
+        expands = any(part.suffix == "expand" for part in block.ops)
+        names = {"depthwise": "depthwise_conv2d", "project": "conv2d_1" if expands else "conv2d"}
+        conv = names.get(op.suffix, "conv2d")
         norm = f"tpu_batch_normalization_{place}" if place else "tpu_batch_normalization"
         return f"blocks_{index}/{conv}", f"blocks_{index}/{norm}"
 
     def read(tensors: "_Tensors", op: Op, conv: str, norm: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        part = "depthwise_kernel" if op.kind == "depthwise" else "kernel"
-        kernel = tensors.take(f"{conv}/{part}", tuple(op.weight_shape))
+        kernel = tensors.take(f"{conv}/{TF_KERNELS.get(op.kind, 'kernel')}", tuple(op.weight_shape))
         bias = [tensors.take(f"{conv}/bias", (op.out_channels,))] if op.bias else []
         norms = [tensors.take(f"{norm}/{part}", (op.out_channels,)) for part in TF_NORM] if op.norm else []
         return [kernel, *bias], norms
@@ -207,7 +207,7 @@ def _read(
     left = _Tensors(tensors, network, where)
     space, weights, index = lite_space(network), Weights(), -1
     for block in walk(space, space.largest(), N_CLASSES):
-        index += block.kind == "mbconv"
+        index += bool(block.n_params) and block.name not in TORCH_ENDS
         for op in block.ops:
             if op.n_weights:
                 kernels, norms = read(left, op, *names(block, index, op))

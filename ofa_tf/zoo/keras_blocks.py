@@ -17,6 +17,7 @@ from ofa_tf.data import Preprocessing
 from ofa_tf.errors import FormatError
 from ofa_tf.space import SearchSpace
 from ofa_tf.zoo.containing_space import Blocks, containing_space
+from ofa_tf.zoo.transplant import CLASSIFIER
 
 ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "hard_swish": "hard_swish", "hard_silu": "hard_swish"}
 PASSED = (keras.layers.Dropout, keras.layers.Flatten, keras.layers.Reshape, keras.layers.ActivityRegularization)
@@ -367,16 +368,16 @@ class _Reader:
     def weights(self, space: SearchSpace, stem: _Unit, blocks: Sequence[_Block], head: _Unit | None) -> Weights:
         """The weights by the names of the plain layers of the space's largest subnet."""
         weights, left = Weights(), list(blocks)
+        ends = {"stem": stem, **({"head": head} if head else {})}
         for block in walk(space, space.largest(), 2):
-            if block.kind == "conv":
-                unit = stem if block.name == "stem" else head
-                parts = {"": unit.weights} if unit else {}
-            elif block.kind == "mbconv":
+            if not block.n_params or block.name == CLASSIFIER:
+                continue
+            if block.name in ends:
+                parts = {"": ends[block.name].weights}
+            else:
                 own = left.pop(0)
                 self._check(block, own)
                 parts = own.parts()
-            else:
-                continue
             for op in block.ops:
                 if op.n_weights:
                     kernels, norm = parts[op.suffix]

@@ -343,7 +343,7 @@ def test_what_is_at_hand_is_preferred_in_order(tmp_path, monkeypatch):
 
 def test_the_list_tells_what_can_be_begun_with():
     document = pretrained.list_document()
-    assert {"supernets", "specialized", "note10", "predictor", "pretrained"} == set(document)
+    assert {"supernets", "specialized", "note10", "predictors", "pretrained"} == set(document)
     names = [entry["name"] for entry in document["pretrained"]]
     assert len(names) == len(set(names)) == 14
     assert all(entry["licence"] in ("Apache-2.0", "MIT") for entry in document["pretrained"])

@@ -345,5 +345,5 @@ def test_the_list_tells_what_can_be_begun_with():
     document = pretrained.list_document()
     assert {"supernets", "specialized", "note10", "predictors", "pretrained"} == set(document)
     names = [entry["name"] for entry in document["pretrained"]]
-    assert len(names) == len(set(names)) == 14
+    assert len(names) == len(set(names)) == 15
     assert all(entry["licence"] in ("Apache-2.0", "MIT") for entry in document["pretrained"])

@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,14 @@ def opened(setting: Setting, name: str, init: str, hours: float | None = None):
     from ofa_tf.project.opened import open_project
     from ofa_tf.terminal import default_progress
 
-    path, options = setting.work / name, {"data": setting.data, "init": init, "hours": hours, "seed": setting.seed}
-    project = open_project(path, **options, progress=default_progress(), create=not setting.quick)
+    path = setting.work / name
+    given = partial(open_project, path, data=setting.data, seed=setting.seed, progress=default_progress(), init=init)
+    project = given(hours=hours, create=not setting.quick)
     if not setting.quick or project.workdir.exists:
         return project
     recipe = project.config.recipe
     phases = tuple(replace(phase, epochs=phase.epochs * QUICK) for phase in recipe.phases)
-    space = project.config.space
-    return open_project(path, **{**options, "hours": None}, space=space, recipe=replace(recipe, phases=phases))
+    return given(space=project.config.space, recipe=replace(recipe, phases=phases))
 
 
 def trained(setting: Setting, name: str, init: str, hours: float | None = None) -> dict[str, Any]:
@@ -193,7 +194,7 @@ def measure(setting: Setting) -> dict[str, float]:
     networks = [(setting.init, space.resolutions[-1]), (setting.init, space.resolutions[0])]
     networks += [(name, space.resolutions[-1]) for name in setting.alone]
     alone = {
-        f"{name}-{size}": setting.kept(f"result-alone-{name}-{size}", lambda n=name, s=size: fine_tuned(setting, n, s))
+        f"{name}-{size}": setting.kept(f"result-alone-{name}-{size}", partial(fine_tuned, setting, name, size))
         for name, size in networks
     }
     rows = setting.kept("result-search", lambda: against_alone(setting, alone))["rows"]

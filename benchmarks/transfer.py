@@ -60,14 +60,13 @@ def opened(setting: Setting, name: str, init: str, hours: float | None = None):
     from ofa_tf.terminal import default_progress
 
     path = setting.work / name
-    options: dict[str, Any] = {"data": setting.data, "init": init, "hours": hours, "seed": setting.seed}
-    project = open_project(path, **options, progress=default_progress(), create=not setting.quick)
+    given = partial(open_project, path, data=setting.data, seed=setting.seed, progress=default_progress(), init=init)
+    project = given(hours=hours, create=not setting.quick)
     if not setting.quick or project.workdir.exists:
         return project
     recipe = project.config.recipe
     phases = tuple(replace(phase, epochs=phase.epochs * QUICK) for phase in recipe.phases)
-    space = project.config.space
-    return open_project(path, **{**options, "hours": None}, space=space, recipe=replace(recipe, phases=phases))
+    return given(space=project.config.space, recipe=replace(recipe, phases=phases))
 
 
 def trained(setting: Setting, name: str, init: str, hours: float | None = None) -> dict[str, Any]:

@@ -227,3 +227,36 @@ def test_the_ledger_of_before_is_read(workdir):
     (workdir / "ledger.json").write_text(json.dumps({"schema": 1, **document}))
     with pytest.raises(FormatError, match="lacks the key 'address'"):
         Workdir(workdir).ledger()
+
+
+# --- a published supernet ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.fixtures
+def test_a_published_supernet_is_trained_for_other_classes_searched_and_exported(
+    fixtures_dir, tmp_path, image_folder, few_steps, monkeypatch
+):
+    from ofa_tf.export.verified import FileOptions
+    from ofa_tf.project.choice import Budgets
+    from ofa_tf.project.export import ExportOptions, Target, export
+    from ofa_tf.project.predictor import fit
+    from ofa_tf.project.search import find_all
+
+    source = fixtures_dir / "torch_parity" / "mbv3_w0.25.pth"
+    found = load_pretrained(source)
+    assert found.elastic
+    space = replace(found.space, resolutions=(32,))
+    wider = replace(space, width_mult=0.5)
+    with pytest.raises(FormatError, match="does not fit"):
+        open_project(tmp_path / "other", wider, image_folder, transfer_recipe(1, 1, elastic=True), init=source)
+    recipe = replace(transfer_recipe(1, 0.3, elastic=True), batch=32, evaluations=0)
+    project = open_project(tmp_path / "work", space, image_folder, recipe, init=source)
+    assert set(train(project, "all").stages) == {"width"}
+    project = open_project(tmp_path / "work")
+    monkeypatch.setattr("ofa_tf.project.export.EXPORT_SECONDS", 0.1)
+    fit(project, 10)
+    ((answer,), _) = find_all(project, [Budgets(n_macs=1.5e6)])
+    exported = export(project, answer.choice.arch, Target("host"), ExportOptions(FileOptions(gate=False)))
+    assert exported.manifest.trained_from["sha256"] == found.source["sha256"]
+    assert (exported.folder / "labels.txt").read_text().split() == ["cat", "dog", "fox"]

@@ -354,5 +354,5 @@ def _load(spec: str, config: Config, workdir: Workdir, progress: Progress, keep:
         return load_data(spec, size, config.seed, cache, progress, config.rules)
     aliases = imagenet.wordnet_ids() if config.classes == imagenet.class_names() else ()
     data = load_images(spec, config.classes, size, config.seed, cache, progress, aliases, config.rules)
-    train, tune, val = (centre_crops(part, config.crop) for part in (data.train, data.tune, data.val))
+    train, tune, val = (centre_crops(images, config.crop) for images in (data.train, data.tune, data.val))
     return dataclasses.replace(data, train=train, tune=tune, val=val)

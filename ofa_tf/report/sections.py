@@ -81,6 +81,9 @@ def training(contents: Contents) -> Html:
     """The stages and their curves."""
     begun = [(stage, contents.stages[stage]) for stage in STAGES if stage in contents.stages]
     parts: list[Html | None] = []
+    if init := contents.config.init:
+        text = f"Training began with the weights of {init['name']} ({init['address']}, SHA-256 {init['sha256'][:12]}…)."
+        parts.append(element("p", text))
     if begun:
         rows = [(stage, _state(record), *_ends(record)) for stage, record in begun]
         caption = "Accuracy of subnets at the end of each stage, evaluated on held-out training images"
@@ -94,7 +97,7 @@ def training(contents: Contents) -> Html:
         parts.append(element("div", *curves, class_="figures"))
     if trained and not any(contents.curves[stage] for stage in trained):
         parts.append(element("p", "There are no logs of this training, so the loss is not drawn.", class_="note"))
-    if len(begun) < len(STAGES) or any(record.state != "done" for _, record in begun):
+    if len(begun) < len(contents.config.recipe.stages) or any(record.state != "done" for _, record in begun):
         text = "Not all stages are trained yet." if begun else "Nothing is trained yet."
         parts.append(_missing(text, ofa_tf(contents, "train", "--stage", "width")))
     return _section("training", "Training", *parts)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from layer_checker import randomize
-from rich_spaces import RESNET, RICH, RICH_SPACES
+from rich_spaces import MIXED, RESNET, RICH, RICH_SPACES
 
 from ofa_tf.blocks import Block, walk
 from ofa_tf.layers import BLOCK_LAYERS, Choices
@@ -150,9 +150,9 @@ def test_streams_are_in_the_order_of_all_that_reads_them(space):
 def test_streams_without_a_choice_stay_as_they_are():
     stages = tuple(
         dataclasses.replace(stage, channels=stage.channels[-1]) if number else stage
-        for number, stage in enumerate(RICH.stages)
+        for number, stage in enumerate(MIXED.stages)
     )
-    supernet = make_supernet(dataclasses.replace(RICH, stages=stages, stem_channels=16, first_channels=16))
+    supernet = make_supernet(dataclasses.replace(MIXED, stages=stages, stem_channels=16, first_channels=16))
     before = {weight.path: weight.numpy() for weight in supernet.weights}
     supernet.sort_channels(middle=False)
     moved = {

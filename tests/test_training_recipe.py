@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from rich_spaces import COUPLED, RICH, RICH_SPACES
+from rich_spaces import COUPLED, MIXED, RICH, RICH_SPACES
 from small_project import BATCH, N_TRAIN, RECIPE
 
 from ofa_tf.errors import FormatError
@@ -75,11 +75,11 @@ def test_a_sandwich_has_the_narrowest_of_what_is_open():
     narrowest = {"full": (1, 1, 1, 2, 1, 1), "depth": (1, 1, 1, 2, 1, 1), "width": (0, 0, 0, 1, 0, 0)}
     for stage, channels in narrowest.items():
         (span,) = spans(recipe, stage, BATCH)
-        archs = RICH.decode(plan_step(RICH, replace(span, sandwich=True), (0, 1), 7).codes)
-        assert archs[0] == RICH.largest()
+        archs = MIXED.decode(plan_step(MIXED, replace(span, sandwich=True), (0, 1), 7).codes)
+        assert archs[0] == MIXED.largest()
         assert archs[1].channels == channels
-        assert archs[1].resolution == RICH.resolutions[0]
-        assert {arch.channels for arch in archs[2:]} != {RICH.smallest().channels}
+        assert archs[1].resolution == MIXED.resolutions[0]
+        assert {arch.channels for arch in archs[2:]} != {MIXED.smallest().channels}
 
 
 def test_the_depth_stage_opens_what_is_coupled_to_it():
@@ -90,8 +90,8 @@ def test_the_depth_stage_opens_what_is_coupled_to_it():
         plans = [plan_step(COUPLED, span, (0, 1), step) for step in range(50)]
         archs = [arch for plan in plans for arch in COUPLED.decode(plan.codes)]
         found[stage] = {(arch.depths[0], arch.expands[0]) for arch in archs}
-    both = {(1, 1), (2, 2), (3, 4)}
-    assert found == {"full": {(3, 4)}, "kernel": {(3, 4)}, "depth": both, "width": both}
+    both = {(1, 3), (2, 4), (3, 6)}
+    assert found == {"full": {(3, 6)}, "kernel": {(3, 6)}, "depth": both, "width": both}
 
 
 def test_a_plan_is_a_function_of_seed_stage_and_step():

@@ -2,9 +2,9 @@
 
 It is that of Cai et al., ICLR 2020, section 3.4, with the numbers of `ofa/nas/search_algorithm/evolution.py` in
 github.com/mit-han-lab/once-for-all: 100 archs, 500 generations, the best quarter are parents, half of the children are
-mutations (the resolution is drawn anew with a probability of 0.5, every other gene with 0.1) and half are crossovers,
-and a child above the budget is made again from the same parents. As there, the genes of blocks that are left out are
-inherited, too.
+mutations (the resolution is redrawn with a probability of 0.5, every other gene with 0.1), the other half crossovers.
+A child above the budget is replaced by a new one of the same parents. As there, the genes of blocks that are left out
+are inherited, too.
 """
 
 from collections.abc import Callable

@@ -8,12 +8,13 @@ goes on.
 
 `transfer_*`: a training with default options that begins with SOURCE; `transfer_minutes` is its wall time with its
 evaluations, `transfer_macs_share` what the smallest subnet costs of the largest at the same image size. `scratch_*`:
-the same without pretrained weights, with the time of the other as its limit. `searched_over_alone_points`: for the
-pretrained network alone, fine-tuned for as many passes at the highest and at the lowest image size, and for those of
-`--alone` (names for --init), how much more accurate the subnet is that a search finds at its measured latency on this
-machine, on average; `alone_minutes` is the time of these trainings. `import_max_rel_error`: the imported largest
-subnet against a network in plain Keras layers, over the largest feature, for EfficientNet-Lite0. `--quick` trains for
-a tenth of the passes.
+the same without pretrained weights, in at most as much time.
+
+`searched_over_alone_points`: the pretrained network is fine-tuned by itself for as many passes, once at the highest and
+once at the lowest image size, and so are the networks of `--alone` (names for --init). For each, a search looks for a
+subnet of the same latency, measured on this machine; the figure is how much more accurate these subnets are on average.
+`alone_minutes` is the time of those trainings. `import_max_rel_error`: the imported largest subnet against a network in
+plain Keras layers, over the largest feature, for EfficientNet-Lite0. `--quick` trains for a tenth of the passes.
 """
 
 import argparse
@@ -98,7 +99,7 @@ def n_macs(space, arch) -> int:
 
 
 def fine_tuned(setting: Setting, source: str, resolution: int | None) -> dict[str, Any]:
-    """One network alone, as long as the elastic one: its accuracy, its latency and the time of its training."""
+    """One network trained by itself for as many passes as the elastic one: accuracy, latency, time of the training."""
     from ofa_tf.project.initial import load_initial
     from ofa_tf.training.evaluation import SubnetEvaluator
     from ofa_tf.training.standalone import train_standalone

@@ -10,11 +10,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from ai_edge_litert.interpreter import Interpreter
 from ofa_tf.cli.main import main
 from PIL import Image
-from published_answers import assert_answers
-from published_networks import Published, published_arch, read_published
+from published_answers import answers, assert_answers
 from torch_writer import checkpoint
 
 from ofa_tf.blocks import walk
@@ -30,7 +28,6 @@ from ofa_tf.project.predictor import fit
 from ofa_tf.project.train import train
 from ofa_tf.project.workdir import Workdir
 from ofa_tf.project.zoo import import_supernet
-from ofa_tf.spaces import RESNET50D
 from ofa_tf.subnet import build_subnet, extract
 from ofa_tf.training.recipe import STAGES
 from ofa_tf.zoo import catalog, imagenet, state_dict
@@ -117,62 +114,6 @@ def test_the_space_is_read_off_the_tensors(parity, network):
             supernet_space({key: tensor for key, tensor in state.items() if key != name})
         with pytest.raises(FormatError, match="not a supernet"):
             supernet_space({**state, name: np.array(1.0, np.float32)})
-
-
-@pytest.fixture(scope="session")
-def resnet(fixtures_dir) -> Published:
-    return read_published(fixtures_dir / "resnet50" / "parity" / "resnet50d_w0.2")
-
-
-def test_the_space_of_resnet50d_is_read_off_the_tensors(resnet):
-    space, n_classes = supernet_space(resnet.state)
-    facts, found = resnet.facts, (list(space.width_mults), n_classes, space.bn_epsilon, space.padding)
-    assert found == (facts["width_mult_list"], facts["n_classes"], facts["bn_eps"], "symmetric")
-    assert (space.name, space.resolutions) == ("resnet50d", RESNET50D.resolutions)
-    shorter = {name.replace(".conv.conv.weight", ".conv.weight"): tensor for name, tensor in resnet.state.items()}
-    assert len(shorter.keys() - resnet.state.keys()) > 50
-    assert supernet_space(shorter)[0] == space
-    for name in ("classifier.linear.linear.weight", "input_stem.0.conv.conv.weight", "blocks.7.conv3.conv.conv.weight"):
-        with pytest.raises(FormatError, match="not a supernet of `resnet50d`: its stem has the widths"):
-            supernet_space({**resnet.state, name: np.array(1.0, np.float32)})
-    for start in ("classifier.", "input_stem.2.", "blocks.17.", "blocks.3.conv1."):
-        with pytest.raises(FormatError, match="not a supernet of `resnet50d`"):
-            supernet_space({name: tensor for name, tensor in resnet.state.items() if not name.startswith(start)})
-
-
-def test_a_supernet_of_resnet50d_in_a_workdir_answers_as_published(resnet, tmp_path, run):
-    file, names, folder = tmp_path / "resnet.pth", tmp_path / "names.txt", tmp_path / "workdir"
-    file.write_bytes(checkpoint(resnet.state))
-    names.write_text("\n".join(f"class {number}" for number in range(100)))
-    options = ["-w", folder, "--classes", names, "--resolution", 64]
-    status, out, _ = run("zoo", "import", "supernet", file, *options)
-    assert status == 0
-    assert "`resnet50d` of width 0.13, 0.16, 0.2 (1.91 M parameters, 100 classes, 64 to 64 px)" in out
-    supernet, space = load_supernet(open_existing(folder)), Workdir(folder).config().space
-    smallest = published_arch(space, resnet.facts["archs"][1], 64)
-    assert smallest == space.smallest()
-    model = extract(supernet, smallest)
-    for outputs in (supernet(resnet.images, space.encode(smallest)), model(resnet.images)):
-        assert_answers(outputs, resnet.outputs[1], space, smallest, model, resnet.images)
-    found = answers(to_tflite(model, "fp32"), resnet.images.astype(np.float32))
-    assert np.abs(found - resnet.outputs[1]).max() < 1e-4 * np.abs(resnet.outputs[1]).max()
-
-
-def test_a_damaged_checkpoint_of_resnet50d_leaves_nothing_behind(resnet, tmp_path, run):
-    file, names = tmp_path / "wrong.pth", tmp_path / "names.txt"
-    names.write_text("\n".join(f"class {number}" for number in range(100)))
-    for name, change, message in (
-        ("blocks.9.conv2.bn.bn.running_var", None, "lacks blocks.9.conv2.bn.running_var"),
-        ("input_stem.1.conv.conv.conv.weight", None, "lacks input_stem.1.conv.weight"),
-        ("blocks.4.downsample.bn.bn.bias", np.zeros(7, np.float32), "has the shape [7]; [104] is needed"),
-        ("blocks.18.conv3.bn.bn.bias", np.zeros(8, np.float32), "is not a supernet of `resnet50d`"),
-    ):
-        state = {key: tensor for key, tensor in resnet.state.items() if key != name}
-        file.write_bytes(checkpoint(state if change is None else {**state, name: change}))
-        status, out, err = run("zoo", "import", "supernet", file, "-w", tmp_path / "new", "--classes", names)
-        assert (status, out) == (2, "")
-        assert message in err
-        assert not (tmp_path / "new").exists()
 
 
 def test_a_workdir_ready_for_search_and_export(parity, imported):
@@ -398,19 +339,6 @@ def specialized(fixtures_dir, tmp_path_factory) -> Path:
                 tensors[key.replace("running_mean", "num_batches_tracked")] = np.array(3, np.int64)
     (folder / "init").write_bytes(checkpoint(tensors))
     return folder
-
-
-def answers(content: bytes, inputs: np.ndarray) -> np.ndarray:
-    """What a .tflite file answers, image by image."""
-    interpreter = Interpreter(model_content=content)
-    interpreter.allocate_tensors()
-    (given,), (taken,) = interpreter.get_input_details(), interpreter.get_output_details()
-    outputs = []
-    for image in inputs:
-        interpreter.set_tensor(given["index"], image[None])
-        interpreter.invoke()
-        outputs.append(interpreter.get_tensor(taken["index"]))
-    return np.concatenate(outputs)
 
 
 @pytest.mark.parametrize("network", ["mbv3", "proxyless"])

@@ -10,7 +10,7 @@ LIBRARY = ROOT / "ofa_tf"
 REGISTRY = ("latency/backends.py", "latency/backend.py", "latency/host.py", "latency/adb.py", "edgetpu/backend.py")
 DEVICES = {"host", "adb", "edgetpu", "HOST", "ADB", "EDGETPU", "EDGE_TPU"}
 LOOKUPS = ("startswith", "removeprefix", "get", "pop")  # methods whose argument is compared
-KINDS = {"conv", "mbconv", "pool", "linear", "depthwise", "dense", "mean", "add", "multiply"}  # blocks, operations
+KINDS = {"conv", "mbconv", "pool", "linear"} | {"depthwise", "dense", "mean", "flatten", "add", "multiply"}
 
 
 def modules() -> dict[str, Path]:

@@ -114,14 +114,16 @@ class Block:
             f"in={self.in_size}x{self.in_size}x{self.in_channels}",
             f"out={out_size}x{out_size}x{self.out_channels}",
         ]
-        signature = KINDS[self.kind].signature
-        for name in signature:
+        kind = KINDS[self.kind]
+        for name in kind.signature:
             value = getattr(self, name)
             words.append(f"{SIGNATURE[name]}={value if isinstance(value, str) else int(value)}")
-        if "stride" in signature and self.stride != 1 and self.padding != "same":
+        if "stride" in kind.signature and self.stride != 1 and self.padding != "same":
             words.append(f"pad={self.padding}")
         if self.keeps_expansion and self.mid_channels == self.in_channels:
             words.append("expand=1")
+        if kind.version > 1:
+            words.append(f"v={kind.version}")
         return " ".join(words)
 
     def layer_name(self, op: Op, part: str = "") -> str:
@@ -150,6 +152,7 @@ class Kind:
         expand: the operations of a block of this kind; its name and slot are not looked at.
         signature: what its work depends on beside shapes and padding: keys of `SIGNATURE`. Tables that people have name
             blocks by it, so it stays what it is.
+        version: raised when the same work is done by other layers, which take another time.
         elastic: whether the stages of a space can be made of it.
         mid: its middle channels, from the channels that it reads and writes and its expand ratio; None without any.
         squeezes: whether it can have squeeze-and-excite.
@@ -159,6 +162,7 @@ class Kind:
 
     expand: Expand
     signature: tuple[str, ...] = tuple(SIGNATURE)
+    version: int = 1
     elastic: bool = False
     mid: Callable[[int, int, float], int] | None = None
     squeezes: bool = False
@@ -232,7 +236,8 @@ def _conv_pool(block: Block) -> list[Op]:
 
 def _pool(block: Block) -> list[Op]:
     made = block.expansion()
-    made.pool("")
+    made.mean("mean")  # TFLite's int8 kernel for a mean that leaves no image is several times slower
+    made.flatten("")
     return made.ops
 
 
@@ -261,6 +266,6 @@ KINDS: dict[str, Kind] = {
     ),
     "residual_conv": Kind(_residual_conv, ("kernel", "stride", "activation", "skip"), elastic=True),
     "conv_pool": Kind(_conv_pool, ("kernel", "stride", "activation"), elastic=True),
-    "pool": Kind(_pool, ()),
+    "pool": Kind(_pool, (), version=2),
     "linear": Kind(_linear, ("activation", "bias")),
 }

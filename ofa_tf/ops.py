@@ -15,8 +15,8 @@ class Op:
     Args:
         suffix: its name within the block, such as "expand"; "" where the block is only this operation.
         kind: with weights "conv", "depthwise" or "dense"; without "mean" (of each channel, an image of one pixel),
-            "pool" (the same as a vector), "max_pool" and "average_pool" (of each window), "add" or "multiply" (of two
-            inputs). Others can be counted, not built.
+            "flatten" (an image of one pixel as a vector), "max_pool" and "average_pool" (of each window), "add" or
+            "multiply" (of two inputs). Others can be counted, not built.
         in_size: height and width of the input, in pixels.
         out_size: height and width of the output.
         in_channels: channels of the input.
@@ -62,7 +62,7 @@ class Op:
     @property
     def keeps_range(self) -> bool:
         """Whether what it gives lies between the smallest and the largest value of its input."""
-        return self.kind in ("max_pool", "average_pool")
+        return self.kind in ("max_pool", "average_pool", "flatten")
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -128,9 +128,9 @@ class Expansion:
         """The mean of each channel, as an image of one pixel."""
         return self._append("mean", suffix, out_size=1)
 
-    def pool(self, suffix: str) -> Op:
-        """The mean of each channel, as a vector."""
-        return self._append("pool", suffix, out_size=1)
+    def flatten(self, suffix: str) -> Op:
+        """An image of one pixel as a vector."""
+        return self._append("flatten", suffix)
 
     def multiply(self, suffix: str, scaled: Op) -> Op:
         """What an earlier operation gave, each channel times the one pixel that the last gives for it."""

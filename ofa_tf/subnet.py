@@ -85,8 +85,10 @@ def plain_layer(op: Op, name: str, use_bias: bool, layers: Any = keras.layers) -
     if op.kind in ("max_pool", "average_pool"):
         made = layers.MaxPooling2D if op.kind == "max_pool" else layers.AveragePooling2D
         return made(op.kernel, op.stride, padding, name=name)
-    if op.kind in ("mean", "pool"):
-        return layers.GlobalAveragePooling2D(keepdims=op.kind == "mean", name=name)
+    if op.kind == "mean":
+        return layers.GlobalAveragePooling2D(keepdims=True, name=name)
+    if op.kind == "flatten":
+        return layers.Reshape((op.out_channels,), name=name)
     if op.kind in ("add", "multiply"):
         return (layers.Add if op.kind == "add" else layers.Multiply)(name=name)
     raise ValueError(f"`kind` (={op.kind!r}) of an operation must be one that `Op` lists.")

@@ -79,7 +79,7 @@ def test_macs_and_parameters_by_hand(block, out_size, n_macs, n_params):
 def test_keys_are_words_and_numbers_that_people_can_read():
     assert MBCONV.key == "mbconv in=32x32x16 out=16x16x24 mid=64 k=3 s=2 act=relu se=16 skip=0"
     assert CONV.key == "conv in=33x33x3 out=17x17x16 k=3 s=2 act=relu6"
-    assert POOL.key == "pool in=7x7x80 out=1x1x80"
+    assert POOL.key == "pool in=7x7x80 out=1x1x80 v=2"
     assert LINEAR.key == "linear in=1x1x80 out=1x1x10 act=none bias=1"
     assert dataclasses.replace(CONV, padding="symmetric").key == CONV.key + " pad=symmetric"
 

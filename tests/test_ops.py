@@ -13,7 +13,7 @@ from ofa_tf.ops import INPUT, Expansion, Op
         (Op("", "depthwise", 8, 8, 6, 6, kernel=(5, 5), norm=True), (5, 5, 6, 1), 64 * 150, 150 + 12),
         (Op("", "dense", 1, 1, 20, 10, bias=True), (20, 10), 200, 210),
         (Op("", "mean", 8, 1, 6, 6), (), 0, 0),
-        (Op("", "pool", 8, 1, 6, 6), (), 0, 0),
+        (Op("", "flatten", 1, 1, 6, 6), (), 0, 0),
         (Op("", "add", 8, 8, 6, 6, ("a", INPUT)), (), 0, 0),
         (Op("", "multiply", 8, 8, 6, 6, ("a", "b")), (), 0, 0),
     ],
@@ -46,8 +46,9 @@ def test_each_operation_reads_the_one_before():
     made.multiply("d", first)
     made.depthwise("e", 5)
     made.add("f", INPUT)
-    made.pool("g")
-    made.dense("h", 4)
+    made.mean("g")
+    made.flatten("h")
+    made.dense("i", 4)
     assert [(op.suffix, op.inputs, op.in_size, op.out_size, op.in_channels, op.out_channels) for op in made.ops] == [
         ("a", (INPUT,), 9, 5, 3, 8),
         ("b", ("a",), 5, 1, 8, 8),
@@ -56,6 +57,7 @@ def test_each_operation_reads_the_one_before():
         ("e", ("d",), 5, 5, 8, 8),
         ("f", ("e", INPUT), 5, 5, 8, 8),
         ("g", ("f",), 5, 1, 8, 8),
-        ("h", ("g",), 1, 1, 8, 4),
+        ("h", ("g",), 1, 1, 8, 8),
+        ("i", ("h",), 1, 1, 8, 4),
     ]
     assert (first.norm, first.bias, first.activation, first.padding) == (True, False, "relu", "symmetric")

@@ -30,7 +30,8 @@ SPEEDS = {"core": 1.1e9, "GPU": 60e9}
 TRANSFER_HOURS = 1.0
 TRANSFER_PASSES = 6.0, 9.0
 TRANSFER_SCALES = 0.2, 4.0
-TRANSFER_SPEED = 2.5
+TRANSFER_SPEED = 1.3
+TRANSFER_SHARE = 0.8  # of these passes that must fit into the time for larger images to be chosen
 STRIDE = 32
 CLASSES = 10  # any number will do for an estimate
 SAMPLES = 64
@@ -108,7 +109,9 @@ def choose_transfer(
     if space is None:
         network = pretrained.space
         suited = [dataclasses.replace(network, resolutions=sizes) for sizes in _image_sizes(network, survey.side)]
-        in_time = [candidate for candidate in suited if hours_of(candidate, recipe or shortened(1)) <= hours]
+        in_time = [
+            candidate for candidate in suited if hours_of(candidate, recipe or shortened(TRANSFER_SHARE)) <= hours
+        ]
         space = in_time[-1] if in_time else suited[0]
         reasons.append(
             f"The space `{space.name}` contains {pretrained.name} as its largest subnet; for images of about "

@@ -144,11 +144,11 @@ class Trainer:
                             self._save(stage, step, n_steps)
                             saved = time.monotonic()
                         if step in evaluations and scalars is not None:
-                            scalars.write(step, self._metrics())
+                            scalars.write(step, self._metrics(stage))
                 self._save(stage, step, n_steps)  # before the accuracies, which take a while
                 metrics: dict[str, float] = {}
                 if scalars is not None and recipe.evaluations:
-                    metrics = self._metrics(f"evaluating `{stage}`")
+                    metrics = self._metrics(stage, f"evaluating `{stage}`")
                     scalars.write(step, metrics)
         except KeyboardInterrupt:
             # It may have come after the weights changed and before that was counted, or while channels were sorted.
@@ -284,13 +284,18 @@ class Trainer:
             self.ledger.record(stage, record)
         return record
 
-    def _metrics(self, title: str | None = None) -> dict[str, float]:
-        """Accuracies of some subnets on the held-out training images, by name; with a title the progress shows it."""
+    def _metrics(self, stage: str, title: str | None = None) -> dict[str, float]:
+        """Accuracies of some subnets on the held-out training images, by name; with a title the progress shows it.
+
+        After the first stage only those of the largest network, at some resolutions: no other is trained yet.
+        """
         copy = weights_of(self.evaluator.supernet)
         for name, variable in self.weights.items():
             copy[name].assign(variable.numpy())
         space = self.config.space
         probes, metrics = probe_archs(space, self.config.seed), {}
+        if stage == STAGES[0]:
+            probes = {name: code for name, code in probes.items() if name.startswith("largest")}
         with (self.progress if title else SILENT).task(title or "", len(probes), "subnets") as advance:
             for name, code in probes.items():
                 metrics[f"{name}_accuracy"] = self.evaluator.accuracy(space.decode_one(code), self.data.tune)

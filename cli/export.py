@@ -10,6 +10,7 @@ from ofa_tf.cli.common import (
     print_caution,
     print_json,
     print_table,
+    say,
     workdir_option,
 )
 
@@ -41,6 +42,11 @@ from ofa_tf.precision import INTEGER_ENDS, PRECISIONS
     show_default=True,
     help="Type of the input and output of an int8 file.",
 )
+@click.option(
+    "--finetune",
+    type=Positive("N", "epochs"),
+    help="First train the subnet for N epochs with weights of its own, taught by the largest network.",
+)
 @click.option("--qat", is_flag=True, help="Train the subnet for int8 (quantisation-aware training).")
 @click.option("--epochs", type=Positive("N", "epochs"), help="Epochs of --qat.  [default: 3]")
 @click.option("--no-gate", is_flag=True, help="Export the file even if it differs too much from its subnet.")
@@ -61,6 +67,7 @@ def command(
     arch_file,
     precision,
     io,
+    finetune,
     qat,
     epochs,
     no_gate,
@@ -84,7 +91,9 @@ def command(
         from ofa_tf.project.opened import open_existing
 
         about = author, license_, description
-        options = make_options(precision, io, qat, epochs, not no_gate, name, out, allow_cpu, force, *about, pictures)
+        options = make_options(
+            precision, io, qat, epochs, not no_gate, name, out, allow_cpu, force, *about, pictures, finetune
+        )
         project = open_existing(workdir, progress, data)
         exports = export_all(project, [Target(device, budget) for device, budget in pairs], options, arch_file)
     print_exports(exports, as_json)
@@ -117,6 +126,7 @@ def export_facts(exported) -> dict:
         "agreement": manifest.agreement,
         "snr_db": manifest.snr_db,
         "gate_complaint": manifest.gate["complaint"],
+        "finetune": manifest.finetune,
         "qat": manifest.qat,
         "same_file": exported.same_file,
         "file": str(exported.folder / "model.tflite"),
@@ -151,7 +161,7 @@ def print_exports(exports, as_json: bool, **more) -> None:
     print_table(["device", "budget", "predicted", "measured", "MACs", "size", *accuracies, "file"], rows)
     for exported in exports:
         if exported.same_file:
-            click.echo(f"{exported.folder.name}: {exported.same_file}.")
+            say(f"{exported.folder.name}: {exported.same_file}.")
         if exported.manifest.gate["complaint"]:
-            click.echo(f"{exported.folder}: {exported.manifest.gate['complaint']}.", err=True)
+            say(f"{exported.folder}: {exported.manifest.gate['complaint']}.", err=True)
     print_caution(exports[0].predictor_caution, as_json)

@@ -1,6 +1,30 @@
 """How figures are written for people, by commands and on the report's page alike."""
 
+import unicodedata
 from collections.abc import Sequence
+
+MOST_SHOWN = 80  # characters of a value in a message
+
+
+# What a terminal obeys instead of showing it, or cannot show: control characters, marks that turn the direction of
+# writing, halves of characters, separators of lines.
+HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+KEPT = "\n\t\u200c\u200d"  # lines and columns; what joins letters and emoji
+
+
+def visible(text: str) -> str:
+    """A text for a terminal, with escapes such as `\\x1b` for all that it would not show."""
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in HIDDEN and c not in KEPT else c for c in text
+    )
+
+
+def shown(value: object) -> str:
+    """A value from a file, cut short: what `repr` gives may be endless, and it fails for an integer of 5,000 digits."""
+    text = f"0x{value:x}" if isinstance(value, int) and value.bit_length() > 256 else repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
 
 
 def percent(share: float | None) -> str:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from export_images import PIXELS, images_of, noise, vivid
 from finished_workdir import space_of, write_arch
 from rich_spaces import RESNET, RICH
@@ -46,6 +47,13 @@ def test_a_twin_answers_as_its_subnet_and_becomes_an_integer_file(padding):
     qat.fine_tune(student, model, batches, 3, qat.FineTuning(epochs=1), advance=seen.append)
     assert seen == [16, 16, 16]
     assert all((a != b.numpy()).any() for a, b in zip(before, student.trainable_variables, strict=True))
+
+    def teacher(images, training):
+        assert images.shape == (16, 32, 32, 3)  # larger than what the student takes
+        return tf.one_hot(tf.zeros(16, tf.int32), 4)
+
+    large = PIXELS(noise(16, 32)).numpy(), np.arange(16) % 4
+    qat.fine_tune(student, teacher, [large], 1, qat.FineTuning(epochs=1))
 
     content = to_tflite(student, "int8", trained_ranges=True)
     facts = inspect_file(content)

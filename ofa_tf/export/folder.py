@@ -50,6 +50,8 @@ class Manifest:
         validation_images: number of images used for these figures: all, or fewer, evenly spread, for a large network.
         gate: whether a file that loses too much would have been refused (`enforced`), the most `points_lost` and the
             least `agreement` allowed, and the `complaint` where the gate was open.
+        finetune: `epochs`, accuracies on the validation images with the weights of the supernet (`supernet_accuracy`)
+            and with its own (`finetuned_accuracy`), and which were `kept`; None without fine-tuning.
         qat: figures with and without quantisation-aware training, and which file was `kept`; None without it.
         representative: number of training `images` that the ranges of int8 were taken from, and the `seed` of the draw.
         predicted_accuracy: accuracy given by the predictor, or None.
@@ -99,6 +101,7 @@ class Manifest:
     tensor_types: Mapping[str, int]
     imported_from: Mapping[str, str] | None = None
     trained_from: Mapping[str, str] | None = None
+    finetune: Mapping[str, Any] | None = None
     crop: float = 1.0
     edgetpu: Mapping[str, Any] | None = None
 

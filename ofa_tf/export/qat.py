@@ -23,6 +23,7 @@ from ofa_tf.ops import INPUT, Op
 from ofa_tf.quiet import quiet
 from ofa_tf.space import Arch, SearchSpace
 from ofa_tf.subnet import plain_layer
+from ofa_tf.training.step import resized, resizing_matrix
 
 _LEGACY = os.environ.get("TF_USE_LEGACY_KERAS")
 with quiet():
@@ -288,8 +289,9 @@ def fine_tune(
 
     Args:
         student: is changed.
-        teacher: the largest network of the supernet, on images of any size.
-        batches: network inputs and int32 labels, one for each step.
+        teacher: the largest network of the supernet.
+        batches: network inputs, at the size that the teacher takes, and int32 labels, one for each step; the student
+            gets them resized.
         steps: how many there are.
         tuning: hyper-parameters.
         labelled: whether the labels are known.
@@ -298,15 +300,16 @@ def fine_tune(
     Raises:
         ExportError: the loss is not a number.
     """
-    n_classes = student.output_shape[-1]
+    size, n_classes = student.input_shape[1], student.output_shape[-1]
     schedule = tf_keras.optimizers.schedules.CosineDecay(tuning.learning_rate, steps)
     optimizer = tf_keras.optimizers.Adam(schedule)
 
     @tf.function(autograph=False)
     def step(inputs, labels):
         soft = tf.nn.softmax(teacher(inputs, training=False))
+        own = inputs if inputs.shape[1] == size else resized(inputs, resizing_matrix(inputs.shape[1], size))
         with tf.GradientTape() as tape:
-            logits = student(inputs, training=True)
+            logits = student(own, training=True)
             loss = tf.nn.softmax_cross_entropy_with_logits(soft, logits)
             if labelled:
                 hard = tf.one_hot(labels, n_classes) * (1 - tuning.label_smoothing)

@@ -99,7 +99,13 @@ class VerifiedFile:
 
 
 def make_file(
-    config: Setup, data: Data, evaluator: SubnetEvaluator, arch: Arch, options: FileOptions, progress: Progress = SILENT
+    config: Setup,
+    data: Data,
+    evaluator: SubnetEvaluator,
+    arch: Arch,
+    options: FileOptions,
+    progress: Progress = SILENT,
+    own: SubnetEvaluator | None = None,
 ) -> VerifiedFile:
     """Extracts a subnet, recalibrates it, converts it, and runs the file on validation images.
 
@@ -110,13 +116,14 @@ def make_file(
         arch: the subnet.
         options: the kind of file.
         progress: where to report progress.
+        own: of a network of only this subnet, fine-tuned; None for the weights of the supernet.
 
     Raises:
         ExportError: the conversion fails, a float tensor is left in an int8 file, or the file is not what the subnet is
             and the gate is not open.
     """
-    teacher = _teacher(evaluator, arch) if options.qat_epochs else None
-    subnet = _Subnet(config, data, evaluator, arch)
+    teacher = _teacher(evaluator) if options.qat_epochs else None
+    subnet = _Subnet(config, data, own or evaluator, arch)
     chosen = None
     if options.kind.needs_images:
         chosen = representative_inputs(data.train, arch.resolution, config.preprocessing, config.seed, subnet.n_macs)
@@ -188,7 +195,7 @@ class _Subnet:
     Args:
         config: the network and its inputs.
         data: its images.
-        evaluator: of the trained supernet.
+        evaluator: of the network that has the weights.
         arch: the subnet.
     """
 
@@ -227,9 +234,9 @@ def _labels(images: Images) -> np.ndarray | None:
     return images.labels if images.labelled else None
 
 
-def _teacher(evaluator: SubnetEvaluator, arch: Arch) -> keras.Model:
-    """The largest network, its statistics those at the arch's resolution."""
-    largest = evaluator.supernet.space.largest(arch.resolution)
+def _teacher(evaluator: SubnetEvaluator) -> keras.Model:
+    """The largest network at its highest resolution."""
+    largest = evaluator.supernet.space.largest()
     evaluator.calibrate(largest)
     return extract(evaluator.supernet, largest)
 
@@ -247,8 +254,9 @@ def _train(subnet: _Subnet, teacher: keras.Model, options: FileOptions, progress
     student = qat.quantise_twin(twin, float(ends.min()), float(ends.max()))
     tuning = qat.FineTuning(epochs=options.qat_epochs)
     steps, seed = tuning.steps(len(images)), (config.seed, 9)
+    highest = config.space.resolutions[-1]  # which the teacher sees
     batches = training_batches(
-        images, config.preprocessing, config.recipe.augment, tuning.batch, seed, range(steps), lambda _: resolution
+        images, config.preprocessing, config.recipe.augment, tuning.batch, seed, range(steps), lambda _: highest
     )
     with progress.task("quantisation-aware training", steps * tuning.batch, "images") as advance:
         qat.fine_tune(student, teacher, batches, steps, tuning, images.labelled, advance)

@@ -23,12 +23,15 @@ from ofa_tf.precision import get_precision
 from ofa_tf.project.choice import Choice
 from ofa_tf.project.evaluator import make_evaluator
 from ofa_tf.project.finder import find
+from ofa_tf.project.finetune import checked_epochs, fine_tuner, gain, told
 from ofa_tf.project.opened import OpenedWorkdir
 from ofa_tf.project.pictures import draw_mistakes
 from ofa_tf.project.tables import device_of, find_device_table
 from ofa_tf.space import Arch
 from ofa_tf.supernet import Supernet
 from ofa_tf.tflite.metadata import Metadata
+from ofa_tf.training.evaluation import SubnetEvaluator
+from ofa_tf.training.finetune import FineTuner
 
 EXPORT_SECONDS = 3.0  # that an exported file is measured for
 
@@ -39,6 +42,7 @@ class ExportOptions:
 
     Args:
         file: the kind of file.
+        finetune: passes over the training images that the subnet is trained for with weights of its own; 0 for none.
         name: name of the export's folder; None for one made of device, budget and precision.
         out: where to put that folder; None for `exports/` in the workdir.
         force: whether an export of that name may be replaced.
@@ -47,6 +51,7 @@ class ExportOptions:
     """
 
     file: FileOptions = field(default_factory=FileOptions)
+    finetune: float = 0.0
     name: str | None = None
     out: Path | None = None
     force: bool = False
@@ -118,18 +123,21 @@ def make_options(
     license: str = "",
     description: str = "",
     pictures: bool = False,
+    finetune: float | None = None,
 ) -> ExportOptions:
     """The options of the command as values; `cli/export.py` explains them.
 
     Raises:
         ExportError: options that do not go together.
+        ArgumentError: too many epochs of fine-tuning.
     """
     if epochs and not qat:
         raise ExportError("--epochs is for --qat: give both, or neither.")
     about = Metadata(author=author, license=license, description=description)
     qat_epochs = (epochs or QAT_EPOCHS) if qat else 0.0
     file = FileOptions(precision, io, qat_epochs=qat_epochs, gate=gate, about=about)
-    return ExportOptions(file, name, None if out is None else Path(out), force, allow_cpu, pictures)
+    folder = None if out is None else Path(out)
+    return ExportOptions(file, checked_epochs(finetune or 0.0), name, folder, force, allow_cpu, pictures)
 
 
 def export_all(
@@ -244,18 +252,20 @@ def _export_all(
     if options.pictures and not project.data.val.labelled:
         raise ExportError(f"--pictures needs validation images with labels; those of {project.config.data} have none.")
     evaluator = make_evaluator(project, supernet, traced=False)
+    tuner = fine_tuner(project, evaluator, options.finetune) if options.finetune else None
     files: dict[Arch, VerifiedFile] = {}
+    gains: dict[Arch, Mapping[str, Any] | None] = {}
     pictures: dict[Arch, Mapping[str, bytes]] = {}
     exports = []
     for arch, target, choice in zip(archs, targets, choices, strict=True):
         if arch not in files:
-            files[arch] = make_file(project.config, project.data, evaluator, arch, options.file, project.progress)
+            files[arch], gains[arch] = _make_file(project, evaluator, arch, options, tuner)
             pictures[arch] = draw_mistakes(files[arch], arch, project.config.classes) if options.pictures else {}
         folder, file = _folder(project, target, options), files[arch]
         finished = backend_of(target.device).finish(file.content, options.allow_cpu)
         for note in finished.notes:
             project.progress.note(note)
-        manifest = _manifest(project, arch, target, choice, options.file, file, finished)
+        manifest = _manifest(project, arch, target, choice, options.file, file, finished, gains[arch])
         more = {**finished.files, **pictures[arch]}
         with project.workdir.lock():
             write_export(folder, file.content, project.config.classes, arch, manifest, options.force, more)
@@ -267,6 +277,19 @@ def _export_all(
     return exports
 
 
+def _make_file(
+    project: OpenedWorkdir, evaluator: SubnetEvaluator, arch: Arch, options: ExportOptions, tuner: FineTuner | None
+) -> tuple[VerifiedFile, Mapping[str, Any] | None]:
+    """The file of a subnet, and what fine-tuning has gained."""
+    own = tuned = None
+    if tuner is not None:
+        with project.workdir.lock():
+            tuned = told(project, tuner.tune(arch))
+        own = tuned.evaluator if tuned.better else None
+    file = make_file(project.config, project.data, evaluator, arch, options.file, project.progress, own)
+    return file, gain(tuned, evaluator, file.images) if tuned and file.images.labelled else None
+
+
 def _manifest(
     project: OpenedWorkdir,
     arch: Arch,
@@ -275,6 +298,7 @@ def _manifest(
     options: FileOptions,
     file: VerifiedFile,
     finished: Finished,
+    finetune: Mapping[str, Any] | None,
 ) -> Manifest:
     config, blocks = project.config, walk(project.config.space, arch, project.config.n_classes)
     table = _table(project, target, options.precision)
@@ -311,6 +335,7 @@ def _manifest(
             "agreement": limits.agreement,
             "complaint": file.complaint,
         },
+        finetune=finetune,
         qat=file.qat,
         representative=file.representative,
         predicted_accuracy=choice.predicted_accuracy if choice else None,

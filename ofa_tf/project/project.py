@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ofa_tf.project.train import Training
     from ofa_tf.tflite.describe import Description
     from ofa_tf.training.estimate import Estimate
+    from ofa_tf.training.finetune import FineTuned
 
 AUTO = "auto"
 SEEDS = 0, 2**31 - 1
@@ -44,8 +45,7 @@ class Project(OpenedWorkdir):
         >>> project = ofa.open("work")
         >>> project
         Project('work': small, digits of 10 classes; trained: full, kernel, depth, width)
-        >>> choice = project.search(macs_millions=1.2)
-        >>> choice.n_macs <= 1.2e6
+        >>> project.search(macs_millions=1.2).n_macs <= 1.2e6
         True
     """
 
@@ -231,6 +231,7 @@ class Project(OpenedWorkdir):
         device: str | None = None,
         precision: str = "int8",
         io: str = "int8",
+        finetune: float | None = None,
         qat: bool = False,
         epochs: float | None = None,
         gate: bool = True,
@@ -251,6 +252,7 @@ class Project(OpenedWorkdir):
             device: the device that the file is for; None for that of the choice, or `host`.
             precision: "int8", "fp16", "fp32" or "dynamic" (int8 weights, float activations).
             io: type of the input and output of an int8 file: "int8" or "uint8".
+            finetune: epochs that the subnet is first trained for with weights of its own; None for none.
             qat: whether to train the subnet for int8 (quantisation-aware training).
             epochs: epochs of this training; None for 3.
             gate: whether to refuse a file that differs too much from its subnet.
@@ -280,9 +282,8 @@ class Project(OpenedWorkdir):
         if (choice is None) == (latency_ms is None):
             raise ArgumentError("Give either a choice or `latency_ms`: a subnet, or a budget to search for one.")
         n_epochs = optional("epochs", positive, epochs, "epochs")
-        options = make_options(
-            precision, io, qat, n_epochs, gate, name, out, allow_cpu, force, author, license, description, pictures
-        )
+        about, tuned = (author, license, description), optional("finetune", positive, finetune, "epochs")
+        options = make_options(precision, io, qat, n_epochs, gate, name, out, allow_cpu, force, *about, pictures, tuned)
         if latency_ms is not None:
             budget_ms = required("latency_ms", positive, latency_ms, "milliseconds")
             (exported,) = export_all(self, [Target(device or "host", budget_ms)], options)
@@ -294,6 +295,25 @@ class Project(OpenedWorkdir):
             found = type(choice).__name__
             raise ArgumentError(f"`choice` is of type {found}: give what `search` found, an arch, or the file of one.")
         return export_choice(self, choice, device, options)
+
+    @library_wording
+    def finetune(self, choice: "Choice | Arch", epochs: float) -> "FineTuned":
+        """Gives a subnet weights of its own and trains it on; `export(…, finetune=epochs)` uses them.
+
+        Args:
+            choice: what `search` found, or an arch.
+            epochs: passes over the training images.
+
+        Returns:
+            Its accuracies before and after on held-out training images, by which `export` chooses the weights.
+
+        Raises:
+            OfaError: as for `export`.
+        """
+        load_tensorflow()
+        from ofa_tf.project.finetune import finetune
+
+        return finetune(self, choice, required("epochs", positive, epochs, "epochs"))
 
     @library_wording
     def evaluate(

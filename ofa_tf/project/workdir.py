@@ -1,6 +1,7 @@
 """The folder that holds one project of a user."""
 
 import fcntl
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from ofa_tf.data.rules import FIRST, NEWEST, RULES, Rules
 from ofa_tf.errors import FormatError, WorkdirError
 from ofa_tf.jsonio import SPACE_SCHEMA, check_keys, from_document, read_json, write_json
 from ofa_tf.latency.store import FOLDER as TABLES
+from ofa_tf.reading import strange_entry
 from ofa_tf.space import SearchSpace
 from ofa_tf.training.recipe import Recipe
 from ofa_tf.training.stage_files import StageFiles
@@ -127,6 +129,7 @@ class Workdir(StageFiles):
         self.tables = self.path / TABLES
         self.accuracy = self.path / "accuracy"
         self.exports = self.path / "exports"
+        self.finetuned = self.path / "finetuned"
         self.images = self.path / "data.npz"  # of a workdir that was made of arrays
 
     @property
@@ -142,6 +145,7 @@ class Workdir(StageFiles):
         """
         if not self.exists:
             raise WorkdirError(f"{self.path} is not a workdir yet: `ofa-tf train` makes one.")
+        self.refuse_strange_entries()
         return Config.load(self.config_path)
 
     def create(self, config: Config) -> None:
@@ -150,6 +154,19 @@ class Workdir(StageFiles):
         if config.init is not None:
             self.ledger().begin_with(config.init)
         write_json(self.config_path, config.to_document(), SPACE_SCHEMA)
+
+    def refuse_strange_entries(self) -> None:
+        """Refuses a workdir of somebody who wants other files read, emptied or waited for.
+
+        Raises:
+            WorkdirError: one of its files is a pipe or a device, or a link leads out of it.
+        """
+        files = self.config_path, self.path / "ledger.json", self.images, self.path / ".lock"
+        folders = self.cache, self.tables, self.accuracy, self.exports, self.finetuned, self.logs
+        for path in (*files, *folders, self.path / "checkpoints"):
+            strange = strange_entry(self.path, path.name)
+            if strange:
+                raise WorkdirError(f"{strange}, which a workdir may not have: put a copy in its place.")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -161,14 +178,16 @@ class Workdir(StageFiles):
             WorkdirError: another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".lock", "w") as file:
+        self.refuse_strange_entries()
+        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise WorkdirError(
                     f"Another ofa-tf is at work in {self.path}: wait for it, or use another workdir."
                 ) from None
-            checkpoints = (self.path / "checkpoints").glob("*")
+            checkpoints = (*(self.path / "checkpoints").glob("*"), *self.finetuned.glob("*"))
             for folder in (self.path, self.cache, self.converted, self.tables, self.accuracy, *checkpoints):
                 sweep(folder)
             for folder in (self.exports, self.path / "checkpoints", self.logs):

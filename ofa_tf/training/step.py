@@ -117,14 +117,16 @@ class TrainingStep:
         learning_rate: float,
         distil: bool,
         seed: int = 0,
+        resolution: int = 0,
+        answers: np.ndarray | None = None,
     ) -> np.ndarray:
         """One step: the summed gradients of some archs, applied once.
 
         If a loss is not finite nothing is applied.
 
         Args:
-            images: float32 (batch, size, size, 3), of this replica or as the strategy distributes them, at the highest
-                resolution of the archs; those of a lower one get them resized.
+            images: float32 (batch, size, size, 3), of this replica or as the strategy distributes them; archs of a
+                lower resolution get them resized.
             labels: int32 (batch,), distributed like the images.
             n_images: images per replica.
             micro_batch: images that are computed at once and share batch norm statistics; a divisor of `n_images`.
@@ -133,6 +135,8 @@ class TrainingStep:
             distil: whether a teacher's answers count: those of the frozen network, or in a sandwich those of the first
                 arch.
             seed: seed of the dropout.
+            resolution: of the images; 0 for the highest of the archs.
+            answers: of the teacher, if they are known, as `answers` gives them.
 
         Returns:
             The loss of each arch, a mean over all images of all replicas, shape (subnets,).
@@ -144,11 +148,13 @@ class TrainingStep:
         if self.soft_targets_of != micro_batch:
             self.make_room(micro_batch)
         sizes = [self.supernet.space.resolutions[index] for index in codes[:, 0]]
-        top = max(sizes)
+        top = resolution or max(sizes)
         lower = {size: self.resize(images, resizing_matrix(top, size)) for size in set(sizes) - {top}}
         images_at = {top: images, **lower}
         for start in range(0, n_images, micro_batch):
-            if distil and not in_place:
+            if answers is not None:
+                self.soft_targets.assign(answers[start : start + micro_batch])
+            elif distil and not in_place:
                 self.teach(images, start, micro_batch)
             for index, (size, code) in enumerate(zip(sizes, codes, strict=True)):
                 leads = in_place and index == 0
@@ -156,6 +162,16 @@ class TrainingStep:
                 self.accumulate(images_at[size], labels, start, micro_batch, code, kd_ratio, share, leads, index, seed)
         losses = self.strategy.experimental_local_results(self.apply(learning_rate))[0]
         return losses.numpy()[: len(codes)]
+
+    def answers(self, images: Any, n_images: int, micro_batch: int) -> np.ndarray:
+        """The teacher's probabilities for the images of a step on a single device: shape (images, classes)."""
+        if self.soft_targets_of != micro_batch:
+            self.make_room(micro_batch)
+        found = []
+        for start in range(0, n_images, micro_batch):
+            self.teach(images, start, micro_batch)
+            found.append(self.soft_targets.numpy())
+        return np.concatenate(found)
 
     # --- in every replica -----------------------------------------------------------------------------------------
 

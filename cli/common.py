@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ofa_tf.errors import ArgumentError
+from ofa_tf.formatting import visible
 from ofa_tf.precision import table_precisions
 from ofa_tf.project.arguments import positive, whole
 
@@ -142,7 +143,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
     """Prints a table to standard output, or row by row where the terminal is too narrow for a table."""
     from rich.table import Table
 
-    rows, console = [[str(cell) for cell in row] for row in rows], _console()
+    rows, console = [[visible(str(cell)) for cell in row] for row in rows], _console()
+    columns = [visible(name) for name in columns]
     if fits(columns, rows) or len(columns) <= FOLDABLE:
         table = Table(*columns, title=title, title_justify="left")
         for row in rows:
@@ -158,10 +160,15 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
         console.print()
 
 
+def say(text: str, err: bool = False) -> None:
+    """Prints a line to standard output, or to standard error."""
+    click.echo(visible(text), err=err)
+
+
 def print_caution(caution: str | None, as_json: bool) -> None:
     """Prints a sentence below what it is about; to standard error if JSON was asked for."""
     if caution is not None:
-        click.echo(caution, err=as_json)
+        say(caution, err=as_json)
 
 
 def print_json(document: Any) -> None:

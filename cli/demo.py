@@ -1,7 +1,7 @@
 """`ofa-tf demo`."""
 
 import click
-from ofa_tf.cli.common import Whole, json_option, library, print_caution, workdir_option
+from ofa_tf.cli.common import Whole, json_option, library, print_caution, say, workdir_option
 
 
 @click.command("demo")
@@ -26,5 +26,5 @@ def command(workdir, data, seed, as_json):
     print_exports(result.exports, as_json, seconds=round(result.seconds, 1), traces=result.traces)
     print_caution(caution, as_json)
     if not as_json:
-        click.echo("Latencies: 10th percentile of the runs. Accuracies: on validation images never used before.")
-        click.echo(f"The accuracy-latency front is drawn in {result.plot}, and {result.report} shows everything.")
+        say("Latencies: 10th percentile of the runs. Accuracies: on validation images never used before.")
+        say(f"The accuracy-latency front is drawn in {result.plot}, and {result.report} shows everything.")

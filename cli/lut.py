@@ -11,6 +11,7 @@ from ofa_tf.cli.common import (
     print_json,
     print_table,
     runtime_options,
+    say,
     workdir_option,
 )
 
@@ -106,7 +107,7 @@ def list_command(workdir, as_json):
     ]
     print_table(["device", "precision", "source", "blocks", "file"], rows)
     if not any(file.of_this_machine for file in found):
-        click.echo("There is no table of this machine yet; `ofa-tf lut build` measures one.")
+        say("There is no table of this machine yet; `ofa-tf lut build` measures one.")
 
 
 @command.command("show")
@@ -185,6 +186,6 @@ def _print(path, table, as_json: bool) -> None:
         print_json(_facts(path, table))
         return
     runtime = ", ".join(f"{key} {value}" for key, value in table.runtime.items())
-    click.echo(f"{path}: {table.label}, {len(table.entries)} blocks, runtime: {runtime}.")
+    say(f"{path}: {table.label}, {len(table.entries)} blocks, runtime: {runtime}.")
     if table.validation is not None:
-        click.echo(table.error_sentence)
+        say(table.error_sentence)

@@ -13,7 +13,9 @@ import click
 
 from ofa_tf._version import VERSION
 from ofa_tf.errors import OfaError
+from ofa_tf.formatting import visible
 
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())  # click 8.1 prints the help by itself
 COMMANDS = (
     "demo",
@@ -56,20 +58,26 @@ def main(args: Sequence[str] | None = None) -> None:
     interrupted = _notice_interrupts()
     try:
         cli.main(args, prog_name="ofa-tf", standalone_mode=False)
+        sys.stdout.flush()  # here a closed pipe can still be noticed
     except BaseException as error:  # noqa: BLE001 - raised again, or the end of the process
         _end(KeyboardInterrupt() if interrupted else error, sys.argv[1:] if args is None else args)
 
 
 def _notice_interrupts() -> list[int]:
-    """A list that is not empty once Ctrl-C was pressed: TensorFlow's C++ code turns the exception into other ones."""
+    """A list that is not empty once Ctrl-C was pressed: TensorFlow's C++ code turns the exception into other ones.
+
+    The signals of a system that shuts down and of a terminal that is closed count, too, unless they are ignored, as
+    with `nohup`.
+    """
     interrupted: list[int] = []
 
     def interrupt(number, frame):
         interrupted.append(number)
         signal.default_int_handler(number, frame)
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupt)
+    for number in STOPPING:
+        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
+            signal.signal(number, interrupt)
     return interrupted
 
 
@@ -82,12 +90,18 @@ def _end(error: BaseException, args: Sequence[str]) -> NoReturn:
     if isinstance(error, OfaError):
         _fail(str(error))
     if isinstance(error, click.Abort | KeyboardInterrupt):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process ends already
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)  # the process ends already
         again = "the same command"
         if "--restart" in args:
             again += " (without --restart if it has begun to train)"
         click.echo(f"Stopped. The workdir is intact: {again} resumes where it left off.", err=True)
         sys.exit(130)
+    if isinstance(error, SystemExit) and error.code == 1:  # click's, of a closed pipe
+        sys.exit(2)
+    if isinstance(error, BrokenPipeError):  # as with `| head`: nobody reads on, so there is nothing to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(2)
     if isinstance(error, OSError):
         _fail(_explain(error))
     if isinstance(error, ModuleNotFoundError) and not (error.name or "ofa_tf").startswith("ofa_tf"):
@@ -109,7 +123,7 @@ def _open_streams() -> None:
 
 
 def _fail(sentence: str) -> NoReturn:
-    click.echo(f"Error: {sentence}", err=True)
+    click.echo(f"Error: {visible(sentence)}", err=True)
     sys.exit(2)
 
 

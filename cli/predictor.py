@@ -1,7 +1,7 @@
 """`ofa-tf predictor`."""
 
 import click
-from ofa_tf.cli.common import Whole, images_option, json_option, library, print_caution, print_json, workdir_option
+from ofa_tf.cli.common import Whole, images_option, json_option, library, print_caution, print_json, say, workdir_option
 
 
 @click.group("predictor")
@@ -60,7 +60,7 @@ def print_predictor(fitted, as_json: bool) -> None:
         if {"rmse_points", "pairs"} <= errors.keys():
             error = f"{errors['rmse_points']:.2f} points (RMSE)"
             published = f"as published: {errors['pairs']:.0f} subnets evaluated, error {error}"
-        click.echo(
+        say(
             f"Imported from {fitted.source['address']}; {published}. Its accuracies are those on 10,000 held-out "
             "training images of ImageNet. On the validation images, accuracies are several points lower."
         )
@@ -72,12 +72,12 @@ def print_predictor(fitted, as_json: bool) -> None:
             "points on average; the figures that follow are for int8 files"
         )
     worst = f", {errors['worst_points']:.2f} at worst" if "worst_points" in errors else ""
-    click.echo(
+    say(
         f"{evaluated}; on those left out of a fit: error {errors['rmse_points']:.2f} points (RMSE){worst}, "
         f"rank correlation {errors['spearman']:.2f} (Spearman)."
     )
     if {"mean_rmse_points", "noise_points"} <= errors.keys():
-        click.echo(
+        say(
             f"Always predicting the mean would be off by {errors['mean_rmse_points']:.2f} points. With so few images, "
             f"each accuracy has a standard error of {errors['noise_points']:.2f} points."
         )

@@ -1,7 +1,7 @@
 """`ofa-tf report`."""
 
 import click
-from ofa_tf.cli.common import json_option, library, print_json, workdir_option
+from ofa_tf.cli.common import json_option, library, print_json, say, workdir_option
 
 
 @click.command("report")
@@ -17,7 +17,7 @@ def command(workdir, out, as_json):
     if as_json:
         print_json({**report.__dict__, "path": str(report.path)})
         return
-    click.echo(
+    say(
         f"{report.path}: {report.stages} stages, {report.subnets} evaluated subnets, {report.devices} devices with a "
         f"front, {report.exports} exports ({report.size_bytes / 1e6:.2f} MB). It needs no other files and no network."
     )

@@ -13,6 +13,7 @@ from ofa_tf.cli.common import (
     print_caution,
     print_json,
     print_table,
+    say,
     workdir_option,
 )
 
@@ -124,7 +125,7 @@ def _print_answers(answers, path, as_json: bool) -> None:
         if answer.verified:
             _print_verified(answer)
     _print_notes(choices[0])
-    click.echo(f"The arch{' of the last search' if len(answers) > 1 else ''} is in {path}.")
+    say(f"The arch{' of the last search' if len(answers) > 1 else ''} is in {path}.")
 
 
 def _print_fronts(choices, as_json: bool) -> None:
@@ -135,7 +136,7 @@ def _print_fronts(choices, as_json: bool) -> None:
     points = list(zip(choices, choices.steps, strict=True))
     for device in dict.fromkeys(choice.latencies[0].device for choice in choices):
         _print_front(device, [point for point in points if point[0].latencies[0].device == device])
-    click.echo("Gain: points of accuracy over the row before. Price: the extra latency that they cost.")
+    say("Gain: points of accuracy over the row before. Price: the extra latency that they cost.")
     _print_notes(choices[0])
 
 
@@ -222,12 +223,12 @@ def _print_notes(choice) -> None:
     known = {latency.table_source for latency in choice.latencies if latency.predicted_ms_error is not None}
     if known:
         modelled = " (of a modelled table, on published networks)" if "modelled" in known else ""
-        click.echo(f"Latency: ± is the table's mean error on whole subnets{modelled}.")
+        say(f"Latency: ± is the table's mean error on whole subnets{modelled}.")
     if unknown:
-        click.echo(f"Latency: the error of the table of {' and of '.join(unknown)} on whole subnets is not known.")
+        say(f"Latency: the error of the table of {' and of '.join(unknown)} on whole subnets is not known.")
     spread = "" if choice.accuracy_spread is None else ", ± is the spread of its networks"
     rmse = choice.predictor_rmse_points
     error = "not known" if rmse is None else f"{rmse:.2f} points (RMSE)"
-    click.echo(f"Accuracy: by the {choice.predictor_origin} predictor{spread}; its error on unseen subnets is {error}.")
+    say(f"Accuracy: by the {choice.predictor_origin} predictor{spread}; its error on unseen subnets is {error}.")
     print_caution(choice.predictor_caution, False)
-    click.echo(f"Size: of the {choice.precision} file, estimated from its weights and channels without converting it.")
+    say(f"Size: of the {choice.precision} file, estimated from its weights and channels without converting it.")

@@ -4,7 +4,7 @@ import shlex
 from itertools import pairwise
 
 import click
-from ofa_tf.cli.common import MILLISECONDS, Whole, json_option, library, print_json, print_table, workdir_option
+from ofa_tf.cli.common import MILLISECONDS, Whole, json_option, library, print_json, print_table, say, workdir_option
 
 from ofa_tf.formatting import milliseconds
 
@@ -76,7 +76,7 @@ def suggest_command(data, device, latency, out, force, workdir, as_json):
         return
     _print(description)
     words = ["ofa-tf", "train", "--workdir", "work", "--data", data, "--space", out]
-    click.echo(f"The space is in {out}. Train with it: {shlex.join(words)}")
+    say(f"The space is in {out}. Train with it: {shlex.join(words)}")
 
 
 def _print(description) -> None:

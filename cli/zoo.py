@@ -1,7 +1,7 @@
 """`ofa-tf zoo`."""
 
 import click
-from ofa_tf.cli.common import json_option, library, print_json, print_table, workdir_option
+from ofa_tf.cli.common import json_option, library, print_json, print_table, say, workdir_option
 
 force_option = click.option("--force", is_flag=True, help="Replace what is already there.")
 
@@ -56,14 +56,14 @@ def list_command(as_json):
     print_table(["specialised network", "device", "latency", "MACs", "parameters", "ImageNet top-1"], rows)
     note10 = document["note10"]
     sizes = ", ".join(str(resolution) for resolution in note10["resolutions"])
-    click.echo(
+    say(
         f"note10: latency tables ({note10['precision']}) of `{note10['space']}`, width {note10['width_mult']}: "
         f"{sizes} px."
     )
     for predictor in document["predictors"]:
         width = multipliers(predictor["width_mult"])
-        click.echo(f"predictor: accuracies of subnets of `{predictor['space']}`, width {width}.")
-    click.echo("These are the published figures; `ofa-tf zoo import` counts parameters and MACs itself.")
+        say(f"predictor: accuracies of subnets of `{predictor['space']}`, width {width}.")
+    say("These are the published figures; `ofa-tf zoo import` counts parameters and MACs itself.")
 
 
 def _millions(number: int | None, digits: int) -> str:
@@ -100,13 +100,13 @@ def supernet_command(source, workdir, classes, resolutions, as_json):
         print_json({**imported.__dict__, "workdir": str(imported.workdir), "space": imported.space.to_document()})
         return
     space = imported.space
-    click.echo(
+    say(
         f"{imported.workdir} holds `{space.name}` of width {multipliers(space.width_mult)} "
         f"({imported.n_params / 1e6:.2f} M parameters, {imported.n_classes} classes, {space.resolutions[0]} to "
         f"{space.resolutions[-1]} px), imported from {imported.source['address']} with the sha256 "
         f"{imported.source['sha256']}."
     )
-    click.echo("Next: run `ofa-tf search` and `ofa-tf export --data FOLDER` with images of your own.")
+    say("Next: run `ofa-tf search` and `ofa-tf export --data FOLDER` with images of your own.")
 
 
 @import_group.command("specialized")
@@ -130,17 +130,15 @@ def specialized_command(source, out, image_size, no_weights, force, as_json):
     if as_json:
         print_json(document)
         return
-    click.echo(
+    say(
         f"{network.name}: `{network.space.name}` of width {network.space.width_mult:g}, {network.n_params} parameters, "
         f"{network.n_macs} MACs, {network.n_classes} classes."
     )
-    click.echo(f"Arch (kernel x expand): {network.arch}")
+    say(f"Arch (kernel x expand): {network.arch}")
     if network.published is not None:
-        click.echo(
-            f"Published for {network.published['device']}: {network.published['top1_percent']} % ImageNet top-1."
-        )
+        say(f"Published for {network.published['device']}: {network.published['top1_percent']} % ImageNet top-1.")
     if network.folder is not None:
-        click.echo(f"{network.folder}: model.keras with {document['weights']} weights.")
+        say(f"{network.folder}: model.keras with {document['weights']} weights.")
 
 
 @import_group.command("note10")
@@ -160,7 +158,7 @@ def note10_command(source, workdir, out, force, as_json):
             {"file": str(path), "device": dict(table.device), "entries": len(table.entries), "source": table.source}
         )
     else:
-        click.echo(f"{path}: {table.label}, {len(table.entries)} blocks.")
+        say(f"{path}: {table.label}, {len(table.entries)} blocks.")
 
 
 @import_group.command("predictor")

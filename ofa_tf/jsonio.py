@@ -5,11 +5,11 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ofa_tf.atomic import write_bytes
 from ofa_tf.errors import FormatError
+from ofa_tf.reading import JSON_BYTES, read_regular
 
 SCHEMA = 1
 SPACE_SCHEMA = 2  # of spaces and archs, and of the configs of workdirs, which hold a space
@@ -52,14 +52,9 @@ def read_object(path: str | os.PathLike) -> dict[str, Any]:
     Raises:
         FormatError: no such file, one that cannot be read, not JSON, not an object.
     """
+    content = read_regular(path, "JSON", JSON_BYTES)
     try:
-        document = json.loads(Path(path).read_bytes(), parse_constant=_finite, parse_float=_finite)
-    except FileNotFoundError:
-        raise FormatError(f"There is no file {path}.") from None
-    except IsADirectoryError:
-        raise FormatError(f"{path} is a folder; a JSON file is needed.") from None
-    except OSError as error:
-        raise FormatError(f"{path} cannot be read: {error.strerror}.") from None
+        document = json.loads(content, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path} is not valid JSON: {error}.") from None
     if not isinstance(document, dict):

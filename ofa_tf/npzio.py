@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from ofa_tf.atomic import replacing
-from ofa_tf.errors import DamagedError
+from ofa_tf.errors import DamagedError, FormatError
+from ofa_tf.reading import open_regular
+
+MOST_UNPACKED = 500 << 20  # bytes that the arrays of a file may have beyond its size
 
 
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
@@ -28,8 +31,13 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
         DamagedError: the file is cut short or altered, or not there.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_regular(path, ".npz") as opened, np.load(opened, allow_pickle=False) as file:
+            n_bytes = sum(entry.file_size for entry in file.zip.infolist())
+            if n_bytes > os.fstat(opened.fileno()).st_size + MOST_UNPACKED:
+                raise FormatError(f"{path} would unpack to {n_bytes} bytes, which no file of arrays does.")
             return {name: file[name] for name in file.files}
+    except FormatError as error:
+        raise DamagedError(str(error)) from None
     except Exception as error:  # NumPy and zipfile raise some ten kinds for broken files
         raise DamagedError(f"{path} is damaged: {error}.") from error
 

@@ -102,10 +102,9 @@ class SearchSpace:
         )
         for name in ("stem_activation", "first_activation", "head_activation"):
             rules.require(getattr(self, name) in ACTIVATIONS, name, getattr(self, name), f"one of {list(ACTIVATIONS)}")
-        good = (
-            isinstance(self.stages, tuple) and len(self.stages) > 0 and all(isinstance(s, Stage) for s in self.stages)
-        )
-        rules.require(good, "stages", self.stages, "a list of at least one stage")
+        good = isinstance(self.stages, tuple) and 0 < len(self.stages) <= rules.MAX_STAGES
+        good = good and all(isinstance(stage, Stage) for stage in self.stages)
+        rules.require(good, "stages", self.stages, f"a list of 1 to {rules.MAX_STAGES} stages")
         rules.require_kernels(self.kernels)
         rules.require_expands(self.expands)
         rules.require_choices("resolutions", self.resolutions, 8, 8192)
@@ -125,6 +124,7 @@ class SearchSpace:
         rules.require(good, "first_depth", self.first_depth, "an integer from 1 to 64")
         for number, stage in enumerate(self.stages, start=1):
             stage.check(f"Stage {number}", self.stage_kernels[number - 1], self.stage_expands[number - 1], self.coupled)
+        rules.require_bounded(self)
         for stream in self.streams:
             rounded = sorted(set(stream.channels))
             if len(mults) == 1 and len(rounded) < len(stream.channels):

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextCol
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from ofa_tf.formatting import visible
 from ofa_tf.progress import SILENT, Progress
 
 SECONDS_BETWEEN_LINES = 15
@@ -43,10 +44,11 @@ class TerminalProgress(Progress):
             self._stream.close()
 
     def note(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(visible(text), highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def task(self, title: str, total: int, unit: str = "steps", done: int = 0) -> Iterator[Callable[[int], None]]:
+        title = visible(title)
         if self._terminal:
             columns = (
                 TextColumn("{task.description}"),

@@ -29,16 +29,17 @@ class Run:
 
 
 def run_command(*arguments) -> int:
-    """Runs `ofa-tf` in this process; Ctrl-C is what it was afterwards."""
-    from ofa_tf.cli.main import main
+    """Runs `ofa-tf` in this process; Ctrl-C and its like are what they were afterwards."""
+    from ofa_tf.cli.main import STOPPING, main
 
-    handler = signal.getsignal(signal.SIGINT)
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
     try:
         main([str(argument) for argument in arguments])
     except SystemExit as stop:
         return int(stop.code or 0)
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return 0
 
 

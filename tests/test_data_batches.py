@@ -106,7 +106,7 @@ def test_an_image_that_goes_away_is_named(tmp_path):
     batches = training_batches(encoded(paths), Preprocessing(), PLAIN, 9, (0, 1), range(5), lambda _: 16)
     next(batches)
     paths[3].unlink()
-    with pytest.raises(DataError, match=rf"{paths[3]} cannot be read: No such file"):
+    with pytest.raises(DataError, match=rf"There is no file {paths[3]}"):
         list(batches)
 
 

@@ -1,15 +1,20 @@
 """Decoding: every kind of image, crops, files that are damaged or hostile."""
 
 import contextlib
+import io
+import struct
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
 from image_files import decode, pixels
-from PIL import Image
+from PIL import ExifTags, Image, ImageFile
 
 from ofa_tf.data.augment import Augment, Crops, draw_crops
-from ofa_tf.data.decode import decode_crop, decode_square
+from ofa_tf.data.decode import check, decode_crop, decode_square, encode
 from ofa_tf.errors import DataError
 
 # --- kinds of images --------------------------------------------------------------------------------------------------
@@ -20,30 +25,30 @@ def test_every_kind_of_image_becomes_upright_rgb(tmp_path):
     expected = np.repeat(grey[..., None], 3, axis=2)
     path = tmp_path / "x"
 
-    def check(image, suffix, atol=0, **arguments):
+    def save_and_compare(image, suffix, atol=0, **arguments):
         file = path.with_suffix(suffix)
         image.save(file, **arguments)
         actual = decode(file, 16)
         assert (actual.shape, actual.dtype) == ((16, 16, 3), np.uint8)
         np.testing.assert_allclose(actual.astype(int), expected, atol=atol)
 
-    check(Image.fromarray(grey), ".png")
-    check(Image.fromarray(grey).convert("LA"), ".png")
-    check(Image.fromarray(expected).convert("RGBA"), ".png")
-    check(Image.fromarray(expected).quantize(8, dither=Image.Dither.NONE), ".png", atol=2)
-    check(Image.fromarray(grey.astype(np.uint16) * 257), ".png")
-    check(Image.fromarray(grey.astype(np.uint16) * 257 + 100), ".tif")
-    check(Image.fromarray(grey.astype(np.int32) * 257 - 100), ".tif")
-    check(Image.fromarray(grey), ".jpg", atol=3)
-    check(Image.fromarray(expected).convert("CMYK"), ".jpg", atol=6)
+    save_and_compare(Image.fromarray(grey), ".png")
+    save_and_compare(Image.fromarray(grey).convert("LA"), ".png")
+    save_and_compare(Image.fromarray(expected).convert("RGBA"), ".png")
+    save_and_compare(Image.fromarray(expected).quantize(8, dither=Image.Dither.NONE), ".png", atol=2)
+    save_and_compare(Image.fromarray(grey.astype(np.uint16) * 257), ".png")
+    save_and_compare(Image.fromarray(grey.astype(np.uint16) * 257 + 100), ".tif")
+    save_and_compare(Image.fromarray(grey.astype(np.int32) * 257 - 100), ".tif")
+    save_and_compare(Image.fromarray(grey), ".jpg", atol=3)
+    save_and_compare(Image.fromarray(expected).convert("CMYK"), ".jpg", atol=6)
     frames = {"save_all": True, "append_images": [Image.new("RGB", (16, 16), "white")] * 2}
-    check(Image.fromarray(grey), ".gif", **frames)
-    check(Image.fromarray(expected), ".webp", lossless=True, **frames)
+    save_and_compare(Image.fromarray(grey), ".gif", **frames)
+    save_and_compare(Image.fromarray(expected), ".webp", lossless=True, **frames)
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees: to be shown clockwise
-    check(Image.fromarray(np.rot90(expected)), ".png", exif=exif)
-    check(Image.fromarray(np.rot90(expected)), ".jpg", atol=3, exif=exif)
-    check(Image.fromarray(np.rot90(grey.astype(np.uint16) * 257)), ".png", exif=exif)
+    save_and_compare(Image.fromarray(np.rot90(expected)), ".png", exif=exif)
+    save_and_compare(Image.fromarray(np.rot90(expected)), ".jpg", atol=3, exif=exif)
+    save_and_compare(Image.fromarray(np.rot90(grey.astype(np.uint16) * 257)), ".png", exif=exif)
 
 
 def test_colours_behind_transparency_are_kept_without_a_warning(tmp_path):
@@ -150,6 +155,64 @@ def test_a_bomb_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
     with pytest.raises(DataError, match=r"bomb\.png cannot be read as an image"):
         decode(tmp_path / "bomb.png", 16)
+
+
+def claims(width: int, height: int) -> bytes:
+    """A JPEG of some bytes whose header says another size."""
+    stream = io.BytesIO()
+    Image.new("RGB", (70, 50)).save(stream, "JPEG")
+    content = stream.getvalue()
+    place = content.find(b"\xff\xc0") + 5
+    return content[:place] + struct.pack(">HH", height, width) + content[place + 4 :]
+
+
+def test_the_number_of_pixels_is_limited_before_they_are_decoded(monkeypatch):
+    contents = [claims(65500, 2700), claims(60000, 60000)]
+    monkeypatch.setattr(Image.Image, "load", None)
+    for content in contents:
+        for read in (partial(decode_square, size=32), partial(decode_square, size=32, exact=False), check):
+            with pytest.raises(DataError, match=r"x cannot be read as an image: .*pixels"):
+                read(content, name="x")
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_decoded_at_half_its_size(monkeypatch, orientation):
+    slope = np.linspace(0, 255, 400) + np.zeros((200, 1))
+    image, exif = Image.fromarray(np.repeat(slope.astype(np.uint8)[..., None], 3, 2)), Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=95, exif=exif)
+    crop = one_crop(0.9, 1.0, (0.5, 0.5))
+    ways = [
+        partial(decode_square, stream.getvalue(), 150, "x"),
+        partial(decode_crop, stream.getvalue(), crop, 150, "x"),
+    ]
+    expected = [way().astype(int) for way in ways]
+    monkeypatch.setattr("ofa_tf.data.decode.MOST_DECODED", 200 * 400 - 1)
+    sizes = []
+    load = ImageFile.ImageFile.load
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda file: sizes.append(file.size) or load(file))
+    for way, values in zip(ways, expected, strict=True):
+        np.testing.assert_allclose(way().astype(int), values, atol=12)
+    assert sizes[0] == (200, 100)
+
+
+def test_large_images_are_decoded_one_at_a_time(monkeypatch):
+    monkeypatch.setattr("ofa_tf.data.decode.LARGE", 99)
+    seen, most = [], []
+
+    def load(file, load=ImageFile.ImageFile.load):
+        seen.append(file)
+        most.append(len(seen))
+        time.sleep(0.02)
+        seen.pop()
+        return load(file)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    content = encode(np.zeros((10, 10, 3), np.uint8))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: decode_square(content, 8, "x"), range(8)))
+    assert max(most) == 1
 
 
 def test_a_program_in_the_place_of_an_image_is_not_run(tmp_path):

@@ -248,7 +248,7 @@ def test_a_large_data_set_is_the_same_but_stays_encoded(tmp_path, monkeypatch):
             np.testing.assert_array_equal(part.resized(16).images, other.images)
             np.testing.assert_array_equal(part.labels, other.labels)
     paths[3].unlink()
-    with pytest.raises(DataError, match="cannot be read: No such file"):
+    with pytest.raises(DataError, match="There is no file"):
         large.train.resized(16)
     monkeypatch.setattr("ofa_tf.data.cache.MEMORY_BYTES", 128 * 16 * 16 * 3)
     Image.fromarray(pixels(4)).save(paths[3])

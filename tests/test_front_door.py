@@ -218,7 +218,7 @@ def test_open_refuses(tmp_path, options, said):
         (lambda p: p.evaluate("work/exports/first/model.tflite", mean=[1.0]), "Give `mean` and `std` together"),
         (lambda p: p.benchmark("nowhere.tflite", seconds=0), "`seconds`: 0 is not a positive number"),
         (lambda p: p.benchmark("work/exports/first/model.tflite", "toaster"), "'toaster' cannot be measured"),
-        (lambda p: p.show("work"), "is not a file"),
+        (lambda p: p.show("work"), "is a folder"),
         (lambda p: p.report("."), "must be a file"),
         (lambda p: p.predictor.fit(archs=3), "`archs`: 3 is not a whole number from 10"),
         (lambda p: p.predictor.fit(target="int4"), "`target`: 'int4' is not one of"),

@@ -196,7 +196,7 @@ def test_a_training_that_is_stopped_goes_on_where_it_was(
             out, err = process.communicate(timeout=60)
         finally:
             process.kill()
-        assert process.returncode == (130 if number == signal.SIGINT else -number)
+        assert process.returncode == (-number if number == signal.SIGKILL else 130)
         assert out == ""
         assert "Traceback" not in err
         return err, f".step-00000099.npz.{process.pid}.tmp"
@@ -206,6 +206,9 @@ def test_a_training_that_is_stopped_goes_on_where_it_was(
     assert not list(Path("work").rglob(".*.tmp"))
     first = steps()[-1]
     assert 2 <= first < 15
+    err, _ = train_and_send(signal.SIGTERM, first + 1)
+    assert err.splitlines()[-1].startswith("Stopped.")
+    first = steps()[-1]
     _, half = train_and_send(signal.SIGKILL, first + 1)
     (folder / half).write_bytes(b"half")
     assert first < steps()[-1] < 15

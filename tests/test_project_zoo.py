@@ -178,7 +178,7 @@ def test_bad_sources_leave_nothing_behind(parity, tmp_path, run):
         ([parity / "mbv3_w0.25.npz"], "npz is refused"),
         ([good], "10 classes, not those of ImageNet: name them with --classes"),
         ([good, "--classes", tmp_path / "nine.txt"], "10 classes, and 9 names"),
-        ([good, "--classes", tmp_path / "none.txt"], "none.txt cannot be read"),
+        ([good, "--classes", tmp_path / "none.txt"], "There is no file"),
         ([good, "--classes", names, "--resolution", 3], "`resolutions`"),
         (["https://nowhere.invalid/net"], "no connection to nowhere.invalid"),
     ):

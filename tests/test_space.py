@@ -362,7 +362,7 @@ KINDS_OF_STAGES = "one of ['mbconv', 'bottleneck', 'residual_conv', 'conv_pool']
         ("stem_activation", "swish", "one of ['relu', 'relu6', 'hard_swish']"),
         ("first_activation", None, "one of ['relu', 'relu6', 'hard_swish']"),
         ("head_activation", ["relu"], "one of ['relu', 'relu6', 'hard_swish']"),
-        ("stages", (), "a list of at least one stage"),
+        ("stages", (), "a list of 1 to 32 stages"),
         ("kernels", (), "an ascending list of integers from 3 to 31"),
         ("kernels", (5, 3), "an ascending list of integers from 3 to 31"),
         ("kernels", (3, 3), "an ascending list of integers from 3 to 31"),

@@ -204,7 +204,7 @@ def test_what_is_no_model_is_refused_in_one_sentence(content, said, tmp_path, of
 
 def test_what_is_no_file_is_refused(tmp_path, ofa):
     assert "There is no file" in ofa("show", tmp_path / "m.tflite").last
-    assert "is not a file" in ofa("show", tmp_path).last
+    assert "is a folder" in ofa("show", tmp_path).last
 
 
 def test_a_vector_of_two_billion_is_refused(plain):

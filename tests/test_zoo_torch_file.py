@@ -295,9 +295,9 @@ def test_big_endian_is_refused(read):
 
 
 def test_not_a_file(tmp_path):
-    with pytest.raises(FormatError, match="No such file"):
+    with pytest.raises(FormatError, match="There is no file"):
         read_checkpoint(tmp_path / "absent.pth")
-    with pytest.raises(FormatError, match="is not a file"):
+    with pytest.raises(FormatError, match="is a folder"):
         read_checkpoint(tmp_path)
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")

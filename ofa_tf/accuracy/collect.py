@@ -11,6 +11,7 @@ import numpy as np
 from ofa_tf.atomic import write_bytes
 from ofa_tf.errors import FormatError
 from ofa_tf.progress import SILENT, Progress
+from ofa_tf.reading import JOURNAL_BYTES, read_regular
 from ofa_tf.space import Arch, SearchSpace
 
 Pairs = list[tuple[Arch, float]]
@@ -65,7 +66,7 @@ def read_journal(path: Path, space: SearchSpace) -> Pairs:
     if not path.exists():
         return []
     pairs: Pairs = []
-    lines = path.read_text(errors="replace").split("\n")
+    lines = read_regular(path, "journal", JOURNAL_BYTES).decode(errors="replace").split("\n")
     for number, line in enumerate(lines, start=1):
         if not line:
             continue

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ofa_tf.errors import FormatError
-from ofa_tf.npzio import write_arrays
+from ofa_tf.npzio import read_arrays, write_arrays
 from ofa_tf.space import SearchSpace
 
 Layers = Sequence[tuple[np.ndarray, np.ndarray]]
@@ -160,15 +160,12 @@ class Predictor:
         Raises:
             FormatError: the file is absent, not a predictor, or one of another space.
         """
+        arrays = read_arrays(path)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
             name = str(arrays.pop("space", space.name))
             resolutions = tuple(int(value) for value in arrays.pop("resolutions"))
             members = _take_members(arrays)
-        except FileNotFoundError:
-            raise FormatError(f"There is no file {path}.") from None
-        except Exception as error:  # NumPy and zipfile raise some ten kinds for broken files
+        except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"{path} is not a predictor: {error}.") from error
         if name != space.name:
             raise FormatError(f"{path} is a predictor of another space: of `{name}`, not of `{space.name}`.")

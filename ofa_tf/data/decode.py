@@ -2,19 +2,23 @@
 
 import io
 import math
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ofa_tf.data.augment import Crops
 from ofa_tf.errors import DataError
+from ofa_tf.limits import LARGE, MOST_DECODED, MOST_JPEG
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")  # Pillow knows others, of which one runs a program
 GAP = 2.0  # a JPEG is decoded at an eighth, a quarter or half of its size if that is this many times the size needed
 BILINEAR = Image.Resampling.BILINEAR
 JPEG_QUALITY = 95
+
+_large = threading.Lock()
 
 Image.init()  # loads the formats; it is not safe in threads
 
@@ -35,7 +39,7 @@ def decode_square(content: bytes, size: int, name: str, exact: bool = True) -> n
         DataError: the file is not an image that can be read in full.
     """
     with _opened(content, name) as file:
-        if not exact:
+        if not exact or math.prod(file.size) > MOST_DECODED:
             _draft(file, size * GAP, size * GAP)
         return np.asarray(ImageOps.fit(_upright_rgb(file), (size, size), BILINEAR))
 
@@ -121,7 +125,11 @@ def encode(pixels: np.ndarray) -> bytes:
 def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as file:
-            yield file
+            n_pixels, most = math.prod(file.size), MOST_JPEG if file.format == "JPEG" else MOST_DECODED
+            if n_pixels > most:
+                raise DataError(f"it has {n_pixels} pixels, more than {most}")
+            with _large if n_pixels > LARGE else nullcontext():
+                yield file
     except UnidentifiedImageError as error:
         raise DataError(f"{name} cannot be read as an image: its format is none of {', '.join(FORMATS)}.") from error
     except Exception as error:  # Pillow's decoders raise some ten kinds for broken files
@@ -137,16 +145,21 @@ def _upright_size(file: Image.Image) -> tuple[int, int]:
 
 
 def _draft(file: Image.Image, width: float, height: float) -> None:
-    """Has a JPEG decoded at the smallest of its sizes that is at least this large, seen upright."""
+    """Has a JPEG decoded at the smallest of its sizes that is at least this large, seen upright, or that may be."""
     if file.format == "JPEG":
+        if math.prod(file.size) > MOST_DECODED:
+            most = _upright_size(file)
+            width, height = min(width, most[0] / 2), min(height, most[1] / 2)
         least = (math.ceil(width), math.ceil(height))
         file.draft(None, least[::-1] if _turned(file) else least)
 
 
 def _upright_rgb(file: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(file)
+    file.load()
+    ImageOps.exif_transpose(file, in_place=True)
+    image = file
     if image.mode.startswith("I"):  # 16 bits, which `convert` would clip
         image = Image.fromarray(np.rint(np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
     if "transparency" in image.info:
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

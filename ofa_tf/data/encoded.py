@@ -17,6 +17,8 @@ from ofa_tf.data.augment import Crops
 from ofa_tf.data.decode import decode_crop, decode_square, shorter_side
 from ofa_tf.data.images import Images
 from ofa_tf.errors import DataError
+from ofa_tf.limits import MOST_IMAGE_BYTES
+from ofa_tf.reading import open_regular
 
 AHEAD = 256  # results that wait until they are asked for
 Item = TypeVar("Item")
@@ -81,10 +83,11 @@ class Records:
             DataError: its file is gone, cannot be read or is too short.
         """
         length = int(self.length[index])
+        most = MOST_IMAGE_BYTES if length < 0 else None  # without a length the whole file is the image
         try:
-            with open(self.files[self.file_of[index]], "rb") as file:
+            with open_regular(self.files[self.file_of[index]], "image", most, DataError) as file:
                 file.seek(int(self.offset[index]))
-                content = file.read(length)
+                content = file.read(length if length >= 0 else MOST_IMAGE_BYTES)
         except OSError as error:
             raise DataError(f"{self.name(index)} cannot be read: {error.strerror}.") from None
         if len(content) < length:

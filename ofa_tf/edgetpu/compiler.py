@@ -26,6 +26,7 @@ ABSENT = (
     f"{PROGRAM} is not on PATH, so the file is not compiled yet: install it on x86-64 Linux from Coral's packages "
     f"(coral.ai/docs/edgetpu/compiler) and export again, or run `{PROGRAM} model.tflite` elsewhere."
 )
+COUNT = re.compile(r"\d{1,9}")
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -132,14 +133,16 @@ def parse_report(said: str) -> CompilerReport:
         raise ExportError(f"{PROGRAM} printed no readable report: {_cause(said)}")
     version = re.search(r"^Edge TPU Compiler version\s+(\S+)", said, re.MULTILINE)
     table = said.partition("Operator ")[2] if re.search(r"^Operator\s+Count\s+Status\s*$", said, re.MULTILINE) else ""
-    rows = re.findall(r"^(\S+)[ \t]+(\d{1,9})[ \t]+(\S.*?)\s*$", table, re.MULTILINE)
+    rows = [
+        words for line in table.splitlines() if len(words := line.split(None, 2)) == 3 and COUNT.fullmatch(words[1])
+    ]
     return CompilerReport(
         version=version[1] if version else "unknown",
         subgraphs=int(subgraphs[1]),
         on_chip_bytes=_memory(said, "On-chip memory used for caching model parameters"),
         on_chip_free_bytes=_memory(said, "On-chip memory remaining for caching model parameters"),
         off_chip_bytes=_memory(said, "Off-chip memory used for streaming uncached model parameters"),
-        operators=tuple(MappedOperators(name, int(count), status) for name, count, status in rows),
+        operators=tuple(MappedOperators(name, int(count), status.strip()) for name, count, status in rows),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ofa_tf.errors import DeviceError
 
 NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
+LONGEST_US = 1e12
 COUNT = re.compile(r"\bcount=\d+\b")
 AVERAGE = re.compile(rf"\bavg={NUMBER}(?:\s|$)")
 CAUSE = re.compile(r"error|exception|shortMsg", re.IGNORECASE)
@@ -39,14 +40,14 @@ def parse_ms(output: str) -> float:
         output: what the program printed.
 
     Raises:
-        DeviceError: it has no such line, or a time of 0; the first line that tells of an error, or else the last, is in
-            the message.
+        DeviceError: it has no such line, or a time of 0 or without an end; the first line that tells of an error, or
+            else the last, is in the message.
     """
     lines = [line for line in output.splitlines() if COUNT.search(line)]
     found = None
     if len(lines) >= 2:
         found = AVERAGE.search(lines[1]) or SAME.search(lines[1].strip())
-    if found is None or not float(found[1]) > 0:
+    if found is None or not 0 < float(found[1]) < LONGEST_US:
         words = output.strip().splitlines() or ["nothing"]
         said = next((line for line in words if CAUSE.search(line)), words[-1])
         raise DeviceError(f"benchmark_model printed no times; it said: {said[:200]!r}.")

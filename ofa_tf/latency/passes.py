@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from ofa_tf.atomic import write_bytes
+from ofa_tf.errors import FormatError
 from ofa_tf.latency.device import Device, Timing, Workload
 from ofa_tf.progress import SILENT, Progress
+from ofa_tf.reading import JOURNAL_BYTES, read_text
 
 
 def measure_in_passes(
@@ -62,8 +64,8 @@ def _read(journal: Path, job: str, n_files: int) -> list[list[list[float]]]:
     """Runs of the passes of this job; what is damaged ends them."""
     found: list[list[list[float]]] = []
     try:
-        lines = journal.read_text().splitlines()
-    except (OSError, UnicodeDecodeError):
+        lines = read_text(journal, "journal", JOURNAL_BYTES).splitlines()
+    except FormatError:
         return found
     for line in lines:
         try:

@@ -4,6 +4,7 @@ import platform
 import shutil
 import sys
 
+from ofa_tf.limits import decoding_memory
 from ofa_tf.packages import Check, check_package
 
 REQUIRED = (
@@ -38,7 +39,12 @@ def examine() -> list[Check]:
     """
     checks = [Check("python", sys.version_info >= (3, 11), platform.python_version())]
     checks += map(check_package, REQUIRED)
-    return [*checks, *(_program(name, use) for name, use in PROGRAMS.items())]
+    return [*checks, *(_program(name, use) for name, use in PROGRAMS.items()), _decoding()]
+
+
+def _decoding() -> Check:
+    threads, megabytes = decoding_memory()
+    return Check("image decoding", True, f"at most {megabytes} MB at a time, in {threads} threads")
 
 
 def _program(name: str, use: str) -> Check:

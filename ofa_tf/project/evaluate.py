@@ -18,6 +18,7 @@ from ofa_tf.jsonio import from_document, read_json
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project.opened import data_spec, open_existing
 from ofa_tf.project.workdir import Config, Workdir
+from ofa_tf.reading import read_text
 from ofa_tf.statistics import wilson
 from ofa_tf.tflite.describe import Description, describe_file
 from ofa_tf.tflite.inspect import TensorFacts
@@ -277,13 +278,10 @@ def _crop_beside(path: Path, sha256: str) -> float:
 
 
 def _read_labels(path: str | Path) -> tuple[str, ...]:
+    text = read_text(path, "text", MOST_LABEL_BYTES, DataError)
     try:
-        if Path(path).stat().st_size > MOST_LABEL_BYTES:
-            raise DataError(f"{path} has more than {MOST_LABEL_BYTES} bytes: it must hold one label a line.")
-        labels = label_lines(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"There is no file {path} of labels.") from None
-    except (OSError, ValueError) as error:
+        labels = label_lines(text)
+    except ValueError as error:
         raise DataError(f"{path} cannot be read as labels, one per line: {error}.") from None
     if not labels:
         raise DataError(f"{path} is empty: it must hold one label a line.")

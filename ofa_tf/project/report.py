@@ -11,6 +11,7 @@ from ofa_tf.accuracy.collect import JOURNAL, read_journal
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.atomic import check_place, write_bytes
 from ofa_tf.errors import FormatError
+from ofa_tf.formatting import shown
 from ofa_tf.jsonio import read_json
 from ofa_tf.latency.backends import fits_memory
 from ofa_tf.latency.shares import parts_ms
@@ -30,6 +31,7 @@ MOST_PICTURE_BYTES = 4_000_000  # of all exports together, so that the page can 
 PNG = b"\x89PNG\r\n\x1a\n"  # begins every such file
 NUMBERS = ("predicted_ms", "measured_ms", "budget_ms", "predicted_ms_error", "size_bytes", "n_macs", "n_params",
            "float_accuracy", "file_accuracy", "agreement", "validation_images", "predicted_accuracy")  # fmt: skip
+MOST = 1e18  # that any of them can be
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _exports(folder: Path, space: SearchSpace) -> list[ExportView]:
     for path in sorted(folder.glob("[!.]*/manifest.json")):
         pictures, left_out = _pictures(path.parent, room)
         room -= sum(map(len, pictures.values()))
-        views.append(replace(_export(path, space), pictures=pictures, left_out=left_out))
+        views.append(replace(read_export(path, space), pictures=pictures, left_out=left_out))
     return views
 
 
@@ -164,12 +166,19 @@ def _pictures(folder: Path, room: int) -> tuple[dict[str, bytes], list[str]]:
     return pictures, left_out
 
 
-def _export(path: Path, space: SearchSpace) -> ExportView:
+def read_export(path: Path, space: SearchSpace) -> ExportView:
+    """What a manifest says of an export, as far as the page shows it.
+
+    Raises:
+        FormatError: a figure is no figure, or there is no arch or device.
+        SpaceError: an arch of another space.
+    """
     manifest = read_json(path)
     for name in NUMBERS:
         value = manifest.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
-            raise FormatError(f"{path}: `{name}` (={value!r}) must be a number of at least 0, or null.")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and 0 <= value <= MOST):
+            raise FormatError(f"{path}: `{name}` (={shown(value)}) must be a number from 0 to {MOST:g}, or null.")
     if not isinstance(manifest.get("device"), Mapping) or not isinstance(manifest["device"].get("name"), str):
         raise FormatError(f"{path}: `device` must be an object with a `name`.")
     if "arch" not in manifest:

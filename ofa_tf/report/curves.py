@@ -39,7 +39,7 @@ def read_curves(folder: Path) -> Mapping[str, Curve]:
         try:
             for record in tf.data.TFRecordDataset(str(path)):
                 _note(event_pb2.Event.FromString(record.numpy()), points)
-        except (tf.errors.DataLossError, DecodeError):
+        except (tf.errors.OpError, DecodeError):
             continue
     return {name: _curve(values) for name, values in points.items() if values}
 

@@ -4,6 +4,8 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ofa_tf.formatting import visible
+
 VOID = ("meta", "img")
 
 
@@ -20,7 +22,7 @@ def element(tag: str, *children: Any, **attributes: Any) -> Html:
         attributes: by name, `_` for `-` and a trailing `_` for words of Python; None leaves one out.
     """
     shown = "".join(
-        f' {name.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+        f' {name.rstrip("_").replace("_", "-")}="{_text(value)}"'
         for name, value in attributes.items()
         if value is not None
     )
@@ -29,8 +31,13 @@ def element(tag: str, *children: Any, **attributes: Any) -> Html:
 
 def join(children: Iterable[Any]) -> Html:
     """Children one after the other."""
-    parts = [child if isinstance(child, Html) else html.escape(str(child)) for child in children if child is not None]
+    parts = [child if isinstance(child, Html) else _text(child) for child in children if child is not None]
     return Html("".join(parts))
+
+
+def _text(value: Any) -> str:
+    """Escaped, control characters and halves of characters shown: a page is valid Unicode."""
+    return html.escape(visible(str(value)))
 
 
 def table(columns: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str | None = None) -> Html:

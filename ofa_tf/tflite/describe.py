@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ofa_tf.errors import ExportError
+from ofa_tf.reading import read_regular
 from ofa_tf.tflite.inspect import FileFacts, inspect_file
 from ofa_tf.tflite.metadata import Metadata, read_metadata
 
@@ -57,14 +58,7 @@ def describe_file(path: str | Path) -> Description:
 
 
 def _read(path: str | Path) -> bytes:
-    try:
-        if not Path(path).exists():
-            raise ExportError(f"There is no file {path}.")
-        if not Path(path).is_file():
-            raise ExportError(f"{path} is not a file; a .tflite file is needed.")
-        size = Path(path).stat().st_size
-        if not 0 < size <= LARGEST_FILE:
-            raise ExportError(f"{path} has {size} bytes; a .tflite file has from 1 to {LARGEST_FILE}.")
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ExportError(f"{path} cannot be read: {error.strerror}.") from None
+    content = read_regular(path, ".tflite", LARGEST_FILE, ExportError)
+    if not content:
+        raise ExportError(f"{path} is empty; a .tflite file is needed.")
+    return content

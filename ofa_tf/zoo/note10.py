@@ -6,7 +6,6 @@ A file covers one resolution: a mapping from the name of a block to `count`, `me
 import contextlib
 import dataclasses
 import json
-import math
 import os
 import re
 from collections.abc import Sequence
@@ -18,13 +17,16 @@ import yaml
 
 from ofa_tf.blocks import Block
 from ofa_tf.errors import FormatError
+from ofa_tf.formatting import shown
 from ofa_tf.latency.table import LatencyTable, distinct_blocks
+from ofa_tf.reading import open_regular, read_regular
 from ofa_tf.space import PADDINGS
 from ofa_tf.spaces import MOBILENET_V3
 from ofa_tf.zoo.catalog import NOTE10
 from ofa_tf.zoo.imagenet import N_CLASSES
 
 MAX_BYTES = 1 << 20
+MOST = 1e12  # of a number in a table
 SUFFIXES = (".yaml", ".yml", ".json")
 BLOCK = re.compile(rb"\w-input:\d+x\d+x\d+-output:\d")  # in the name of every block, but in no table of ours
 
@@ -32,9 +34,9 @@ BLOCK = re.compile(rb"\w-input:\d+x\d+x\d+-output:\d")  # in the name of every b
 def is_published(path: str | os.PathLike) -> bool:
     """Whether a file, whatever its name, has blocks named as in the published tables."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path, "YAML") as file:
             return BLOCK.search(file.read(MAX_BYTES)) is not None
-    except OSError:
+    except (FormatError, OSError):
         return False
 
 
@@ -112,14 +114,13 @@ def _our_keys() -> dict[str, set[str]]:
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
+    content = read_regular(path, "YAML", MAX_BYTES)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise FormatError(f"{path} is larger than {MAX_BYTES} bytes, which no published table is.")
-        document = _parse(path, path.read_bytes())
-    except OSError as error:
-        raise FormatError(f"{path} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is not a YAML file: {' '.join(str(error).split())}.") from None
+        document = _parse(path, content)
+    except FormatError:
+        raise
+    except Exception as error:  # PyYAML's constructor raises whatever the values of a file make it raise
+        raise FormatError(f"{path} is not a YAML file: {' '.join(str(error).split())[:200]}.") from error
     if not isinstance(document, dict) or not document:
         raise FormatError(f"{path} must hold a mapping from blocks to latencies.")
     return document
@@ -139,6 +140,6 @@ def _entry(statistics: Any, where: str) -> dict[str, float]:
         raise FormatError(f"{where} must have `mean`, `std` and `count`, and nothing else.")
     for name, value in statistics.items():
         least = 1 if name == "count" else 0
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
-            raise FormatError(f"{where} has the {name} {value!r}, which is not a number of at least {least}.")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= MOST:
+            raise FormatError(f"{where} has the {name} {shown(value)}, which is not a number from {least} to {MOST:g}.")
     return {"mean_ms": statistics["mean"], "std_ms": statistics["std"], "runs": statistics["count"]}

@@ -3,12 +3,12 @@
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from ofa_tf.blocks import walk
 from ofa_tf.errors import FormatError
+from ofa_tf.reading import read_text
 from ofa_tf.space import SearchSpace
 from ofa_tf.spaces import RESNET50D
 from ofa_tf.zoo import catalog, imagenet
@@ -116,12 +116,7 @@ def read_classes(path: str | os.PathLike) -> tuple[str, ...]:
     Raises:
         FormatError: no such file, not UTF-8, an empty line, or a name that is there twice.
     """
-    try:
-        names = Path(path).read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise FormatError(f"{path} is not a text file in UTF-8.") from None
-    except OSError as error:
-        raise FormatError(f"{path} cannot be read: {error.strerror}.") from None
+    names = read_text(path, "text").splitlines()
     before: set[str] = set()
     for number, name in enumerate(names, start=1):
         if not name.strip() or name in before:

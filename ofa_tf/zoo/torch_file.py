@@ -10,15 +10,14 @@ arrays that are returned.
 """
 
 import os
-import stat
 import struct
 import zipfile
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from ofa_tf.errors import FormatError
+from ofa_tf.reading import open_regular
 from ofa_tf.zoo.torch_pickle import LimitedFile, Unpickler, short, weigh
 
 _PER_ENTRY = 1000  # bytes of memory for one entry in the directory of an archive
@@ -48,26 +47,15 @@ def read_checkpoint(path: str | os.PathLike) -> Any:
     Raises:
         FormatError: the file is absent, damaged, or asks for anything else; names it.
     """
-    path = Path(path)
-    try:
-        with open(path, "rb", opener=_open_regular) as file:
-            unpickler = Unpickler(os.fstat(file.fileno()).st_size)
-            head = file.read(2)
-            file.seek(0)
-            if head == b"PK":
-                root = _read_zip(file, unpickler)
-            elif head[:1] == b"\x80":
-                root = _read_stream(file, unpickler)
-            else:
-                raise FormatError("is not a PyTorch checkpoint: it starts like neither of the two containers")
-            weigh(root, unpickler.budget, {})
-            return root
-    except FormatError as error:
-        raise FormatError(f"{path} {error}.") from None
-    except _DAMAGE as error:
-        raise FormatError(f"{path} is damaged ({type(error).__name__}: {str(error)[:120]}).") from None
-    except OSError as error:
-        raise FormatError(f"{path} cannot be read: {error.strerror or error}.") from None
+    with open_regular(path, "PyTorch") as file:
+        try:
+            return _read(file)
+        except FormatError as error:
+            raise FormatError(f"{path} {error}.") from None
+        except _DAMAGE as error:
+            raise FormatError(f"{path} is damaged ({type(error).__name__}: {str(error)[:120]}).") from None
+        except OSError as error:
+            raise FormatError(f"{path} cannot be read: {error.strerror or error}.") from None
 
 
 def state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -91,16 +79,21 @@ def state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _open_regular(path: str, flags: int) -> int:
-    """Opens a file, and neither waits for a pipe nor reads a device."""
-    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise FormatError("is not a file")
-    return descriptor
-
-
 # --- the two containers ----------------------------------------------------------------------------------------------
+
+
+def _read(file: IO[bytes]) -> Any:
+    unpickler = Unpickler(os.fstat(file.fileno()).st_size)
+    head = file.read(2)
+    file.seek(0)
+    if head == b"PK":
+        root = _read_zip(file, unpickler)
+    elif head[:1] == b"\x80":
+        root = _read_stream(file, unpickler)
+    else:
+        raise FormatError("is not a PyTorch checkpoint: it starts like neither of the two containers")
+    weigh(root, unpickler.budget, {})
+    return root
 
 
 def _read_zip(file: IO[bytes], unpickler: Unpickler) -> Any:

@@ -1,11 +1,16 @@
-"""Nothing is lost: a training that is killed again and again ends as one that never was.
+"""Nothing is lost: commands that are killed again and again end as those that never were.
 
-    python benchmarks/resume.py [--quick] [--json FILE]
+    python benchmarks/resume.py [--quick] [--kills N] [--json FILE]
 
-Trains all four stages of the `tiny` space on the bundled digits, with dropout, in processes that are killed (SIGKILL)
-at random moments, until one reaches the end; the next one goes on. Every third time the newest checkpoint is cut short
-before it does. `kills`: how many processes died. `bit_identical`: 1 if all weights and momenta at the end of every
-stage are those of a run that was left alone, to the last bit.
+First a training: all four stages of the `tiny` space on the bundled digits, with dropout, in processes that are killed
+(SIGKILL) at random moments, until one reaches the end; the next one goes on. Every third time the newest checkpoint is
+cut short before it does. Then the other commands, in copies of a small workdir that is trained: `train --restart` of a
+stage, `export --finetune`, `predictor fit`, `lut build`, `data pack`, `report`. Every fsync and every rename of theirs
+takes a third of a second longer and is where they are killed.
+
+`kills`: how many processes died. `bit_identical`: 1 if all weights and momenta at the end of every stage, and what each
+command made that does not depend on the time, are those of a run that was left alone, to the last bit. `left_behind`:
+files that are there after the killed runs and not after the others.
 """
 
 import argparse
@@ -22,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from _common import report
 
+from ofa_tf.spaces import TINY
 from ofa_tf.training.recipe import RECIPES, STAGES
 
 PROGRAM = """
@@ -31,6 +37,35 @@ from ofa_tf.cli.main import main
 trainer.SECONDS_BETWEEN_CHECKPOINTS = 1
 main()
 """
+
+
+SLOW = """
+import os, sys, time
+def slowly(function):
+    def call(*arguments, **options):
+        print("WRITING", file=sys.stderr, flush=True)
+        time.sleep(0.3)
+        return function(*arguments, **options)
+    return call
+for name in ("fsync", "rename", "replace"):
+    setattr(os, name, slowly(getattr(os, name)))
+from ofa_tf.cli.main import main
+main()
+"""
+W = ["--workdir", "work"]
+ARCH = ["--arch", "work/arch.json"]
+COMMANDS = {  # what is killed, and which of its files do not depend on the time
+    "train": (["train", *W, "--stage", "width"], ["work/checkpoints/width/*.npz"]),
+    "finetune": (
+        ["export", *W, *ARCH, "--finetune", "2", "--precision", "fp32", "--name", "own", "--no-gate", "--force"],
+        ["work/exports/own/model.tflite", "work/exports/own/labels.txt", "work/finetuned/*/*.npz"],
+    ),
+    "predictor": (["predictor", "fit", *W, "--archs", "12"], ["work/accuracy/*"]),
+    "lut": (["lut", "build", *W, "--resolution", "24"], []),
+    "pack": (["data", "pack", "--data", "digits", "--out", "packed", "--shards", "3", "--force"], ["packed/*"]),
+    "report": (["report", *W], []),
+}
+TIMED = ("logs", "block-files", "report.html")  # names, or contents, that differ from run to run
 
 
 def write_recipe(path: Path, epochs: float) -> None:
@@ -87,10 +122,92 @@ def kill_until_done(workdir: Path, recipe: Path, n_kills: int, longest_s: float,
         return killed
 
 
+def run_slowly(command: list[str], folder: Path, mark: int | None, rng: random.Random) -> tuple[int | None, int]:
+    """Runs a command whose writes are slow; kills it in the write of that number.
+
+    Returns:
+        Its exit status, None if it was killed, and how many writes were begun.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, *command], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    writes, said = 0, []
+    for line in process.stderr:
+        if line.strip() != "WRITING":
+            said.append(line)
+            continue
+        writes += 1
+        if writes == mark:
+            time.sleep(rng.uniform(0, 0.35))
+            process.kill()
+            process.communicate()
+            return (None, writes) if process.returncode < 0 else (process.returncode, writes)
+    if process.wait():
+        raise RuntimeError(f"{command} failed: {said[-1:]}")
+    return 0, writes
+
+
+def files(folder: Path) -> set[str]:
+    """Names of all files, but for those that differ from run to run."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {str(path) for path in paths if not any(name in path.parts for name in TIMED)}
+
+
+def kill_command(name: str, base: Path, folder: Path, n_kills: int, rng: random.Random) -> tuple[bool, int]:
+    """Kills one command so many times; whether it ends as it should, and how many files are left behind."""
+    command, stable = COMMANDS[name]
+    alone, killed = folder / f"{name}-alone", folder / f"{name}-killed"
+    for place in (alone, killed):
+        shutil.copytree(base, place)
+    _, n_writes = run_slowly(command, alone, None, rng)
+    deaths = 0
+    while deaths < n_kills:
+        status, _ = run_slowly(command, killed, rng.randint(1, n_writes), rng)
+        deaths += status is None
+        if status == 0 and deaths < n_kills:  # it was done before its turn came: from the beginning
+            shutil.rmtree(killed)
+            shutil.copytree(base, killed)
+    run_slowly(command, killed, None, rng)
+    left = files(killed) - files(alone)
+    lost = files(alone) - files(killed)
+    made = [path.relative_to(alone) for pattern in stable for path in alone.glob(pattern)]
+    good = not lost and all((alone / path).read_bytes() == (killed / path).read_bytes() for path in made)
+    print(f"  {name}: {deaths} kills, {n_writes} writes, same: {good}, left behind: {sorted(left)}", file=sys.stderr)
+    return good, len(left)
+
+
+def make_base(folder: Path, recipe: Path) -> Path:
+    """A folder with a small workdir that is trained, and the file of an arch."""
+    base = folder / "base"
+    base.mkdir()
+    command = [sys.executable, "-c", PROGRAM, "train", *W, "--recipe", str(recipe)]
+    subprocess.run(command, cwd=base, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    (base / "work" / "arch.json").write_text(json.dumps({"schema": 1, **TINY.smallest(24).to_document()}))
+    return base
+
+
+def kill_commands(folder: Path, n_kills: int, rng: random.Random) -> tuple[int, bool, int]:
+    """Kills, whether all commands ended as they should, and files left behind."""
+    recipe = folder / "short.json"
+    write_recipe(recipe, 0.5)
+    base = make_base(folder, recipe)
+    untrained = folder / "untrained"
+    shutil.copytree(base, untrained)
+    ledger = json.loads((untrained / "work" / "ledger.json").read_text())
+    del ledger["stages"]["width"]
+    (untrained / "work" / "ledger.json").write_text(json.dumps(ledger))
+    shutil.rmtree(untrained / "work" / "checkpoints" / "width")
+    share = -(-n_kills // len(COMMANDS))
+    found = [kill_command(name, untrained if name == "train" else base, folder, share, rng) for name in COMMANDS]
+    return share * len(COMMANDS), all(good for good, _ in found), sum(left for _, left in found)
+
+
 def main() -> None:
     """Parses, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="three kills")
+    parser.add_argument("--quick", action="store_true", help="three kills of the training, one of each command")
+    parser.add_argument("--kills", type=int, default=180, metavar="N", help="of the other commands together")
     parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -104,8 +221,11 @@ def main() -> None:
             Path(folder) / "killed", recipe, 3 if options.quick else 20, longest_s, random.Random(0)
         )
         identical = same(ends(Path(folder) / "alone"), ends(Path(folder) / "killed"))
+        n_kills = len(COMMANDS) if options.quick else options.kills
+        more, good, left = kill_commands(Path(folder), n_kills, random.Random(1))
         shutil.rmtree(folder, ignore_errors=True)
-    report({"kills": kills, "bit_identical": int(identical)}, seed=0, json_file=options.json)
+    figures = {"kills": kills + more, "bit_identical": int(identical and good), "left_behind": left}
+    report(figures, seed=0, json_file=options.json)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Files and folders that are either the old ones or the new ones, never half of each."""
 
 import contextlib
+import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -56,10 +57,15 @@ def temporary_path(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def replacing_folder(path: Path, replace: bool) -> Iterator[Path]:
     """A temporary folder that takes the place of `path` when it is whole.
 
+    Args:
+        path: the folder.
+        replace: whether one that is there by then is replaced.
+
     Raises:
+        WorkdirError: another process has made the folder meanwhile, and it is not to be replaced.
         OSError: the disk is full or not writable; the old folder is untouched and the temporary one removed.
     """
     temporary, old = temporary_path(path), _old_path(path)
@@ -67,9 +73,14 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     try:
         temporary.mkdir()
         yield temporary
-        if path.exists():
+        if replace and path.exists():
             os.rename(path, old)
-        os.rename(temporary, path)
+        try:
+            os.rename(temporary, path)  # onto nothing, or an empty folder
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+            raise WorkdirError(f"{path} was made meanwhile by another process: choose another name.") from None
     except BaseException as error:
         if old.exists() and not path.exists():
             os.rename(old, path)
@@ -80,17 +91,27 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def remove_folder(path: Path) -> None:
-    """Removes a folder, if there is one: it is out of sight at once, so that a process killed meanwhile leaves no part.
+def remove_folders(paths: Iterable[Path]) -> None:
+    """Removes those of some folders that exist: all, or none if one cannot be moved out of sight.
+
+    A process that is killed meanwhile leaves no part of them in sight.
 
     Raises:
-        OSError: it cannot be moved out of sight, and is untouched.
+        OSError: one cannot be moved, and all are as they were.
     """
-    if path.is_symlink():
-        path.unlink()
-    elif path.exists():
-        temporary = temporary_path(path)
-        os.rename(path, temporary)
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for path in paths:
+            if path.is_symlink() or path.exists():
+                os.rename(path, temporary_path(path))
+                moved.append((path, temporary_path(path)))
+    except BaseException:  # Ctrl-C, too
+        for path, temporary in reversed(moved):
+            os.rename(temporary, path)
+        raise
+    for _, temporary in moved:
+        if temporary.is_symlink():
+            temporary.unlink()
         shutil.rmtree(temporary, ignore_errors=True)
 
 

@@ -1,5 +1,6 @@
 """The main job, end to end: what each step leaves behind, and that it is true."""
 
+import errno
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ from model_files import interpreter_of
 from PIL import Image
 
 from ofa_tf.accuracy.store import FittedPredictor
-from ofa_tf.atomic import remove_folder, sweep
+from ofa_tf.atomic import remove_folders, sweep
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.errors import ExportError, FormatError
 from ofa_tf.export.verified import FileOptions
@@ -108,18 +109,18 @@ def test_restart_trains_what_it_is_told_to(ofa, workdir, no_training, stage, tra
     assert len(list((workdir / "checkpoints").glob("*/*.npz"))) == len(STAGES)
 
 
-@pytest.mark.parametrize("moved", range(2 * len(STAGES)))
+@pytest.mark.parametrize("moved", range(2 * len(STAGES) + 2))
 def test_a_restart_that_is_killed_leaves_no_weights_to_go_on_from(workdir, no_training, ofa, monkeypatch, moved):
     """It may end between any two folders: what is done then still has its end, and nothing else goes on."""
 
-    def die(path, rename=os.rename, left=[moved]):  # noqa: B006
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        rename(path, f"{path}.gone")
+    def die(paths):
+        for path in list(paths)[:moved]:
+            if path.exists():
+                os.rename(path, f"{path}.gone")
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("ofa_tf.project.train.remove_folder", die)
+        patch.setattr("ofa_tf.project.train.remove_folders", die)
         run = ofa("train", "--workdir", workdir, "--stage", "all", "--restart")
     assert run.code == 130
     assert "the same command (without --restart if it has begun to train) resumes where it left off" in run.last
@@ -144,20 +145,37 @@ def test_accuracies_belong_to_the_last_stage(workdir, no_training, ofa):
 
 def test_a_folder_is_removed_whole_or_not_at_all(tmp_path, monkeypatch):
     folder = tmp_path / "folder"
-    remove_folder(folder)
+    remove_folders([folder])
     folder.mkdir()
     (folder / "file").write_text("")
     with monkeypatch.context() as patch:
         patch.setattr("shutil.rmtree", lambda *_, **__: None)  # a process killed before it
-        remove_folder(folder)
+        remove_folders([folder])
     assert not folder.exists()
     (left,) = tmp_path.iterdir()
     sweep(tmp_path, folders=True)
     assert not left.exists()
     (tmp_path / "elsewhere").mkdir()
     folder.symlink_to("elsewhere")
-    remove_folder(folder)
+    remove_folders([folder])
     assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+
+
+def test_of_several_folders_none_is_removed_where_one_cannot_be(tmp_path, monkeypatch):
+    folders = [tmp_path / name for name in "abc"]
+    for folder in (folders[0], folders[2]):
+        folder.mkdir()
+    rename = os.rename
+
+    def refuse(source, target):
+        if Path(source) == folders[2]:
+            raise OSError(errno.EBUSY, "Device or resource busy", str(source))
+        rename(source, target)
+
+    monkeypatch.setattr("os.rename", refuse)
+    with pytest.raises(OSError, match="busy"):
+        remove_folders(folders)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
 
 
 def test_the_stages_are_recorded_with_what_they_reached(finished):

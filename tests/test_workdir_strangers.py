@@ -6,6 +6,10 @@ import shutil
 import pytest
 from commands import SEARCH, assert_refused, contents
 
+from ofa_tf.atomic import replacing_folder
+from ofa_tf.errors import WorkdirError
+from ofa_tf.export import folder as folder_module
+
 FILES = ["config.json", "ledger.json", "lut/*.json", "accuracy/predictor.json", "accuracy/pairs.jsonl",
          "checkpoints/width/*.npz", "exports/first/manifest.json", "logs/full/*", ".lock"]  # fmt: skip
 COMMANDS = [SEARCH, ["report", "-w", "work"], ["train", "-w", "work", "--stage", "width", "--restart"],
@@ -50,3 +54,38 @@ def test_the_lock_is_the_owners_and_is_not_emptied(ofa, workdir):
     before = (workdir / "config.json").read_bytes()
     assert ofa("lut", "import", table, "--as", "less", "-w", workdir).code == 2
     assert (workdir / "config.json").read_bytes() == before
+
+
+# --- two at one place -------------------------------------------------------------------------------------------------
+
+
+def test_of_two_processes_that_make_a_folder_the_first_wins(tmp_path):
+    folder = tmp_path / "made"
+
+    def make_late():
+        with replacing_folder(folder, replace=False) as temporary:
+            (temporary / "mine").write_text("late")
+            folder.mkdir()
+            (folder / "theirs").write_text("first")
+
+    with pytest.raises(WorkdirError, match="made was made meanwhile by another process"):
+        make_late()
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    assert (folder / "theirs").read_text() == "first"
+    with replacing_folder(folder, replace=True) as temporary:
+        (temporary / "mine").write_text("forced")
+    assert [path.name for path in folder.iterdir()] == ["mine"]
+
+
+def test_an_export_that_appears_meanwhile_is_not_replaced(ofa, workdir, monkeypatch):
+    check = folder_module.check_folder
+
+    def appear(folder, force):
+        check(folder, force)
+        if not folder.exists():
+            shutil.copytree(workdir / "exports" / "first", folder)
+
+    arch = ["--arch", workdir / "exports" / "first" / "arch.json", "--no-gate", "--precision", "fp32"]
+    monkeypatch.setattr(folder_module, "check_folder", appear)
+    assert_refused(ofa("export", "-w", workdir, *arch, "--name", "late"), "late was made meanwhile")
+    assert contents(workdir / "exports" / "late") == contents(workdir / "exports" / "first")

@@ -67,6 +67,7 @@ def write_pack(
     shards: int = SHARDS,
     size: int | None = None,
     progress: Progress = SILENT,
+    force: bool = False,
 ) -> Pack:
     """Writes images into TFRecord shards, in random order, and their index; the folder appears when it is whole.
 
@@ -77,14 +78,16 @@ def write_pack(
         shards: files of each part.
         size: larger images become JPEGs whose shorter side is this long, in pixels; None keeps every file as it is.
         progress: where to report progress, and images left out.
+        force: whether a folder that is there by the end is replaced.
 
     Raises:
+        WorkdirError: another process has made the folder meanwhile.
         DataError: more than 1 % of a part's images cannot be read, or the disk is full.
     """
     listing: dict[str, list[dict[str, Any]]] = {}
     columns: dict[str, np.ndarray] = {}
     broken: list[str] = []
-    with replacing_folder(folder) as temporary:
+    with replacing_folder(folder, force) as temporary:
         try:
             with progress.task("packing", sum(map(len, parts.values())), "images") as advance:
                 for part, images in parts.items():

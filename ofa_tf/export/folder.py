@@ -131,7 +131,7 @@ def write_export(
     """
     restore_folder(folder, MANIFEST)
     check_folder(folder, force)
-    with replacing_folder(folder) as temporary:
+    with replacing_folder(folder, force) as temporary:
         for name, other in {"model.tflite": content, **(more or {})}.items():
             write_bytes(temporary / name, other)
         write_bytes(temporary / "labels.txt", "".join(f"{name}\n" for name in classes).encode())

@@ -38,6 +38,7 @@ COOLING_S = 30.0
 COOLINGS = 10
 MARK = "ofa-tf-mark"
 MODERATE = 2  # Android's ThrottlingSeverity from which on the phone slows itself down
+MOST_CORES = 1024
 
 
 def phones() -> dict[str, str]:
@@ -172,9 +173,10 @@ class AdbDevice:
         )
         speeds = {}
         for line in answer.splitlines():
-            number, _, speed = line.strip().partition(" ")
-            if number.isdecimal():
-                speeds[int(number)] = int(speed) if speed.isdecimal() else 0
+            core, _, speed = line.strip().partition(" ")
+            index = number(core)
+            if index is not None and index < MOST_CORES:
+                speeds[index] = number(speed) or 0
         if not speeds:
             raise DeviceError(f"The phone {self.serial} does not report its cores.")
         fastest = sorted(speeds, key=lambda core: (-speeds[core], -core))
@@ -262,9 +264,10 @@ class AdbDevice:
                 outputs.append("\n".join(said))
                 said = []
             elif words[:1] == ["heat"]:
-                throttled |= words[-1].isdecimal() and int(words[-1]) >= MODERATE
-            elif len(words) == 2 and all(word.isdecimal() for word in words):
-                throttled |= int(words[0]) < int(words[1])
+                throttled |= (number(words[-1]) or 0) >= MODERATE
+            elif len(words) == 2:
+                limit, highest = map(number, words)
+                throttled |= limit is not None and highest is not None and limit < highest
         if len(outputs) != len(lines):
             raise DeviceError(
                 f"The phone {self.serial} stopped answering: attach it again and run the same command; "
@@ -321,6 +324,11 @@ class AdbBackend(Backend):
         if len(phones) > 1:
             raise DeviceError(f"Several phones have tables: choose one of {', '.join(phones)}.")
         return phones[0] if phones else name
+
+
+def number(word: str) -> int | None:
+    """A whole number of at most 15 digits, as a phone prints it; None for anything else."""
+    return int(word) if word.isdecimal() and len(word) <= 15 else None
 
 
 def _adb(arguments: Sequence[str]) -> str:

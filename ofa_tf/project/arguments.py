@@ -7,13 +7,14 @@ from ofa_tf.errors import ArgumentError
 from ofa_tf.precision import table_precisions
 
 T = TypeVar("T")
+LEAST, MOST = 1e-12, 1e15  # of whatever is counted; what lies beyond is a mistake, and overflows
 NO_BUDGET = (
     "Missing option '--latency': give a positive number of milliseconds, or --macs, --params, --size-kb or --pareto."
 )
 
 
 def positive(value: Any, unit: str = "") -> float:
-    """A positive, finite number.
+    """A positive number that is neither tiny nor huge.
 
     Args:
         value: what was given, a number or a text.
@@ -28,6 +29,8 @@ def positive(value: Any, unit: str = "") -> float:
         number = float("nan")
     if not 0 < number < float("inf"):
         raise ArgumentError(f"{value!r} is not a positive number{unit and ' of '}{unit}.")
+    if not LEAST <= number <= MOST:
+        raise ArgumentError(f"{value!r} is not a number{unit and ' of '}{unit} from {LEAST:g} to {MOST:g}.")
     return number
 
 

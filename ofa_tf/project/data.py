@@ -38,4 +38,4 @@ def pack(
         folder = folder.resolve()
     check_out(folder, force)
     classes, parts = open_source(spec, None, progress)
-    return write_pack(classes, parts, folder, shards, size, progress)
+    return write_pack(classes, parts, folder, shards, size, progress, force)

@@ -22,7 +22,7 @@ def checked_epochs(epochs: float) -> float:
         ArgumentError: says how many there may be.
     """
     if epochs > MOST_EPOCHS:
-        raise ArgumentError(f"--finetune {epochs:g} must be at most {MOST_EPOCHS} epochs.")
+        raise ArgumentError(f"--finetune {epochs:.15g} must be at most {MOST_EPOCHS} epochs.")
     return epochs
 
 

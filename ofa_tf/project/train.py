@@ -1,13 +1,12 @@
 """Training the stages of a workdir: which ones, from where, and what the user overrides: `ofa-tf train`."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ofa_tf.atomic import remove_folder
+from ofa_tf.atomic import remove_folders
 from ofa_tf.errors import ArgumentError, DamagedError, WorkdirError
 from ofa_tf.formatting import percent
 from ofa_tf.npzio import read_arrays
@@ -177,18 +176,19 @@ def _prepare(
         return [name for name in wanted if not ledger.done(name)]
     if any(not fresh.done(name) for name in wanted):
         _ = project.data  # refuses images that are gone before anything is removed
-    for name in named if restart else ():  # before they are forgotten: nothing may go on from weights of before
-        remove_folder(workdir.checkpoints(name))
-        remove_folder(workdir.logs / name)
-    if restart:
+    stale, had_accuracies = [workdir.accuracy, workdir.finetuned], workdir.accuracy.exists()
+    if restart:  # before they are forgotten: nothing may go on from weights of before
+        doomed = [folder for name in named for folder in (workdir.checkpoints(name), workdir.logs / name)]
+        remove_folders(doomed + (stale if STAGES[-1] in wanted and not fresh.done(STAGES[-1]) else []))
         ledger.forget(tuple(named))
     for name in begun if overrides else ():
         ledger.record(name, _begun(overrides))
     _reopen_damaged(project, ledger, wanted)
     missing = [name for name in wanted if not ledger.done(name)]
-    if STAGES[-1] in missing and workdir.accuracy.exists():  # of its weights, whatever becomes of earlier stages
-        project.progress.note("The accuracies and the predictor of the previous weights were removed.")
-        shutil.rmtree(workdir.accuracy)
+    if STAGES[-1] in missing:  # they are of its weights, whatever becomes of earlier stages
+        remove_folders(stale)
+        if had_accuracies:
+            project.progress.note("The accuracies and the predictor of the previous weights were removed.")
     return missing
 
 

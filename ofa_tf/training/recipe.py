@@ -182,6 +182,8 @@ class Recipe:
         Raises:
             FormatError: a value out of its range.
         """
+        if epochs is not None:
+            require_number("epochs", epochs, 0, 1e6)
         phases = list(self.phases)
         chosen = [index for index, phase in enumerate(phases) if phase.stage == stage]
         longest = sum(phases[index].epochs + phases[index].warmup_epochs for index in chosen)

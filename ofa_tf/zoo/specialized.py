@@ -131,7 +131,7 @@ def import_specialized(
         folder=target,
     )
     if target is not None:
-        _write(result, target)
+        _write(result, target, force)
     return result
 
 
@@ -175,10 +175,10 @@ def _check_target(target: Path, force: bool) -> None:
         raise FormatError(f"{target} already holds a network: give another folder, or replace it with --force.")
 
 
-def _write(network: SpecializedNetwork, target: Path) -> None:
+def _write(network: SpecializedNetwork, target: Path, force: bool) -> None:
     """The whole folder or nothing."""
     assert network.model is not None
-    with replacing_folder(target) as temporary:
+    with replacing_folder(target, force) as temporary:
         with quiet():
             network.model.save(temporary / "model.keras")
         write_json(temporary / "arch.json", network.arch.to_document(), SPACE_SCHEMA)

@@ -1,10 +1,10 @@
 """What pretrained weights are worth on a few thousand photos, and an elastic network against one at a time.
 
-    python benchmarks/transfer.py --data DIR [--init SOURCE] [--work DIR] [--quick] [--json FILE]
+    python benchmarks/transfer.py --data DIR [--init SOURCE] [--work DIR] [--only PART] [--quick] [--json FILE]
 
 DIR holds `train/<class>/` and `val/<class>/`; all accuracies are of the images in `val`, of float networks whose
-batch norm statistics were recomputed. Trainings and what was measured stay in --work, so that a run that ends early
-goes on.
+batch norm statistics were recomputed. Trainings, their times and what was measured stay in --work, so that a run that
+ends early goes on; `--only transfer` and `--only scratch` end after that part.
 
 `transfer_*`: a training with default options that begins with SOURCE; `transfer_minutes` is its wall time with its
 evaluations, `transfer_macs_share` what the smallest subnet costs of the largest at the same image size. `scratch_*`:
@@ -46,6 +46,7 @@ class Setting:
     work: Path
     quick: bool
     seed: int
+    only: str | None = None
 
     def kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """A result of an earlier run, or a new one, which is kept."""
@@ -77,9 +78,7 @@ def trained(setting: Setting, name: str, init: str, hours: float | None = None) 
     from ofa_tf.training.sampling import probe_archs
 
     project = opened(setting, name, init, hours)
-    start = time.monotonic()
-    train(project, "all")
-    minutes = (time.monotonic() - start) / 60
+    minutes = timed(setting, name, lambda: train(project, "all"))
     evaluator, space = make_evaluator(project), project.config.space
     probes = probe_archs(space, setting.seed)
     accuracies = {
@@ -89,6 +88,18 @@ def trained(setting: Setting, name: str, init: str, hours: float | None = None) 
     }
     macs = {probe: n_macs(space, space.decode_one(probes[probe])) for probe in ("smallest", "largest")}
     return {"minutes": minutes, "accuracies": accuracies, "macs": macs}
+
+
+def timed(setting: Setting, name: str, work: Callable[[], Any]) -> float:
+    """Minutes that something has taken, in all runs of it together."""
+    path, start = setting.work / f"minutes-{name}.json", time.monotonic()
+    before = json.loads(path.read_text()) if path.exists() else 0.0
+    try:
+        work()
+    finally:
+        minutes = before + (time.monotonic() - start) / 60
+        path.write_text(json.dumps(minutes))
+    return minutes
 
 
 def n_macs(space, arch) -> int:
@@ -176,21 +187,30 @@ def import_error(setting: Setting) -> float:
     return float(np.abs(features - expected).max() / np.abs(expected).max())
 
 
+def of_training(name: str, result: dict[str, Any]) -> dict[str, float]:
+    """The figures of one training."""
+    accuracies = {f"{name}_{probe}_accuracy": value for probe, value in result["accuracies"].items()}
+    return {f"{name}_minutes": result["minutes"], **accuracies}
+
+
 def measure(setting: Setting) -> dict[str, float]:
     """All figures."""
     figures: dict[str, float] = {}
     if setting.init == "efficientnet-lite0":
         figures["import_max_rel_error"] = import_error(setting)
     transfer = setting.kept("result-transfer", lambda: trained(setting, "transfer", setting.init))
+    figures |= of_training("transfer", transfer)
+    figures["transfer_macs_share"] = transfer["macs"]["smallest"] / transfer["macs"]["largest"]
+    if setting.only == "transfer":
+        return figures
     hours = transfer["minutes"] / 60
     scratch = setting.kept("result-scratch", lambda: trained(setting, "scratch", "none", hours))
-    for name, result in (("transfer", transfer), ("scratch", scratch)):
-        figures[f"{name}_minutes"] = result["minutes"]
-        figures |= {f"{name}_{probe}_accuracy": value for probe, value in result["accuracies"].items()}
-    figures["transfer_macs_share"] = transfer["macs"]["smallest"] / transfer["macs"]["largest"]
+    figures |= of_training("scratch", scratch)
     figures["transfer_over_scratch_points"] = 100 * (
         transfer["accuracies"]["largest"] - scratch["accuracies"]["largest"]
     )
+    if setting.only == "scratch":
+        return figures
     space = opened(setting, "transfer", setting.init).config.space
     networks = [(setting.init, space.resolutions[-1]), (setting.init, space.resolutions[0])]
     networks += [(name, space.resolutions[-1]) for name in setting.alone]
@@ -216,6 +236,7 @@ def main() -> None:
     parser.add_argument("--init", default="efficientnet-lite0", metavar="SOURCE", help="pretrained weights")
     parser.add_argument("--alone", default="", metavar="NAME,NAME", help="other networks to fine-tune alone")
     parser.add_argument("--work", metavar="DIR", help="where the trainings are kept; by default in a temporary folder")
+    parser.add_argument("--only", choices=["transfer", "scratch"], help="end after this part")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", metavar="FILE")
@@ -224,7 +245,7 @@ def main() -> None:
         work = Path(options.work or temporary)
         work.mkdir(parents=True, exist_ok=True)
         alone = tuple(filter(None, options.alone.split(",")))
-        setting = Setting(options.data, options.init, alone, work, options.quick, options.seed)
+        setting = Setting(options.data, options.init, alone, work, options.quick, options.seed, options.only)
         report(measure(setting), options.seed, options.json, {"data": Path(options.data).name, "init": options.init})
 
 

@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 
+from ofa_tf.allocator import keep_freed_memory
 from ofa_tf.errors import MissingDependencyError
 
 
@@ -50,6 +51,8 @@ def load_tensorflow(what: str = "This") -> None:
         MissingDependencyError: it is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "tensorflow" not in sys.modules:
+        keep_freed_memory()
     try:
         with quiet():
             import tensorflow  # noqa: F401

@@ -9,13 +9,14 @@ import pytest
 
 from ofa_tf.errors import OfaError
 
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 INPUTS = 150
 
 
 @pytest.fixture(scope="module")
 def bench():
-    path = Path(__file__).resolve().parents[1] / "benchmarks" / "hostile.py"
-    spec = importlib.util.spec_from_file_location("hostile_benchmark", path)
+    sys.path.append(str(BENCHMARKS))
+    spec = importlib.util.spec_from_file_location("hostile_benchmark", BENCHMARKS / "hostile.py")
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     yield module

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from commands import assert_refused
+from commands import HOST_TABLE, assert_refused
 from finished_workdir import space_of, write_arch
 
 import ofa_tf as ofa_tf_package
@@ -67,8 +67,10 @@ def test_devices_share_the_fine_tuning_of_one_subnet(ofa, workdir, arch, monkeyp
     tuned = []
     tune = module.FineTuner.tune
     monkeypatch.setattr(module.FineTuner, "tune", lambda self, arch: tuned.append(arch) or tune(self, arch))
+    (table,) = workdir.glob(HOST_TABLE)
+    assert ofa("lut", "import", table, "--as", "pi4", "-w", workdir).code == 0
     devices = ["--device", "host", "--device", "pi4"]
-    options = ["--finetune", 0.25, "--no-gate", "--precision", "fp32"]
+    options = ["--finetune", 0.25, "--no-gate"]
     run = ofa("export", "-w", workdir, "--arch", "arch.json", *devices, *options)
     assert run.code == 0, run.err
     assert tuned == [arch]

@@ -9,7 +9,7 @@ from ofa_tf.errors import TableError
 from ofa_tf.latency.backends import backend_of
 from ofa_tf.latency.merge import merge_tables
 from ofa_tf.latency.shares import time_shares
-from ofa_tf.latency.store import FOLDER, add_table, list_tables, renamed, seen_from_here
+from ofa_tf.latency.store import add_table, list_tables, renamed, seen_from_here
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project.published_tables import import_published
@@ -43,7 +43,7 @@ class TableFile:
 
 def list_files(workdir: str | Path = ".") -> list[TableFile]:
     """The tables of a workdir and those that come with ofa-tf."""
-    return [TableFile(path, table) for path, table in list_tables(Path(workdir, FOLDER))]
+    return [TableFile(path, table) for path, table in list_tables(Workdir(workdir).tables)]
 
 
 def show(

@@ -131,6 +131,20 @@ class Workdir(StageFiles):
         self.exports = self.path / "exports"
         self.finetuned = self.path / "finetuned"
         self.images = self.path / "data.npz"  # of a workdir that was made of arrays
+        self._refuse_strange_entries()
+
+    def _refuse_strange_entries(self) -> None:
+        """Refuses a workdir of somebody who wants other files read, emptied or waited for.
+
+        Raises:
+            WorkdirError: one of its files is a pipe or a device, or a link leads out of it.
+        """
+        files = self.config_path, self.path / "ledger.json", self.images, self.path / ".lock"
+        folders = self.cache, self.tables, self.accuracy, self.exports, self.finetuned, self.logs
+        for path in (*files, *folders, self.path / "checkpoints"):
+            strange = strange_entry(self.path, path.name)
+            if strange:
+                raise WorkdirError(f"{strange}, which a workdir may not have: put a copy in its place.")
 
     @property
     def exists(self) -> bool:
@@ -145,7 +159,6 @@ class Workdir(StageFiles):
         """
         if not self.exists:
             raise WorkdirError(f"{self.path} is not a workdir yet: `ofa-tf train` makes one.")
-        self.refuse_strange_entries()
         return Config.load(self.config_path)
 
     def create(self, config: Config) -> None:
@@ -154,19 +167,6 @@ class Workdir(StageFiles):
         if config.init is not None:
             self.ledger().begin_with(config.init)
         write_json(self.config_path, config.to_document(), SPACE_SCHEMA)
-
-    def refuse_strange_entries(self) -> None:
-        """Refuses a workdir of somebody who wants other files read, emptied or waited for.
-
-        Raises:
-            WorkdirError: one of its files is a pipe or a device, or a link leads out of it.
-        """
-        files = self.config_path, self.path / "ledger.json", self.images, self.path / ".lock"
-        folders = self.cache, self.tables, self.accuracy, self.exports, self.finetuned, self.logs
-        for path in (*files, *folders, self.path / "checkpoints"):
-            strange = strange_entry(self.path, path.name)
-            if strange:
-                raise WorkdirError(f"{strange}, which a workdir may not have: put a copy in its place.")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -178,7 +178,6 @@ class Workdir(StageFiles):
             WorkdirError: another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        self.refuse_strange_entries()
         descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "w") as file:
             try:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,7 @@ def merge_note10(tables: Sequence[LatencyTable]) -> LatencyTable:
     return dataclasses.replace(tables[0], entries=entries)
 
 
+@lru_cache(1)
 def _our_keys() -> dict[str, set[str]]:
     """Our table keys of each published block name, for every resolution and both paddings."""
     keys: dict[str, set[str]] = {}

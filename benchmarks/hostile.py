@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from _common import report
 
-NASTY = [
+NASTY: list[Any] = [
     None, True, False, 0, -1, 1e308, 5e-324, 10**400, -(10**17), 2**63, 0.1 + 0.2, "", " ", "\0", "\ud800", "\x1b[2J",
     "x" * 10_000, "../../etc/passwd", "1" * 5000, [], {}, [[]], [None], {"": ""}, [[[[[[[[]]]]]]]], [1, 0], ["a", "a"],
 ]  # fmt: skip
@@ -75,7 +75,7 @@ def of_file(read: Callable[[Path], Any], name: str) -> Callable[[bytes], Any]:
 def arrays(**named: np.ndarray) -> bytes:
     """A file of arrays."""
     stream = io.BytesIO()
-    np.savez(stream, **named)
+    np.savez(stream, **named)  # type: ignore[arg-type]
     return stream.getvalue()
 
 

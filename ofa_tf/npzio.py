@@ -24,8 +24,12 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> N
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read_arrays(path: str | os.PathLike, fault: str = "damaged") -> dict[str, np.ndarray]:
     """The arrays of a file, by name.
+
+    Args:
+        path: the file.
+        fault: what a file is that cannot be read, for the message.
 
     Raises:
         DamagedError: the file is cut short or altered, or not there.
@@ -39,7 +43,7 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     except FormatError as error:
         raise DamagedError(str(error)) from None
     except Exception as error:  # NumPy and zipfile raise some ten kinds for broken files
-        raise DamagedError(f"{path} is damaged: {error}.") from error
+        raise DamagedError(f"{path} is {fault}: {error}.") from error
 
 
 def read_arrays_of(

@@ -193,7 +193,7 @@ def test_another_file_is_refused(tmp_path, content):
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(FormatError, match=r"^There is no file .*none\.npz\.$"):
         Predictor.load(tmp_path / "none.npz", TINY)
-    with pytest.raises(FormatError, match="is not a predictor"):
+    with pytest.raises(FormatError, match="is a folder"):
         Predictor.load(tmp_path, TINY)
 
 

@@ -160,7 +160,7 @@ class Predictor:
         Raises:
             FormatError: the file is absent, not a predictor, or one of another space.
         """
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, "not a predictor")
         try:
             name = str(arrays.pop("space", space.name))
             resolutions = tuple(int(value) for value in arrays.pop("resolutions"))

@@ -309,6 +309,10 @@ class Project(OpenedWorkdir):
 
         Raises:
             OfaError: as for `export`.
+
+        Examples:
+            >>> ofa.open("work").finetune(ofa.open("work").config.space.smallest(), epochs=0.1)
+            FineTuned(...before=..., after=...)
         """
         load_tensorflow()
         from ofa_tf.project.finetune import finetune
@@ -413,8 +417,8 @@ class Project(OpenedWorkdir):
             arch: the arch, such as `choice.arch`.
 
         Returns:
-            A functional model from preprocessed images `(batch, resolution, resolution, 3)` to logits `(batch,
-            classes)`; `project.config.preprocessing` makes its inputs from pixels.
+            A functional model from images `(batch, resolution, resolution, 3)`, which `project.config.preprocessing`
+            makes from pixels, to logits `(batch, classes)`.
 
         Examples:
             >>> project = ofa.open("work")
@@ -423,13 +427,9 @@ class Project(OpenedWorkdir):
             (None, 10)
         """
         load_tensorflow()
-        from ofa_tf.project.evaluator import make_evaluator
-        from ofa_tf.subnet import extract
+        from ofa_tf.project.evaluator import plain_subnet
 
-        arch = self.config.space.arch_from_document(arch.to_document())
-        evaluator = make_evaluator(self, traced=False)
-        evaluator.calibrate(arch)
-        return extract(evaluator.supernet, arch)
+        return plain_subnet(self, arch)
 
 
 @library_wording

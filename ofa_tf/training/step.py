@@ -27,7 +27,7 @@ def resizing_matrix(before: int, after: int) -> np.ndarray:
     Returns:
         float32 of shape (after, before).
     """
-    with tf.device("CPU"):
+    with tf.init_scope(), tf.device("CPU"):  # a constant where it is called while a graph is built
         return tf.image.resize(tf.eye(before)[..., None], (after, before), antialias=True)[..., 0].numpy()
 
 

@@ -178,8 +178,7 @@ class Workdir(StageFiles):
             WorkdirError: another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w") as file:
+        with open(self.path / ".lock", "r+", opener=_open_lock) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -192,3 +191,8 @@ class Workdir(StageFiles):
             for folder in (self.exports, self.path / "checkpoints", self.logs):
                 sweep(folder, folders=True)
             yield
+
+
+def _open_lock(path: str, _: int) -> int:
+    """Makes the file if it is not there, for its owner, and neither empties it nor follows a link."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)

@@ -42,21 +42,21 @@ class ExportOptions:
 
     Args:
         file: the kind of file.
-        finetune: passes over the training images that the subnet is trained for with weights of its own; 0 for none.
         name: name of the export's folder; None for one made of device, budget and precision.
         out: where to put that folder; None for `exports/` in the workdir.
         force: whether an export of that name may be replaced.
         allow_cpu: whether operators that the device does not have may run on the CPU, as with an Edge TPU.
         pictures: whether to draw what the file gets wrong on the validation images.
+        finetune: passes over the training images that the subnet is trained for with weights of its own; 0 for none.
     """
 
     file: FileOptions = field(default_factory=FileOptions)
-    finetune: float = 0.0
     name: str | None = None
     out: Path | None = None
     force: bool = False
     allow_cpu: bool = False
     pictures: bool = False
+    finetune: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def make_options(
     qat_epochs = (epochs or QAT_EPOCHS) if qat else 0.0
     file = FileOptions(precision, io, qat_epochs=qat_epochs, gate=gate, about=about)
     folder = None if out is None else Path(out)
-    return ExportOptions(file, checked_epochs(finetune or 0.0), name, folder, force, allow_cpu, pictures)
+    return ExportOptions(file, name, folder, force, allow_cpu, pictures, checked_epochs(finetune or 0.0))
 
 
 def export_all(

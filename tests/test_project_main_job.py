@@ -29,7 +29,7 @@ from ofa_tf.training import checkpoint
 from ofa_tf.training.ledger import StageRecord
 from ofa_tf.training.recipe import STAGES
 
-OPERATORS = {"CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MEAN", "RESHAPE", "FULLY_CONNECTED"}
+OPERATORS = {"CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MEAN", "FULLY_CONNECTED"}
 
 
 def count_macs_of_file(content: bytes) -> int:

@@ -60,5 +60,5 @@ def describe_file(path: str | Path) -> Description:
 def _read(path: str | Path) -> bytes:
     content = read_regular(path, ".tflite", LARGEST_FILE, ExportError)
     if not content:
-        raise ExportError(f"{path} is empty; a .tflite file is needed.")
+        raise ExportError(f"{path} has 0 bytes; a .tflite file is needed.")
     return content

@@ -21,7 +21,7 @@ from ofa_tf.atomic import sweep
 from ofa_tf.export.folder import Manifest, write_export
 from ofa_tf.jsonio import SPACE_SCHEMA, read_json
 from ofa_tf.project.workdir import Workdir
-from ofa_tf.quiet import quiet
+from ofa_tf.quiet import load_tensorflow, quiet
 from ofa_tf.space import Arch
 from ofa_tf.terminal import TerminalProgress
 from ofa_tf.training import checkpoint
@@ -161,7 +161,7 @@ from ofa_tf.training.step import TrainingStep
 from ofa_tf.cli.main import main
 trainer.SECONDS_BETWEEN_CHECKPOINTS = 0
 run = TrainingStep.run
-TrainingStep.run = lambda *arguments: (time.sleep(0.2), run(*arguments))[1]
+TrainingStep.run = lambda *arguments: (time.sleep(0.6), run(*arguments))[1]
 main()
 """
 
@@ -177,6 +177,7 @@ def wait_for(condition, process, seconds=120):
 def test_a_training_that_is_stopped_goes_on_where_it_was(
     ofa, tmp_path, monkeypatch, image_folder, small_space, recipe_file
 ):
+    load_tensorflow()  # which would take longer than the other process needs for its steps
     monkeypatch.chdir(tmp_path)
     options = ["--data", image_folder, "--space", small_space, "--recipe", recipe_file]
     command = ["train", "--stage", "full", "--workdir", "work", *map(str, options)]
@@ -350,7 +351,7 @@ def test_a_journal_cut_short_by_a_full_disk_keeps_its_whole_lines(ofa, workdir):
 
 
 def test_a_disk_that_cannot_be_written(ofa, workdir, monkeypatch):
-    def refuse(path, *_):
+    def refuse(path, *_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     monkeypatch.setattr("ofa_tf.project.workdir.open", refuse, raising=False)

@@ -4,7 +4,7 @@
 
 Every reader gets a valid input of its kind, changed at random: bytes flipped, cut, doubled and inserted, and in JSON
 values replaced by what nobody expects (numbers of 400 digits, infinities, halves of characters, empty and deep things).
-Each runs in a process of its own.
+Each reader runs in a separate process.
 
 `inputs_per_reader` is how many each got (images a tenth). `failures` counts inputs that ended in anything but an answer
 or an error of ours; the first of each reader is printed with its number, so that `--seed` brings it back. `slowest_s`

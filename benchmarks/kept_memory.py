@@ -41,7 +41,7 @@ for number in range(steps + 2):
 seconds, faults = zip(*times[2:])
 print(json.dumps([sum(seconds), sum(faults), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
 """
-AS_IT_IS = {"MALLOC_PERTURB_": "0"}  # any such variable leaves glibc alone; this one changes nothing
+AS_IT_IS = {"MALLOC_PERTURB_": "0"}  # a variable of this kind switches our settings off; this one does nothing else
 
 
 def run(steps: int, variables: dict[str, str]) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ stage, `export --finetune`, `predictor fit`, `lut build`, `data pack`, `report`.
 takes a third of a second longer and is where they are killed.
 
 `kills`: how many processes died. `bit_identical`: 1 if all weights and momenta at the end of every stage, and what each
-command made that does not depend on the time, are those of a run that was left alone, to the last bit. `left_behind`:
+command made that does not depend on the time, are equal to the last bit to those of an undisturbed run. `left_behind`:
 files that are there after the killed runs and not after the others.
 """
 
@@ -155,12 +155,12 @@ def files(folder: Path) -> set[str]:
 
 
 def kill_command(name: str, base: Path, folder: Path, n_kills: int, rng: random.Random) -> tuple[bool, int]:
-    """Kills one command so many times; whether it ends as it should, and how many files are left behind."""
+    """Kills one command a number of times; whether it ends as it should, and how many files are left."""
     command, stable = COMMANDS[name]
-    alone, killed = folder / f"{name}-alone", folder / f"{name}-killed"
-    for place in (alone, killed):
+    undisturbed, killed = folder / f"{name}-undisturbed", folder / f"{name}-killed"
+    for place in (undisturbed, killed):
         shutil.copytree(base, place)
-    _, n_writes = run_slowly(command, alone, None, rng)
+    _, n_writes = run_slowly(command, undisturbed, None, rng)
     deaths = 0
     while deaths < n_kills:
         status, _ = run_slowly(command, killed, rng.randint(1, n_writes), rng)
@@ -169,10 +169,10 @@ def kill_command(name: str, base: Path, folder: Path, n_kills: int, rng: random.
             shutil.rmtree(killed)
             shutil.copytree(base, killed)
     run_slowly(command, killed, None, rng)
-    left = files(killed) - files(alone)
-    lost = files(alone) - files(killed)
-    made = [path.relative_to(alone) for pattern in stable for path in alone.glob(pattern)]
-    good = not lost and all((alone / path).read_bytes() == (killed / path).read_bytes() for path in made)
+    left = files(killed) - files(undisturbed)
+    lost = files(undisturbed) - files(killed)
+    made = [path.relative_to(undisturbed) for pattern in stable for path in undisturbed.glob(pattern)]
+    good = not lost and all((undisturbed / path).read_bytes() == (killed / path).read_bytes() for path in made)
     print(f"  {name}: {deaths} kills, {n_writes} writes, same: {good}, left behind: {sorted(left)}", file=sys.stderr)
     return good, len(left)
 

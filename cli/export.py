@@ -45,7 +45,7 @@ from ofa_tf.precision import INTEGER_ENDS, PRECISIONS
 @click.option(
     "--finetune",
     type=Positive("N", "epochs"),
-    help="First train the subnet for N epochs with weights of its own, taught by the largest network.",
+    help="First train the subnet for N more epochs, with the largest network as its teacher.",
 )
 @click.option("--qat", is_flag=True, help="Train the subnet for int8 (quantisation-aware training).")
 @click.option("--epochs", type=Positive("N", "epochs"), help="Epochs of --qat.  [default: 3]")

@@ -17,9 +17,8 @@ def keep_freed_memory() -> bool:
     """Has glibc keep memory that is freed; says whether it does so.
 
     It maps every block of more than 32 MB anew and gives it back at once, so that each large tensor of a training step
-    costs thousands of page faults. Kept, a step takes three quarters of the time and a process a tenth more memory
-    (`benchmarks/kept_memory.py`). Nothing changes where the user has set a `MALLOC_…` variable, or with another C
-    library.
+    costs thousands of page faults. `benchmarks/kept_memory.py` measures what a step gains. Nothing changes where the
+    user has set a `MALLOC_…` variable, or with another C library.
     """
     if any(name.startswith("MALLOC_") for name in os.environ) or platform.libc_ver()[0] != "glibc":
         return False

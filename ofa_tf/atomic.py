@@ -103,11 +103,12 @@ def remove_folders(paths: Iterable[Path]) -> None:
     try:
         for path in paths:
             if path.is_symlink() or path.exists():
-                os.rename(path, temporary_path(path))
                 moved.append((path, temporary_path(path)))
+                os.rename(*moved[-1])
     except BaseException:  # Ctrl-C, too
         for path, temporary in reversed(moved):
-            os.rename(temporary, path)
+            if temporary.is_symlink() or temporary.exists():
+                os.rename(temporary, path)
         raise
     for _, temporary in moved:
         if temporary.is_symlink():

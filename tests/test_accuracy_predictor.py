@@ -141,6 +141,7 @@ BROKEN = {
     "resolutions words": ({"resolutions": np.array(["a", "b", "c"])}, "is not a predictor"),
     "resolutions fewer": ({"resolutions": np.array([24])}, "is a predictor of another space"),
     "objects": ({"0/0/weights": np.array([None], object)}, "is not a predictor"),
+    "an endless resolution": ({"resolutions": np.array([np.inf])}, "is not a predictor"),
     "no weights": ({"0/0/weights": None}, "an array is named '0/0/biases'"),
     "no biases": ({"0/1/biases": None}, "'0/1/biases'"),
     "a gap": ({"0/1/weights": None, "0/1/biases": None}, "an array is named '0/2/biases'"),

@@ -1,5 +1,7 @@
 """`ofa-tf export --finetune` and `project.finetune`."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from commands import HOST_TABLE, assert_refused
@@ -108,3 +110,9 @@ def test_images_without_labels_are_refused(workdir, arch, monkeypatch):
     with pytest.raises(ofa_tf_package.DataError, match="no labels"):
         module.fine_tuner(project, evaluator, 1)
     assert np.isfinite(evaluator.accuracy(arch, project.data.val))
+
+
+def test_the_gain_on_images_without_labels_is_not_known_but_the_fine_tuning_is_recorded():
+    tuned = SimpleNamespace(epochs=1.0, arch=None, better=True, evaluator=None)
+    unknown = {"supernet_accuracy": None, "finetuned_accuracy": None}
+    assert module.gain(tuned, None, SimpleNamespace(labelled=False)) == {"epochs": 1.0, "kept": "finetuned", **unknown}

@@ -165,7 +165,7 @@ class Predictor:
             name = str(arrays.pop("space", space.name))
             resolutions = tuple(int(value) for value in arrays.pop("resolutions"))
             members = _take_members(arrays)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FormatError(f"{path} is not a predictor: {error}.") from error
         if name != space.name:
             raise FormatError(f"{path} is a predictor of another space: of `{name}`, not of `{space.name}`.")

@@ -287,7 +287,7 @@ def _make_file(
             tuned = told(project, tuner.tune(arch))
         own = tuned.evaluator if tuned.better else None
     file = make_file(project.config, project.data, evaluator, arch, options.file, project.progress, own)
-    return file, gain(tuned, evaluator, file.images) if tuned and file.images.labelled else None
+    return file, gain(tuned, evaluator, file.images) if tuned else None
 
 
 def _manifest(

@@ -60,8 +60,8 @@ def told(project: OpenedWorkdir, tuned: FineTuned) -> FineTuned:
     """Says what fine-tuning has gained."""
     kept = "they are kept" if tuned.better else "they are no better, so those of the supernet are kept"
     project.progress.note(
-        f"Fine-tuning for {tuned.epochs:g} epochs: {tuned.after:.1%} of the held-out training images with weights of "
-        f"its own, {tuned.before:.1%} with those of the supernet ({(tuned.after - tuned.before) * 100:+.1f} points); "
+        f"Fine-tuning for {tuned.epochs:g} epochs: {tuned.after:.1%} of the held-out training images with its own "
+        f"weights, {tuned.before:.1%} with those of the supernet ({(tuned.after - tuned.before) * 100:+.1f} points); "
         f"{kept}."
     )
     return tuned
@@ -73,11 +73,15 @@ def gain(tuned: FineTuned, evaluator: SubnetEvaluator, images: Images) -> dict[s
     Args:
         tuned: the subnet.
         evaluator: of the supernet.
-        images: with labels.
+        images: if they have no labels, the accuracies are None.
     """
+
+    def accuracy(of: SubnetEvaluator) -> float | None:
+        return of.accuracy(tuned.arch, images) if images.labelled else None
+
     return {
         "epochs": tuned.epochs,
-        "supernet_accuracy": evaluator.accuracy(tuned.arch, images),
-        "finetuned_accuracy": tuned.evaluator.accuracy(tuned.arch, images),
+        "supernet_accuracy": accuracy(evaluator),
+        "finetuned_accuracy": accuracy(tuned.evaluator),
         "kept": "finetuned" if tuned.better else "supernet",
     }

@@ -18,7 +18,7 @@ from ofa_tf.training.cluster import Cluster, make_cluster
 from ofa_tf.training.evaluation import SubnetEvaluator
 from ofa_tf.training.ledger import StageRecord
 from ofa_tf.training.recipe import STAGES, Recipe, Span, span_of, spans
-from ofa_tf.training.sampling import plan_step, probe_archs
+from ofa_tf.training.sampling import plan_step, probe_archs, trained_widths
 from ofa_tf.training.setup import Setup
 from ofa_tf.training.stage_files import StageFiles
 from ofa_tf.training.step import IMAGES, LABELS, TrainingStep
@@ -246,7 +246,8 @@ class Trainer:
                 self.step.reset_optimizer()
                 middle_opens = "depth" if self.config.space.coupled else "width"
                 if recipe.sort_channels and stage in (middle_opens, "width"):
-                    self.supernet.sort_channels(middle=stage == middle_opens, streams=stage == "width")
+                    trained = trained_widths(self.config.space, self.layout_of(stage), span)
+                    self.supernet.sort_channels(stage == middle_opens, stage == "width", trained)
         seed = self.seed_of(stage)
         plan = plan_step(self.config.space, span, seed, step)
         share, micro_batch = self.cluster.shares(recipe)

@@ -21,7 +21,7 @@ from ofa_tf.spaces import TINY
 from ofa_tf.supernet import Supernet
 from ofa_tf.training import checkpoint
 from ofa_tf.training.recipe import STAGES, span_of, spans
-from ofa_tf.training.sampling import plan_step, probe_archs
+from ofa_tf.training.sampling import plan_step, probe_archs, trained_widths
 from ofa_tf.training.trainer import Trainer, load_stage
 from ofa_tf.training.weights import weights_of
 
@@ -120,14 +120,16 @@ def test_every_stage_is_recorded_and_goes_on_from_the_one_before(run):
 def test_channels_are_sorted_when_the_width_stage_begins(run, monkeypatch, recipe):
     sorted_at = []
     trainer = run.trainer
-    monkeypatch.setattr(trainer.supernet, "sort_channels", lambda **what: sorted_at.append((stage, what)))
+    monkeypatch.setattr(trainer.supernet, "sort_channels", lambda **what: sorted_at.append((stage, *what.values())))
     monkeypatch.setattr(trainer.step, "run", lambda *_: np.zeros(1))
     for stage in STAGES:
         layout = spans(recipe, stage, N_TRAIN)
         for step in range(N_STEPS[stage]):
             trainer._train_step(stage, recipe, span_of(layout, step), step, None, None, None)
-    all_of_them = ("width", {"middle": True, "streams": True})
-    assert sorted_at == ([all_of_them, all_of_them] if recipe.sort_channels else [])
+    trained = trained_widths(trainer.config.space, spans(recipe, "width", N_TRAIN), spans(recipe, "width", N_TRAIN)[1])
+    assert len(trained) == 3
+    first, second = ("width", True, True, []), ("width", True, True, trained)
+    assert sorted_at == ([first, second] if recipe.sort_channels else [])
 
 
 def test_the_middle_of_a_coupled_space_is_sorted_when_depth_opens_it(run, monkeypatch):
@@ -136,11 +138,11 @@ def test_the_middle_of_a_coupled_space_is_sorted_when_depth_opens_it(run, monkey
     stages = tuple(replace(stage, depths=(1, 2), kernels=(3,), expands=(3, 6)) for stage in TINY.stages)
     space = replace(TINY, stages=stages, coupled=True)
     monkeypatch.setattr(trainer, "config", replace(trainer.config, space=space))
-    monkeypatch.setattr(trainer.supernet, "sort_channels", lambda **what: sorted_at.append((stage, what)))
+    monkeypatch.setattr(trainer.supernet, "sort_channels", lambda **what: sorted_at.append((stage, *what.values())))
     monkeypatch.setattr(trainer.step, "run", lambda *_: np.zeros(1))
     for stage in STAGES:
         trainer._train_step(stage, RECIPE, spans(RECIPE, stage, N_TRAIN)[0], 0, None, None, None)
-    assert sorted_at == [("depth", {"middle": True, "streams": False}), ("width", {"middle": False, "streams": True})]
+    assert sorted_at == [("depth", True, False, []), ("width", False, True, [])]
 
 
 def test_a_recipe_without_evaluations_measures_nothing(run, tmp_path, monkeypatch):

@@ -249,7 +249,8 @@ class Trainer:
                 middle_opens = "depth" if self.config.space.coupled else "width"
                 if recipe.sort_channels and stage in (middle_opens, "width"):
                     trained = trained_widths(self.config.space, self.layout_of(stage), span)
-                    self.supernet.sort_channels(stage == middle_opens, stage == "width", trained)
+                    middle, streams = stage == middle_opens, stage == "width"
+                    self.supernet.sort_channels(middle=middle, streams=streams, trained=trained)
         seed = self.seed_of(stage)
         plan = plan_step(self.config.space, span, seed, step)
         share, micro_batch = self.cluster.shares(recipe)

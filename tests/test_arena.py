@@ -85,7 +85,7 @@ def test_budgets_that_do_not_go_together_are_refused(budgets, precision, said):
 
 
 def test_less_ram_than_the_image_is_refused():
-    with pytest.raises(InfeasibleError, match="less than the smallest input image of `tiny` takes: 1.7 kB at 24 px"):
+    with pytest.raises(InfeasibleError, match=r"less than the smallest input image of `tiny` takes: 1\.7 kB at 24 px"):
         with_memories(Budgets(ram_bytes=1000), TINY, "int8")
 
 

@@ -67,7 +67,7 @@ class ArenaSize:
 
 
 @dataclass(frozen=True)
-class Step:
+class ArenaStep:
     """One operator of the file: what it reads and writes.
 
     Args:
@@ -102,7 +102,7 @@ def channel_records(name: str, channels: int) -> int:
     return 2 * aligned(RECORDS_PER_CHANNEL // 2 * channels) if name in PER_CHANNEL else 0
 
 
-def steps(block: Block) -> Iterator[Step]:
+def steps(block: Block) -> Iterator[ArenaStep]:
     """The operators that a block becomes; the converter folds away the reshaping of an image of one pixel."""
     same = {}  # outputs that are another one by a new name
     for op in block.ops:
@@ -112,16 +112,16 @@ def steps(block: Block) -> Iterator[Step]:
             continue
         if op.margins != (0, 0):
             padded = (op.in_size + 2 * op.margins[0]) * (op.in_size + 2 * op.margins[1]) * op.in_channels
-            yield Step("PAD", inputs, f"{op.suffix} padded", aligned(padded), op.in_channels)
+            yield ArenaStep("PAD", inputs, f"{op.suffix} padded", aligned(padded), op.in_channels)
             inputs = (f"{op.suffix} padded",)
         size_bytes = aligned(_elements(op))
         scratch = mean_scratch(op.out_channels) if op.kind == "mean" else 0
         plain = op.suffix if op.activation in FUSED else f"{op.suffix} before"
-        yield Step(BUILT[op.kind], inputs, plain, size_bytes, op.out_channels, scratch)
+        yield ArenaStep(BUILT[op.kind], inputs, plain, size_bytes, op.out_channels, scratch)
         if op.activation == "hard_swish":
-            yield Step("HARD_SWISH", (plain,), op.suffix, size_bytes, op.out_channels)
+            yield ArenaStep("HARD_SWISH", (plain,), op.suffix, size_bytes, op.out_channels)
         elif op.activation not in FUSED:  # hard sigmoid: relu6(x + 3) is fused, / 6 is not
-            yield Step("MUL", (plain,), op.suffix, size_bytes, op.out_channels)
+            yield ArenaStep("MUL", (plain,), op.suffix, size_bytes, op.out_channels)
 
 
 def _elements(op: Op) -> int:

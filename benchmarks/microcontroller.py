@@ -3,8 +3,8 @@
     python benchmarks/microcontroller.py [--subnets N] [--spaces tiny,photos,edge] [--cache DIR] [--part PART]
                                          [--quick] [--json FILE]
 
-Random subnets, as many at the smallest as at the largest resolution of each space, are converted with fresh weights, get
-a plan of their memory as every export for a microcontroller does, and run in TensorFlow Lite Micro (`pip install
+Random subnets, as many at the smallest as at the largest resolution of each space, are converted with fresh weights,
+get a plan of their memory as every export for a microcontroller does, and run in TensorFlow Lite Micro (`pip install
 tflite-micro`), which says how large its arena is. DIR keeps the files from one run to the next.
 
 `ram_worst_error` and `ram_mean_error` are shares of the true arena, `ram_below_truth_worst` how far a prediction lies
@@ -12,8 +12,8 @@ below it at most (0 where none does). `tflm_agreement_min` is the smallest share
 TensorFlow Lite Micro and LiteRT put into the same class with outputs that differ by at most one step of quantisation.
 `ram_plan_saving_mean` and `_most` are what the plan saves of the activations against the interpreter's own planner.
 `ram_predict_100k_s` is the time for the arenas of 100,000 archs of `edge`, the median of 5.
-`mcu_enumerated_optimal_of_50` is how often in 50 a search finds the true optimum of 18,252 archs, under a random network
-as predictor, within budgets of RAM, file size and latency together; latencies are random multiples of MACs.
+`mcu_enumerated_optimal_of_50` is how often in 50 a search finds the true optimum of 18,252 archs, under a random
+network as predictor, within budgets of RAM, file size and latency together; latencies are random multiples of MACs.
 """
 
 import argparse

@@ -35,8 +35,10 @@ def test_a_board_needs_no_other_budget_and_ram_goes_with_latency(ofa, workdir):
     assert "589.824 kB of RAM" in run.out
     assert "predicted RAM" in run.out
     assert ofa(*SEARCH, "--latency", 1000, "--ram-kb", 100).code == 0
-    choice = api.open("work").search(device="mcu:nucleo-l4r5zi")
+    project = api.open("work")
+    choice = project.search(device="mcu:nucleo-l4r5zi")
     assert "kB of RAM)" in repr(choice)
+    assert project.export(choice, name="board", gate=False).manifest.device["name"] == "mcu:nucleo-l4r5zi"
 
 
 @pytest.mark.parametrize(

@@ -173,8 +173,8 @@ def export_choice(
     if isinstance(choice, Arch):
         arch = project.config.space.arch_from_document(choice.to_document())
         return export(project, arch, Target(device or HOST), options)
-    if device in (None, choice.device) and choice.latencies:
-        return export(project, choice.arch, Target(choice.device or HOST, choice.budget_ms), options, choice)
+    if choice.device is not None and device in (None, choice.device):
+        return export(project, choice.arch, Target(choice.device, choice.budget_ms), options, choice)
     return export(project, choice.arch, Target(device or HOST), options)
 
 

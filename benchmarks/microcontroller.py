@@ -9,7 +9,7 @@ tflite-micro`), which says how large its arena is. DIR keeps the files from one 
 
 `ram_worst_error` and `ram_mean_error` are shares of the true arena, `ram_below_truth_worst` how far a prediction lies
 below it at most (0 where none does). `tflm_agreement_min` is the smallest share, over all files, of random images that
-TensorFlow Lite Micro and LiteRT put into the same class with outputs that differ by at most one step of quantisation.
+TensorFlow Lite Micro and LiteRT's reference kernels put into the same class with outputs that differ by at most one step of quantisation.
 `ram_plan_saving_mean` and `_most` are what the plan saves of the activations against the interpreter's own planner.
 `ram_predict_100k_s` is the time for the arenas of 100,000 archs of `edge`, the median of 5.
 `mcu_enumerated_optimal_of_50` is how often in 50 a search finds the true optimum of 18,252 archs, under a random
@@ -73,16 +73,14 @@ def arenas(names: list[str], subnets: int, cache: Path | None, seed: int) -> dic
 
 def run(content: bytes, stored: np.ndarray) -> tuple[int, float, float]:
     """The arena of a file with its plan, its agreement with LiteRT, and what the plan saves of the activations."""
-    from ofa_tf.micro.interpreter import run_in_micro
+    from ofa_tf.micro.interpreter import run_in_micro, run_reference
     from ofa_tf.micro.plan import buffers_of, greedy_peak, most_at_once, with_plan
     from ofa_tf.tflite.operators import read_operators
-    from ofa_tf.tflite.sandbox import ChildInterpreter
 
     buffers = buffers_of(read_operators(content))
     planned = with_plan(content)
     found = run_in_micro(planned, stored)
-    with ChildInterpreter(planned) as interpreter:
-        expected = np.stack([interpreter.run(image)[0] for image in stored]).reshape(len(stored), -1).astype(int)
+    expected = run_reference(planned, stored).reshape(len(stored), -1).astype(int)
     outputs = found.outputs.reshape(len(stored), -1).astype(int)
     same = (outputs.argmax(1) == expected.argmax(1)) & (np.abs(outputs - expected).max(1) <= 1)
     return found.arena_bytes, float(same.mean()), 1 - most_at_once(buffers) / greedy_peak(buffers)

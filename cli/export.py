@@ -152,7 +152,7 @@ def _arena(facts) -> str:
         return f"its arena is predicted to take {predicted}"
     return (
         f"its arena takes {facts['arena_bytes'] / 1e3:.1f} kB, measured (predicted {predicted}); TensorFlow Lite Micro "
-        f"and LiteRT put {percent(facts['same_class'])} of {facts['images']} images into the same class"
+        f"and LiteRT's reference kernels put {percent(facts['same_class'])} of {facts['images']} images into the same class"
     )
 
 

@@ -104,10 +104,10 @@ def channel_records(name: str, channels: int) -> int:
 
 def steps(block: Block) -> Iterator[ArenaStep]:
     """The operators that a block becomes; the converter folds away the reshaping of an image of one pixel."""
-    same = {}  # outputs that are another one by a new name
+    same: dict[str, str] = {}  # outputs that are another one by a new name
     for op in block.ops:
         inputs = tuple(same.get(name, name) for name in op.inputs)
-        if op.kind == "flatten":
+        if op.kind not in BUILT:  # a reshaping
             same[op.suffix] = inputs[0]
             continue
         if op.margins != (0, 0):
@@ -115,7 +115,7 @@ def steps(block: Block) -> Iterator[ArenaStep]:
             yield ArenaStep("PAD", inputs, f"{op.suffix} padded", aligned(padded), op.in_channels)
             inputs = (f"{op.suffix} padded",)
         size_bytes = aligned(_elements(op))
-        scratch = mean_scratch(op.out_channels) if op.kind == "mean" else 0
+        scratch = mean_scratch(op.out_channels) if op.summarises else 0
         plain = op.suffix if op.activation in FUSED else f"{op.suffix} before"
         yield ArenaStep(BUILT[op.kind], inputs, plain, size_bytes, op.out_channels, scratch)
         if op.activation == "hard_swish":
@@ -125,7 +125,7 @@ def steps(block: Block) -> Iterator[ArenaStep]:
 
 
 def _elements(op: Op) -> int:
-    return op.out_channels * (1 if op.kind == "dense" else op.out_size**2)
+    return op.out_channels * (op.out_size**2 if op.takes_images else 1)
 
 
 def block_records(block: Block) -> int:

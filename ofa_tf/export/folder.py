@@ -67,8 +67,9 @@ class Manifest:
         edgetpu: reports of the linter (`lint`) and of `edgetpu_compiler` (`compiler`); None for other devices.
         microcontroller: RAM that TensorFlow Lite Micro needs, predicted (`predicted_arena_bytes`, of which
             `predicted_activation_bytes`) and, where that is installed, measured (`arena_bytes`, `activation_bytes`);
-            then also the number of `images` on which it was compared with LiteRT, the share put into the `same_class`
-            and the `largest_step` of quantisation between their outputs. None for other devices.
+            then also the number of `images` on which it was compared with LiteRT's reference kernels, the share put
+            into the `same_class` (`same_class_optimised`: by the optimised kernels) and the `largest_step` of
+            quantisation between their outputs. None for other devices.
     """
 
     sha256: str

@@ -11,7 +11,7 @@ from ofa_tf.latency.device import Device
 from ofa_tf.latency.settings import DEFAULT, Settings
 from ofa_tf.micro.boards import get_board
 from ofa_tf.micro.files import files_for_programs
-from ofa_tf.micro.interpreter import PACKAGE, MicroRun, available, run_in_micro
+from ofa_tf.micro.interpreter import PACKAGE, MicroRun, available, run_in_micro, run_reference
 from ofa_tf.micro.plan import file_arena, with_plan
 from ofa_tf.micro.rules import missing
 from ofa_tf.space import SearchSpace
@@ -25,7 +25,7 @@ class MicroBackend(Backend):
     """A microcontroller that runs TensorFlow Lite Micro: `mcu`, or `mcu:NAME` for a board whose memories are known."""
 
     usage = f"{NAME}:BOARD"
-    precisions = ()
+    precisions = ("int8",)
     measurable = False
     tabulated = False
 
@@ -37,8 +37,10 @@ class MicroBackend(Backend):
         """There is nothing to measure times on.
 
         Raises:
-            DeviceError: says so.
+            DeviceError: says so, or that there are settings.
         """
+        if settings != DEFAULT:
+            raise DeviceError(f"The device {name!r} has no settings: leave out threads, delegate and cores.")
         raise DeviceError(f"The device {name!r} has no latencies: limit its memories, with --ram-kb and --flash-kb.")
 
     def require_legal(self, space: SearchSpace, precision: str) -> None:
@@ -65,6 +67,8 @@ class MicroBackend(Backend):
     def complete(self, content: bytes, about: Exported) -> Finished:
         """Plans the memory of the file, runs it as on a microcontroller where that is possible, and adds C++ files.
 
+        It is compared with LiteRT's reference kernels, which round as those of TensorFlow Lite Micro do.
+
         Raises:
             ExportError: TensorFlow Lite Micro lacks an operator, or answers otherwise than LiteRT.
         """
@@ -82,7 +86,7 @@ class MicroBackend(Backend):
         if available():
             inputs, expected = about.answers(int(max(1, MOST_MACS // max(facts.n_macs, 1))))
             run = run_in_micro(content, inputs)
-            document |= _measured(run, expected)
+            document |= _measured(run, run_reference(content, inputs), expected)
         elif predicted is None:
             raise ExportError(f"The arena of the file cannot be predicted: measure it, pip install {PACKAGE}.")
         else:
@@ -95,15 +99,15 @@ class MicroBackend(Backend):
         return Finished(files, {"microcontroller": document}, notes, content)
 
 
-def _measured(run: MicroRun, expected: np.ndarray) -> dict[str, Any]:
-    """What the interpreter's answers show, beside those of LiteRT.
+def _measured(run: MicroRun, reference: np.ndarray, optimised: np.ndarray) -> dict[str, Any]:
+    """What the interpreter's answers show, beside those of LiteRT's reference kernels and of its optimised ones.
 
     Raises:
-        ExportError: they differ by more than one step of quantisation, or put an image into another class.
+        ExportError: they differ from those of the reference kernels by more than one step of quantisation.
     """
-    found = run.outputs.reshape(len(expected), -1).astype(np.int64)
+    found, expected = (outputs.reshape(len(optimised), -1).astype(np.int64) for outputs in (run.outputs, reference))
     steps = int(np.abs(found - expected).max())
-    same = float((found.argmax(1) == expected.argmax(1)).mean())
+    same, agreement = (float((found.argmax(1) == of.argmax(1)).mean()) for of in (expected, optimised))
     if steps > 1:
         raise ExportError(
             f"TensorFlow Lite Micro answers otherwise than LiteRT: outputs differ by up to {steps} steps of "
@@ -114,6 +118,7 @@ def _measured(run: MicroRun, expected: np.ndarray) -> dict[str, Any]:
         "activation_bytes": run.arena.activation_bytes,
         "images": len(expected),
         "same_class": same,
+        "same_class_optimised": agreement,
         "largest_step": steps,
         "runtime": {"name": PACKAGE, "version": _version()},
     }

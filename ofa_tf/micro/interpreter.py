@@ -90,6 +90,28 @@ def run_in_micro(content: bytes, inputs: np.ndarray, arena_bytes: int = ROOMY, l
     return MicroRun(outputs, ArenaSize(sizes["head"], sizes["tail"]), answer["arena_bytes"])
 
 
+def run_reference(content: bytes, inputs: np.ndarray) -> np.ndarray:
+    """What LiteRT's reference kernels answer, in this process: only for files that we made ourselves.
+
+    Args:
+        content: a `.tflite` file of one input and one output.
+        inputs: as for `run_in_micro`.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        model_content=content, num_threads=1, experimental_op_resolver_type=OpResolverType.BUILTIN_REF
+    )
+    interpreter.allocate_tensors()
+    (entry,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
+    outputs = []
+    for image in inputs:
+        interpreter.set_tensor(entry["index"], image)
+        interpreter.invoke()
+        outputs.append(interpreter.get_tensor(result["index"]))
+    return np.stack(outputs)
+
+
 def _crash(code: int, said: str) -> str:
     how = signal.Signals(-code).name if code < 0 else f"status {code}"
     return f"TensorFlow Lite Micro crashed on the file ({how}): {_reason(said) or 'it says nothing'}."

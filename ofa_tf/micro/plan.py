@@ -8,7 +8,7 @@ more than lies there at any one time. A file may carry another plan, as the inte
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 
 from ofa_tf.arena import RECORDS, RECORDS_OF_NETWORK, ArenaSize, aligned, channel_records, mean_scratch
 from ofa_tf.errors import ExportError, FormatError
@@ -60,10 +60,10 @@ def buffers_of(operators: Sequence[Operator]) -> list[Buffer]:
                 size_bytes = aligned(prod(tensor.shape) * BYTES[tensor.type])
                 written = any(tensor is output for output in operator.outputs)
                 spans.setdefault(tensor.index, [size_bytes, turn if written else 0, turn])[2] = turn
-    for tensor in operators[-1].outputs if operators else ():
-        if tensor is not None and tensor.index in spans:
-            spans[tensor.index][2] = len(operators)
-    found = [Buffer(*spans[index], index) for index in sorted(spans)]
+    for result in operators[-1].outputs if operators else ():
+        if result is not None and result.index in spans:
+            spans[result.index][2] = len(operators)
+    found = [Buffer(*span, tensor=index) for index, span in sorted(spans.items())]
     for turn, operator in enumerate(operators):
         output = operator.outputs[0] if operator.outputs else None
         if operator.name == "MEAN" and output is not None:
@@ -91,14 +91,16 @@ def greedy_peak(buffers: Sequence[Buffer], offsets: dict[int, int] | None = None
 
 
 def _lowest_gaps(
-    buffers: Sequence[Buffer], placed: dict[int, int], place: int, most: float = float("inf")
+    buffers: Sequence[Buffer], placed: dict[int, int], place: int, most: float = inf
 ) -> Iterator[tuple[int, float]]:
     """The gaps between the buffers that are needed at the same time, from the lowest: where each begins and ends."""
-    own, begin = buffers[place], 0
-    others = sorted((at, at + buffers[other].size_bytes) for other, at in placed.items() if own.meets(buffers[other]))
+    own, begin = buffers[place], 0.0
+    others: list[tuple[float, float]] = sorted(
+        (at, at + buffers[other].size_bytes) for other, at in placed.items() if own.meets(buffers[other])
+    )
     for low, high in [*others, (most, most)]:
         if low - begin >= own.size_bytes:
-            yield begin, low
+            yield int(begin), low
         begin = max(begin, high)
 
 

@@ -9,7 +9,8 @@ tflite-micro`), which says how large its arena is. DIR keeps the files from one 
 
 `ram_worst_error` and `ram_mean_error` are shares of the true arena, `ram_below_truth_worst` how far a prediction lies
 below it at most (0 where none does). `tflm_agreement_min` is the smallest share, over all files, of random images that
-TensorFlow Lite Micro and LiteRT's reference kernels put into the same class with outputs that differ by at most one step of quantisation.
+TensorFlow Lite Micro and LiteRT's reference kernels put into the same class, with outputs that differ by at most one
+step of quantisation.
 `ram_plan_saving_mean` and `_most` are what the plan saves of the activations against the interpreter's own planner.
 `ram_predict_100k_s` is the time for the arenas of 100,000 archs of `edge`, the median of 5.
 `mcu_enumerated_optimal_of_50` is how often in 50 a search finds the true optimum of 18,252 archs, under a random

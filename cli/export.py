@@ -150,9 +150,10 @@ def _arena(facts) -> str:
     predicted = f"{facts['predicted_arena_bytes'] / 1e3:.1f} kB" if facts["predicted_arena_bytes"] else "unknown"
     if facts["arena_bytes"] is None:
         return f"its arena is predicted to take {predicted}"
+    same = f"{percent(facts['same_class'])} of {facts['images']} images into the same class"
     return (
         f"its arena takes {facts['arena_bytes'] / 1e3:.1f} kB, measured (predicted {predicted}); TensorFlow Lite Micro "
-        f"and LiteRT's reference kernels put {percent(facts['same_class'])} of {facts['images']} images into the same class"
+        f"and LiteRT's reference kernels put {same}"
     )
 
 

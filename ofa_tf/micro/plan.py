@@ -63,7 +63,7 @@ def buffers_of(operators: Sequence[Operator]) -> list[Buffer]:
     for result in operators[-1].outputs if operators else ():
         if result is not None and result.index in spans:
             spans[result.index][2] = len(operators)
-    found = [Buffer(*span, tensor=index) for index, span in sorted(spans.items())]
+    found = [Buffer(size, first, last, index) for index, (size, first, last) in sorted(spans.items())]
     for turn, operator in enumerate(operators):
         output = operator.outputs[0] if operator.outputs else None
         if operator.name == "MEAN" and output is not None:

@@ -39,7 +39,7 @@ README = """\
    {register}
 4. Load it: `tflite::MicroInterpreter net(tflite::GetModel(kModel), ops, arena, kArenaSize); net.AllocateTensors();`
 5. Feed an RGB picture of {size} x {size} pixels, row by row, as {dtype}: `{feed}`.
-6. Call `net.Invoke();` the answer is the label of the largest of the {n} values in `net.output(0)`.
+6. Call `net.Invoke()`; the answer is the label of the largest of the {n} values in `net.output(0)`.
 7. Kernels tuned for a chip, such as CMSIS-NN, may need a larger arena than the reference kernels: {advice}.
 """
 

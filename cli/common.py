@@ -79,6 +79,17 @@ class Positive(click.ParamType):
 MILLISECONDS = Positive("MS", "milliseconds")
 
 
+ram_option = click.option(
+    "--ram-kb", type=Positive("KB"), help="Budget of the predicted peak RAM on a microcontroller, in kilobytes."
+)
+size_option = click.option(
+    "--size-kb",
+    "--flash-kb",
+    "size_kb",
+    type=Positive("KB"),
+    help="Budget of the predicted file size, in kilobytes (1,000 bytes).",
+)
+
 benchmark_model_option = click.option(
     "--benchmark-model",
     metavar="FILE",

@@ -10,7 +10,9 @@ from ofa_tf.cli.common import (
     print_caution,
     print_json,
     print_table,
+    ram_option,
     say,
+    size_option,
     workdir_option,
 )
 
@@ -24,9 +26,11 @@ from ofa_tf.precision import INTEGER_ENDS, PRECISIONS
     "--device",
     "devices",
     multiple=True,
-    help="`host`, or a device that has a latency table; may be repeated, each with its --latency.",
+    help="`host`, a device that has a latency table, or `mcu:BOARD`; may be repeated, each with its --latency.",
 )
 @click.option("--latency", "budgets", type=MILLISECONDS, multiple=True, help="Latency budget in milliseconds.")
+@ram_option
+@size_option
 @click.option("--arch", "arch_file", metavar="FILE", help="Export this arch instead of searching for one.")
 @click.option(
     "--precision",
@@ -64,6 +68,8 @@ def command(
     workdir,
     devices,
     budgets,
+    ram_kb,
+    size_kb,
     arch_file,
     precision,
     io,
@@ -83,7 +89,10 @@ def command(
     as_json,
 ):
     """Export the best subnet for a latency budget as a .tflite file, or one for each of several devices."""
-    if bool(budgets) == (arch_file is not None):
+    limited = bool(budgets or ram_kb or size_kb or any(":" in device for device in devices))
+    if arch_file is None and not limited:
+        raise click.ClickException("Give either --latency MS or --arch FILE.")
+    if arch_file is not None and (budgets or ram_kb or size_kb):
         raise click.ClickException("Give either --latency MS or --arch FILE.")
     pairs = _pairs(devices or ("host",), budgets)
     with library() as progress:
@@ -95,7 +104,9 @@ def command(
             precision, io, qat, epochs, not no_gate, name, out, allow_cpu, force, *about, pictures, finetune
         )
         project = open_existing(workdir, progress, data)
-        exports = export_all(project, [Target(device, budget) for device, budget in pairs], options, arch_file)
+        kilobytes = ram_kb and ram_kb * 1e3, size_kb and size_kb * 1e3
+        targets = [Target(device, budget, *kilobytes) for device, budget in pairs]
+        exports = export_all(project, targets, options, arch_file)
     print_exports(exports, as_json)
 
 
@@ -121,6 +132,7 @@ def export_facts(exported) -> dict:
         "measured_ms": manifest.measured_ms,
         "n_macs": manifest.n_macs,
         "size_bytes": manifest.size_bytes,
+        "microcontroller": manifest.microcontroller,
         "float_accuracy": manifest.float_accuracy,
         f"{manifest.precision}_accuracy": manifest.file_accuracy,
         "agreement": manifest.agreement,
@@ -131,6 +143,18 @@ def export_facts(exported) -> dict:
         "same_file": exported.same_file,
         "file": str(exported.folder / "model.tflite"),
     }
+
+
+def _arena(facts) -> str:
+    """What the file needs of RAM, and how it was found out."""
+    predicted = f"{facts['predicted_arena_bytes'] / 1e3:.1f} kB" if facts["predicted_arena_bytes"] else "unknown"
+    if facts["arena_bytes"] is None:
+        return f"its arena is predicted to take {predicted}"
+    same = f"{percent(facts['same_class'])} of {facts['images']} images into the same class"
+    return (
+        f"its arena takes {facts['arena_bytes'] / 1e3:.1f} kB, measured (predicted {predicted}); TensorFlow Lite Micro "
+        f"and LiteRT's reference kernels put {same}"
+    )
 
 
 def print_exports(exports, as_json: bool, **more) -> None:
@@ -160,6 +184,8 @@ def print_exports(exports, as_json: bool, **more) -> None:
     accuracies = ["float accuracy", f"{precision} accuracy", "agreement"]
     print_table(["device", "budget", "predicted", "measured", "MACs", "size", *accuracies, "file"], rows)
     for exported in exports:
+        if exported.manifest.microcontroller:
+            say(f"{exported.folder.name}: {_arena(exported.manifest.microcontroller)}.")
         if exported.same_file:
             say(f"{exported.folder.name}: {exported.same_file}.")
         if exported.manifest.gate["complaint"]:

@@ -13,7 +13,9 @@ from ofa_tf.cli.common import (
     print_caution,
     print_json,
     print_table,
+    ram_option,
     say,
+    size_option,
     workdir_option,
 )
 
@@ -29,7 +31,7 @@ BAR = 8  # characters of the longest bar
     "--device",
     "devices",
     multiple=True,
-    help="`host`, or a device that has a latency table; may be repeated.  [default: host]",
+    help="`host`, a device that has a latency table, or `mcu:BOARD`; may be repeated.  [default: host]",
 )
 @click.option(
     "--latency",
@@ -40,7 +42,8 @@ BAR = 8  # characters of the longest bar
 )
 @click.option("--macs", type=Positive(), help="Budget of multiply-accumulates, in millions.")
 @click.option("--params", type=Positive(), help="Budget of parameters, in thousands.")
-@click.option("--size-kb", type=Positive("KB"), help="Budget of the predicted file size, in kilobytes (1,000 bytes).")
+@ram_option
+@size_option
 @click.option(
     "--verify", type=Whole(1, 1000), default=None, help="Evaluate and measure N candidates before choosing one."
 )
@@ -56,10 +59,25 @@ BAR = 8  # characters of the longest bar
 )
 @json_option
 def command(
-    workdir, devices, latencies, macs, params, size_kb, verify, pareto, points, plot, precision, data, out, as_json
+    workdir,
+    devices,
+    latencies,
+    macs,
+    params,
+    ram_kb,
+    size_kb,
+    verify,
+    pareto,
+    points,
+    plot,
+    precision,
+    data,
+    out,
+    as_json,
 ):
     """Search for the most accurate subnet within budgets."""
-    budgets = {"--latency": latencies, "--macs": macs, "--params": params, "--size-kb": size_kb, "--verify": verify}
+    budgets = {"--latency": latencies, "--macs": macs, "--params": params, "--ram-kb": ram_kb, "--size-kb": size_kb}
+    budgets["--verify"] = verify
     _check(devices, latencies, budgets, pareto, plot)
     with library(tensorflow=False) as progress:
         from ofa_tf.errors import InfeasibleError
@@ -70,7 +88,8 @@ def command(
         if pareto:
             choices = find_fronts(project, devices or ["host"], precision, points, out, plot)
         else:
-            most = Budgets({}, macs and macs * 1e6, params and params * 1e3, size_kb and size_kb * 1e3)
+            kilobytes = size_kb and size_kb * 1e3, ram_kb and ram_kb * 1e3
+            most = Budgets({}, macs and macs * 1e6, params and params * 1e3, *kilobytes)
             try:
                 answers, path = find_all(project, _each(most, devices, latencies), precision, verify or 0, out)
             except InfeasibleError as error:
@@ -94,7 +113,7 @@ def _check(devices, latencies, budgets, pareto, plot) -> None:
         return
     if plot is not None:
         raise click.UsageError("--plot draws fronts: give --pareto with it.")
-    if not set(given) - {"--verify"}:
+    if not devices and not set(given) - {"--verify"}:  # a device may bring the limits of its memories
         raise click.UsageError(NO_BUDGET)
     if len(devices) > 1 and latencies and len(latencies) != len(devices):
         raise click.UsageError(
@@ -196,13 +215,20 @@ def _budgets(answer) -> str:
         for device, limit in budgets.latency_ms.items()
         if limit is not None
     ]
-    rest = ((budgets.n_macs, 1e6, "M MACs"), (budgets.n_params, 1e3, "k parameters"), (budgets.size_bytes, 1e3, "kB"))
+    rest = [(budgets.n_macs, 1e6, "M MACs"), (budgets.n_params, 1e3, "k parameters"), (budgets.size_bytes, 1e3, "kB")]
+    rest.append((budgets.ram_bytes, 1e3, "kB of RAM"))
     return ", ".join([*latencies, *(f"{limit / unit:g} {name}" for limit, unit, name in rest if limit is not None)])
 
 
 def _columns(choice) -> list[str]:
     latencies = [f"predicted latency on {latency.device}" for latency in choice.latencies]
-    return [*latencies, "predicted accuracy", "MACs", "parameters", "predicted size", "arch (kernel x expand)"]
+    columns = [*latencies, "predicted accuracy", "MACs", "parameters", "predicted size"]
+    return [*columns, *(["predicted RAM"] if _shows_ram(choice) else []), "arch (kernel x expand)"]
+
+
+def _shows_ram(choice) -> bool:
+    """RAM is of interest where it was limited or, for want of a latency table, may have been."""
+    return choice.predicted_ram_bytes is not None and not choice.latencies
 
 
 def _cells(choice) -> tuple:
@@ -213,6 +239,7 @@ def _cells(choice) -> tuple:
         f"{choice.n_macs / 1e6:.2f} M",
         f"{choice.n_params / 1e3:.0f} k",
         f"{choice.predicted_bytes / 1e3:.0f} kB",
+        *([f"{choice.predicted_ram_bytes / 1e3:.1f} kB"] if _shows_ram(choice) else []),
         choice.arch,
     )
 
@@ -232,3 +259,5 @@ def _print_notes(choice) -> None:
     say(f"Accuracy: by the {choice.predictor_origin} predictor{spread}; its error on unseen subnets is {error}.")
     print_caution(choice.predictor_caution, False)
     say(f"Size: of the {choice.precision} file, estimated from its weights and channels without converting it.")
+    if _shows_ram(choice):
+        say("RAM: the arena of TensorFlow Lite Micro, predicted; an export with --device mcu measures it.")

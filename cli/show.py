@@ -11,16 +11,17 @@ from ofa_tf.cli.common import json_option, print_json, print_table
 @json_option
 def command(model, as_json):
     """Describe a .tflite file: input, operators, size, and the metadata in it."""
-    from ofa_tf.project.show import describe_file
+    from ofa_tf.project.show import describe_file, predict_arena
 
     description = describe_file(model)
+    arena = predict_arena(description)
     if as_json:
-        print_json(_document(description))
+        print_json(_document(description, arena))
     else:
-        _print(description)
+        _print(description, arena)
 
 
-def _document(description) -> dict:
+def _document(description, arena) -> dict:
     facts = dict(description.facts.__dict__)
     for name in ("inputs", "outputs"):
         facts[name] = [tensor.__dict__ for tensor in facts[name]]
@@ -31,10 +32,11 @@ def _document(description) -> dict:
         **facts,
         "n_float_tensors": description.facts.n_float_tensors,
         "metadata": None if metadata is None else dict(metadata.__dict__),
+        "predicted_arena_bytes": None if arena is None else arena.total_bytes,
     }
 
 
-def _print(description) -> None:
+def _print(description, arena) -> None:
     facts, metadata = description.facts, description.metadata
     rows = [("size", f"{facts.size_bytes / 1e3:.0f} kB, {facts.parameter_bytes / 1e3:.0f} kB of it parameters")]
     rows += [("input", _tensor(tensor)) for tensor in facts.inputs]
@@ -44,6 +46,9 @@ def _print(description) -> None:
         ("operators", _counts(facts.ops)),
         ("tensors", _counts(facts.tensor_types)),
     ]
+    if arena is not None:
+        parts = f"{arena.activation_bytes / 1e3:.1f} kB of it activations"
+        rows.append(("peak RAM", f"{arena.total_bytes / 1e3:.1f} kB in TensorFlow Lite Micro, predicted, {parts}"))
     if facts.n_subgraphs > 1:
         rows.append(("subgraphs", f"{facts.n_subgraphs}; operators and MACs are added up over all of them"))
     if metadata is None:

@@ -17,6 +17,7 @@ from ofa_tf._version import VERSION as __version__
 
 if TYPE_CHECKING:
     from ofa_tf import search
+    from ofa_tf.arena import arena_size
     from ofa_tf.blocks import Block, walk
     from ofa_tf.latency.table import LatencyTable
     from ofa_tf.project.benchmark import benchmark_file as benchmark
@@ -55,6 +56,7 @@ _PARTS = {
     "SearchSpace": "space:SearchSpace",
     "Stage": "space:Stage",
     "Supernet": "supernet:Supernet",
+    "arena_size": "arena:arena_size",
     "build_subnet": "subnet:build_subnet",
     "extract": "subnet:extract",
     "get_space": "spaces:get_space",

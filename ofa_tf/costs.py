@@ -1,6 +1,6 @@
 """Quantities that add up over blocks, tabulated for every arch of a space."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -43,10 +43,34 @@ class ArchCosts:
         """The resolutions whose costs are known: bool of shape (resolutions,)."""
         return np.isfinite(self.fixed.reshape(len(self.fixed), -1)).all(1)
 
+    @property
+    def sums(self) -> "ArchCosts":
+        """The part that adds up over blocks: all of it."""
+        return self
+
+    @property
+    def peaks(self) -> None:
+        """The part of which the largest over all blocks counts: none."""
+
     def __call__(self, codes: np.ndarray) -> np.ndarray:
         """Costs of codes of shape (archs, genes): float64 of shape (archs,).
 
         Blocks are added in order for every arch alike, so that a batch answers to the last bit what single calls do.
+        """
+        terms = self.terms(codes)
+        total = next(terms)
+        for term in terms:
+            total += term
+        return total
+
+    def terms(self, codes: np.ndarray) -> Iterator[np.ndarray]:
+        """The cost of the blocks that are not elastic, then that of each block slot, 0 where it is not used.
+
+        Args:
+            codes: shape (archs, genes).
+
+        Yields:
+            float64 of shape (archs,).
         """
         space, columns = self.space, codes.T
         choices = columns[0]
@@ -56,10 +80,9 @@ class ArchCosts:
             choices = choices * self.index.n**2 + self.index.pairs(codes).T
         choices = np.where(space.active(codes).T, choices, self._flat.shape[1] - 1)
         ends = self.index.ends(codes) if self.index.end_streams else 0
-        total = self.fixed.reshape(-1)[columns[0] * self.index.n_ends + ends]
+        yield self.fixed.reshape(-1)[columns[0] * self.index.n_ends + ends]
         for costs, choice in zip(self._flat, choices, strict=True):
-            total += costs.take(choice)
-        return total
+            yield costs.take(choice)
 
     def limited_to(self, resolutions: Sequence[int]) -> "ArchCosts":
         """The same costs at the given resolutions, infinite at all others."""
@@ -73,11 +96,12 @@ class ArchCosts:
         With the channels of the streams given, block costs are independent of each other; the channels are found by a
         pass over the stages, which keeps the cheapest way to each choice.
         """
-        found = [self._cheapest_at(resolution) for resolution in np.flatnonzero(self.known).tolist()]
+        found = [self.cheapest_at(resolution) for resolution in np.flatnonzero(self.known).tolist()]
         assert found, "costs of at least one resolution are known"
         return min(found, key=lambda code: self(code[None])[0])
 
-    def _cheapest_at(self, resolution: int) -> np.ndarray:
+    def cheapest_at(self, resolution: int) -> np.ndarray:
+        """Code of the arch with the lowest cost at a resolution, given by its index; any where none is finite."""
         space, n = self.space, self.index.n
         per_option = self.elastic[:, resolution].reshape(space.n_blocks, -1, n, n)
         ways, ends = np.where(np.eye(n, dtype=bool), 0.0, np.inf), []  # from the first stream's choice to the last's
@@ -132,6 +156,7 @@ def arch_costs(
     cost: Callable[[Block], float],
     n_classes: int,
     resolutions: Sequence[int] | None = None,
+    combine: Callable[[Iterable[float]], float] = sum,
 ) -> ArchCosts:
     """Tabulates a cost per block over all choices of a space.
 
@@ -140,6 +165,7 @@ def arch_costs(
         cost: the cost of one block.
         n_classes: number of outputs of the classifier.
         resolutions: the resolutions to tabulate; at all others the costs are infinite. None for all of the space.
+        combine: what the costs of the blocks that are not elastic make together.
     """
     index, n_resolutions = ChannelIndex(space), len(space.resolutions)
     fixed = np.full((n_resolutions, index.n_ends), np.inf)
@@ -153,7 +179,7 @@ def arch_costs(
         for row, code in enumerate(codes):
             code[0] = r
             blocks = walk(space, space.decode_one(code), n_classes)
-            fixed[r, ends[row]] = sum(cost(block) for block in blocks if block.slot < 0)
+            fixed[r, ends[row]] = combine(cost(block) for block in blocks if block.slot < 0)
             for block in (block for block in blocks if block.slot >= 0):
                 option = [code[gene + block.slot] for gene in first_genes]
                 elastic[(block.slot, r, *option, pairs[row, block.slot])] = cost(block)

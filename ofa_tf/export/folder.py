@@ -65,6 +65,11 @@ class Manifest:
         trained_from: `name`, `address` and `sha256` of the pretrained weights that training began with; None for none.
         crop: share of the side of an image's centre square that was seen in the evaluation.
         edgetpu: reports of the linter (`lint`) and of `edgetpu_compiler` (`compiler`); None for other devices.
+        microcontroller: RAM that TensorFlow Lite Micro needs, predicted (`predicted_arena_bytes`, of which
+            `predicted_activation_bytes`) and, where that is installed, measured (`arena_bytes`, `activation_bytes`);
+            then also the number of `images` on which it was compared with LiteRT's reference kernels, the share put
+            into the `same_class` (`same_class_optimised`: by the optimised kernels) and the `largest_step` of
+            quantisation between their outputs. None for other devices.
     """
 
     sha256: str
@@ -104,6 +109,7 @@ class Manifest:
     finetune: Mapping[str, Any] | None = None
     crop: float = 1.0
     edgetpu: Mapping[str, Any] | None = None
+    microcontroller: Mapping[str, Any] | None = None
 
 
 def write_export(

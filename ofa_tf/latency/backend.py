@@ -6,7 +6,7 @@ name of a device asks its backend; no other module compares names.
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -50,11 +50,54 @@ class Finished:
         files: content by name, put beside the file in the export's folder.
         manifest: fields of the export's manifest and their values.
         notes: what to tell the user.
+        content: the file itself, where it had to be completed; None where it stays as it is.
     """
 
     files: Mapping[str, bytes] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    content: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Memories:
+    """What a device's memories leave to a network.
+
+    Args:
+        ram_bytes: for the interpreter and the activations.
+        flash_bytes: for the file.
+    """
+
+    ram_bytes: int
+    flash_bytes: int
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What is known of a file that a backend finishes.
+
+    Args:
+        classes: labels, in the order of the outputs.
+        resolution: height and width of its input, in pixels.
+        dtype: element type of its input, such as "int8".
+        raw_pixels: whether its input takes pixels as they are (uint8), or minus 128 (int8).
+        mean: `(pixel - mean) / std` is what the input stands for, before it is quantised; one number for each colour.
+        std: standard deviation in it.
+        scale: scale of the input's quantisation.
+        zero_point: zero point of the input's quantisation.
+        answers: validation images, at most as many as asked for, as the input stores them, and what LiteRT answers, as
+            the output stores it: shapes (images, 1, size, size, 3) and (images, classes).
+    """
+
+    classes: Sequence[str]
+    resolution: int
+    dtype: str
+    raw_pixels: bool
+    mean: Sequence[float]
+    std: Sequence[float]
+    scale: float
+    zero_point: int
+    answers: Callable[[int], tuple[np.ndarray, np.ndarray]] = field(repr=False)
 
 
 NOTHING_TO_FINISH = Finished()
@@ -70,6 +113,7 @@ class Backend(ABC):
         always_at_hand: whether it can be used unasked, to time a search's candidates and exports without a table.
         runs_here: whether its interpreter is that of this machine, in which a child can tell load time and memory.
         cores_are_chosen: whether the user chooses its cores, so that they are part of the name of a table's file.
+        tabulated: whether it has latency tables; else only its memories are limited.
     """
 
     usage: ClassVar[str]
@@ -78,6 +122,7 @@ class Backend(ABC):
     always_at_hand: ClassVar[bool] = False
     runs_here: ClassVar[bool] = False
     cores_are_chosen: ClassVar[bool] = True
+    tabulated: ClassVar[bool] = True
 
     # --- its names ---
 
@@ -152,6 +197,26 @@ class Backend(ABC):
             ExportError: an operator would run on the CPU and may not, or a compiler fails.
         """
         return NOTHING_TO_FINISH
+
+    def complete(self, content: bytes, about: Exported) -> Finished:
+        """Completes the file of an export before it is finished, and makes what a program for the device needs.
+
+        Args:
+            content: the file.
+            about: what else is known of it.
+
+        Raises:
+            ExportError: the file is not what the device needs.
+        """
+        return NOTHING_TO_FINISH
+
+    def memories(self, name: str) -> Memories | None:
+        """The memories of the device of a name, where they limit a network; None where they are not known.
+
+        Raises:
+            DeviceError: there is no such device.
+        """
+        return None
 
     # --- its tables ---
 

@@ -18,6 +18,7 @@ BACKENDS: dict[str, str | type[Backend]] = {
     "host": "ofa_tf.latency.host:HostBackend",
     "adb": "ofa_tf.latency.adb:AdbBackend",
     "edgetpu": "ofa_tf.edgetpu.backend:EdgeTpuBackend",
+    "mcu": "ofa_tf.micro.backend:MicroBackend",
 }
 
 

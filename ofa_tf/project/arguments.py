@@ -9,7 +9,8 @@ from ofa_tf.precision import table_precisions
 T = TypeVar("T")
 LEAST, MOST = 1e-12, 1e15  # of whatever is counted; what lies beyond is a mistake, and overflows
 NO_BUDGET = (
-    "Missing option '--latency': give a positive number of milliseconds, or --macs, --params, --size-kb or --pareto."
+    "Missing option '--latency': give a positive number of milliseconds, or --macs, --params, --size-kb, --ram-kb or "
+    "--pareto."
 )
 
 

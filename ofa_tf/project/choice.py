@@ -22,17 +22,21 @@ class Budgets:
         n_macs: multiply-accumulates for one image.
         n_params: trainable parameters.
         size_bytes: predicted size of the file.
+        ram_bytes: predicted RAM of an int8 file in TensorFlow Lite Micro.
+        target: the name of a device that has no latencies, only memories; None for none.
     """
 
     latency_ms: Mapping[str, float | None] = field(default_factory=dict)
     n_macs: float | None = None
     n_params: float | None = None
     size_bytes: float | None = None
+    ram_bytes: float | None = None
+    target: str | None = None
 
     @property
     def given(self) -> bool:
         """Whether anything is limited."""
-        limits = (*self.latency_ms.values(), self.n_macs, self.n_params, self.size_bytes)
+        limits = (*self.latency_ms.values(), self.n_macs, self.n_params, self.size_bytes, self.ram_bytes)
         return any(limit is not None for limit in limits)
 
 
@@ -78,6 +82,8 @@ class Choice:
         predicted_bytes: predicted size of the file.
         verified: the candidates that it was chosen from, evaluated and measured, best first; may be empty.
         predictor_caution: a sentence, if the predictor cannot rank subnets.
+        predicted_ram_bytes: predicted RAM of an int8 file in TensorFlow Lite Micro; None of other precisions.
+        target: the name of the device that it was searched for, if that has no latencies.
     """
 
     arch: Arch
@@ -92,6 +98,8 @@ class Choice:
     predicted_bytes: int
     verified: tuple["Verified", ...] = ()
     predictor_caution: str | None = None
+    predicted_ram_bytes: int | None = None
+    target: str | None = None
 
     def __repr__(self) -> str:
         latencies = [
@@ -99,13 +107,15 @@ class Choice:
             for found in self.latencies
         ]
         sizes = f"{self.n_macs / 1e6:.2f} M MACs, {self.predicted_bytes / 1e3:.0f} kB"
+        if self.target and self.predicted_ram_bytes is not None:
+            sizes += f", {self.predicted_ram_bytes / 1e3:.1f} kB of RAM"
         figures = ", ".join([*latencies, f"{percent(self.predicted_accuracy)} predicted", sizes])
         return f"Choice({self.arch}: {figures})"
 
     @property
     def device(self) -> str | None:
         """The name of the first device."""
-        return self.latencies[0].name if self.latencies else None
+        return self.latencies[0].name if self.latencies else self.target
 
     @property
     def budget_ms(self) -> float | None:

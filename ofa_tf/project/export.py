@@ -14,17 +14,18 @@ from ofa_tf.export.same_file import ExportedFile, exported_files, same_file
 from ofa_tf.export.verified import QAT_EPOCHS, FileOptions, VerifiedFile, make_file
 from ofa_tf.formatting import milliseconds, percent
 from ofa_tf.jsonio import SPACE_SCHEMA, read_json
-from ofa_tf.latency.backend import Finished
 from ofa_tf.latency.backends import backend_of
 from ofa_tf.latency.device import Device, Workload
 from ofa_tf.latency.host import HOST
 from ofa_tf.latency.measure import PERCENTILES, STATISTIC
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.precision import get_precision
-from ofa_tf.project.choice import Choice
+from ofa_tf.project.choice import Budgets, Choice
 from ofa_tf.project.evaluator import make_evaluator
-from ofa_tf.project.finder import find
+from ofa_tf.project.exported import exported_facts
+from ofa_tf.project.finder import find_within
 from ofa_tf.project.finetune import checked_epochs, fine_tuner, gain, told
+from ofa_tf.project.memories import excess
 from ofa_tf.project.opened import OpenedWorkdir
 from ofa_tf.project.pictures import draw_mistakes
 from ofa_tf.project.tables import device_of, find_device_table
@@ -67,10 +68,19 @@ class Target:
     Args:
         device: `host`, or a device that has a latency table.
         budget_ms: latency budget there in milliseconds; None for a given subnet.
+        ram_bytes: budget of the peak RAM on a microcontroller; None for none.
+        size_bytes: budget of the file's size; None for none.
     """
 
     device: str = HOST
     budget_ms: float | None = None
+    ram_bytes: float | None = None
+    size_bytes: float | None = None
+
+    @property
+    def budgets(self) -> Budgets:
+        """All budgets, as a search takes them."""
+        return Budgets({self.device: self.budget_ms}, size_bytes=self.size_bytes, ram_bytes=self.ram_bytes)
 
 
 DEFAULTS, THIS_MACHINE = ExportOptions(), Target()
@@ -164,8 +174,8 @@ def export_choice(
     if isinstance(choice, Arch):
         arch = project.config.space.arch_from_document(choice.to_document())
         return export(project, arch, Target(device or HOST), options)
-    if device in (None, choice.device) and choice.latencies:
-        return export(project, choice.arch, Target(choice.device or HOST, choice.budget_ms), options, choice)
+    if choice.device is not None and device in (None, choice.device):
+        return export(project, choice.arch, Target(choice.device, choice.budget_ms), options, choice)
     return export(project, choice.arch, Target(device or HOST), options)
 
 
@@ -190,8 +200,7 @@ def export_budgets(
     _check_targets(project, targets, options)
     choices = []
     for target in targets:
-        assert target.budget_ms is not None, "a search needs a budget"
-        choices.append(find(project, target.device, target.budget_ms, _table_precision(project, options)))
+        choices.append(find_within(project, target.budgets, _table_precision(project, options)))
     return _export_all(project, [choice.arch for choice in choices], targets, choices, options)
 
 
@@ -210,7 +219,8 @@ def export_arch_file(
     """
     _check_targets(project, targets, options)
     for target in targets:
-        find_device_table(project, target.device, _table_precision(project, options, quiet=True))
+        if backend_of(target.device).tabulated:
+            find_device_table(project, target.device, _table_precision(project, options, quiet=True))
     arch = project.config.space.arch_from_document(read_json(path, SPACE_SCHEMA), str(path))
     return _export_all(project, [arch] * len(targets), targets, [None] * len(targets), options)
 
@@ -263,11 +273,17 @@ def _export_all(
             files[arch], gains[arch] = _make_file(project, evaluator, arch, options, tuner)
             pictures[arch] = draw_mistakes(files[arch], arch, project.config.classes) if options.pictures else {}
         folder, file = _folder(project, target, options), files[arch]
-        finished = backend_of(target.device).finish(file.content, options.allow_cpu)
-        for note in finished.notes:
+        backend = backend_of(target.device)
+        completed = backend.complete(file.content, exported_facts(project.config, file))
+        file = dataclasses.replace(file, content=completed.content or file.content)
+        finished = backend.finish(file.content, options.allow_cpu)
+        found = {**completed.manifest, **finished.manifest}
+        arena_bytes = (found.get("microcontroller") or {}).get("arena_bytes")
+        over = excess(target.budgets, arena_bytes, len(file.content))
+        for note in (*completed.notes, *finished.notes, *([over] if over else [])):
             project.progress.note(note)
-        manifest = _manifest(project, arch, target, choice, options.file, file, finished, gains[arch])
-        more = {**finished.files, **pictures[arch]}
+        manifest = _manifest(project, arch, target, choice, options.file, file, found, gains[arch])
+        more = {**completed.files, **finished.files, **pictures[arch]}
         with project.workdir.lock():
             write_export(folder, file.content, project.config.classes, arch, manifest, options.force, more)
             project.workdir.ledger().spend(f"export {folder.name}", meter.lap())
@@ -299,7 +315,7 @@ def _manifest(
     choice: Choice | None,
     options: FileOptions,
     file: VerifiedFile,
-    finished: Finished,
+    found: Mapping[str, Any],
     finetune: Mapping[str, Any] | None,
 ) -> Manifest:
     config, blocks = project.config, walk(project.config.space, arch, project.config.n_classes)
@@ -350,7 +366,7 @@ def _manifest(
         imported_from=project.workdir.ledger().source,
         trained_from=config.init,
         crop=config.crop,
-        **finished.manifest,
+        **found,
     )
 
 
@@ -360,6 +376,8 @@ def _table(project: OpenedWorkdir, target: Target, precision: str) -> LatencyTab
     Raises:
         DeviceError: it may be one of several phones.
     """
+    if not backend_of(target.device).tabulated:
+        return None
     try:
         return find_device_table(project, target.device, get_precision(precision).table)
     except DeviceError:
@@ -391,7 +409,7 @@ def _prediction(
     """What the table says about the latency: of the search, or looked up; nothing where no table covers the arch."""
     found = {"predicted_ms": None, "predicted_ms_error": None, "table_source": None, "table_precision": None}
     table_precision = get_precision(precision).table
-    if choice is not None:
+    if choice is not None and choice.latencies:
         return {name: getattr(choice, name) for name in list(found)[:3]} | {"table_precision": table_precision}
     space, n_classes = project.config.space, project.config.n_classes
     if table is None or table.missing(space, arch.resolution, n_classes):
@@ -419,7 +437,9 @@ def _table_precision(project: OpenedWorkdir, options: ExportOptions, quiet: bool
 def _folder(project: OpenedWorkdir, target: Target, options: ExportOptions) -> Path:
     name = options.name
     if name is None:
-        parts = [target.device, f"{target.budget_ms:g}ms" if target.budget_ms else "", options.file.precision]
+        device = target.device.replace(":", "-") if not backend_of(target.device).tabulated else target.device
+        memories = [f"{of / 1e3:g}kb" for of in (target.ram_bytes, target.size_bytes) if of]
+        parts = [device, f"{target.budget_ms:g}ms" if target.budget_ms else "", *memories, options.file.precision]
         name = "-".join(part for part in parts if part)
     if not name or name != Path(name).name or name.startswith("."):
         raise ExportError(f"--name {name!r} must be a plain folder name, without a slash or a leading dot.")
@@ -433,9 +453,11 @@ def _check_targets(project: OpenedWorkdir, targets: Sequence[Target], options: E
         DeviceError: the space or the precision is not for the device.
         ExportError: says which folder and why.
     """
-    if not options.allow_cpu:
-        for target in targets:
-            backend_of(target.device).require_legal(project.config.space, options.file.precision)
+    for target in targets:
+        backend = backend_of(target.device)
+        if not options.allow_cpu:
+            backend.require_legal(project.config.space, options.file.precision)
+        backend.memories(target.device)
     folders = [_folder(project, target, options) for target in targets]
     for folder in folders:
         if folders.count(folder) > 1:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ofa_tf.accuracy.predictor import Predictor
 from ofa_tf.accuracy.store import FittedPredictor
+from ofa_tf.arena import arena_costs, arena_size
 from ofa_tf.atomic import check_place
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.costs import ArchCosts, arch_costs
@@ -16,8 +17,11 @@ from ofa_tf.errors import InfeasibleError, TableError
 from ofa_tf.jsonio import write_json
 from ofa_tf.latency.backends import fits_memory, memory_limits
 from ofa_tf.latency.table import LatencyTable
+from ofa_tf.peaks import PeakCosts
+from ofa_tf.precision import get_precision
 from ofa_tf.project.choice import Budgets, Choice, Fronts, Latency
 from ofa_tf.project.lut import get_table
+from ofa_tf.project.memories import with_memories
 from ofa_tf.project.opened import OpenedWorkdir
 from ofa_tf.project.predictor import fit, load_predictor
 from ofa_tf.project.requirements import require_labels, require_trained, require_useful
@@ -90,6 +94,11 @@ class Finder:
         """The resolutions that are searched, in pixels."""
         return tuple(np.array(self.space.resolutions)[self._known].tolist())
 
+    @cached_property
+    def _rams(self) -> PeakCosts:
+        """Peak RAM of int8 files in bytes."""
+        return arena_costs(self.space, self.project.config.n_classes)
+
     def _at_known(self, costs: ArchCosts) -> ArchCosts:
         return costs.limited_to(self.resolutions)
 
@@ -114,6 +123,8 @@ class Finder:
         for name, unit, limit, costs in additive:
             if limit is not None:
                 limits.append(Budget(name, unit, self._at_known(costs()), limit))
+        if budgets.ram_bytes is not None:
+            limits.append(Budget("peak RAM", "bytes", self._rams.limited_to(self.resolutions), budgets.ram_bytes))
         for device in budgets.latency_ms:
             limits += memory_budgets(self.tables[device], space, n_classes)
         return limits
@@ -173,6 +184,10 @@ class Finder:
                     precision=self.precision,
                     predicted_bytes=round(float(sizes[row])),
                     predictor_caution=self.fitted.caution,
+                    predicted_ram_bytes=arena_size(blocks).total_bytes
+                    if get_precision(self.precision).integer
+                    else None,
+                    target=budgets.target,
                 )
             )
         return choices
@@ -195,6 +210,12 @@ def _latency(device: str, table: LatencyTable, budget_ms: float | None, predicte
 
 def _pixels(resolutions: Sequence[int]) -> str:
     return f"{', '.join(map(str, resolutions))} px"
+
+
+def find_within(project: OpenedWorkdir, budgets: Budgets, precision: str = "int8") -> Choice:
+    """Searches for the best subnet within budgets; arguments and errors as for `find`."""
+    limits = with_memories(budgets, project.config.space, precision)
+    return Finder.of(project, limits.latency_ms, precision).candidates(limits)[0]
 
 
 def find(project: OpenedWorkdir, device: str, budget_ms: float, precision: str = "int8") -> Choice:

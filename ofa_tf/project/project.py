@@ -145,6 +145,8 @@ class Project(OpenedWorkdir):
         macs_millions: float | None = None,
         params_thousands: float | None = None,
         size_kb: float | None = None,
+        ram_kb: float | None = None,
+        flash_kb: float | None = None,
         verify: int | None = None,
         precision: str = "int8",
         out: str | Path | None = None,
@@ -154,10 +156,12 @@ class Project(OpenedWorkdir):
         Args:
             latency_ms: latency budget on `device` in milliseconds; for several devices at the same time, a mapping from
                 their names to budgets.
-            device: `host`, or a device that has a latency table.
+            device: `host`, a device that has a latency table, `mcu`, or `mcu:BOARD`, whose memories are the budgets.
             macs_millions: budget of multiply-accumulates for one image, in millions.
             params_thousands: budget of parameters, in thousands.
             size_kb: budget of the predicted file size, in kilobytes (1,000 bytes).
+            ram_kb: budget of the predicted peak RAM in TensorFlow Lite Micro, in kilobytes.
+            flash_kb: another name of `size_kb`.
             verify: number of candidates to evaluate and measure before choosing one.
             precision: precision of the file: "int8", "fp16" or "fp32".
             out: file to write the arch to; None for `arch.json` in the workdir.
@@ -172,16 +176,11 @@ class Project(OpenedWorkdir):
             >>> choice
             Choice(24 px | 5x4 3x3 | 5x3 3x3: 55.8 % predicted, 0.79 M MACs, 78 kB)
         """
-        from ofa_tf.project.choice import Budgets
+        from ofa_tf.project.memories import make_budgets
         from ofa_tf.project.search import find_all
 
-        limits = latency_ms if isinstance(latency_ms, Mapping) else {} if latency_ms is None else {device: latency_ms}
-        budgets = Budgets(
-            {name: required("latency_ms", positive, limit, "milliseconds") for name, limit in limits.items()},
-            _scaled("macs_millions", macs_millions, 1e6),
-            _scaled("params_thousands", params_thousands, 1e3),
-            _scaled("size_kb", size_kb, 1e3),
-        )
+        size_kb = size_kb if flash_kb is None else flash_kb
+        budgets = make_budgets(latency_ms, device, macs_millions, params_thousands, size_kb, ram_kb)
         n_verified = optional("verify", whole, verify, 1, 1000) or 0
         (answer,), _ = find_all(self, [budgets], table_precision(precision), n_verified, out)
         note_caution(self.progress, answer.choice.predictor_caution)
@@ -228,6 +227,8 @@ class Project(OpenedWorkdir):
         choice: "Choice | Arch | str | Path | None" = None,
         *,
         latency_ms: float | None = None,
+        ram_kb: float | None = None,
+        flash_kb: float | None = None,
         device: str | None = None,
         precision: str = "int8",
         io: str = "int8",
@@ -247,8 +248,10 @@ class Project(OpenedWorkdir):
         """Exports a subnet as a verified `.tflite` file in a folder with its labels, its arch and a manifest.
 
         Args:
-            choice: what `search` found, an arch, or the file of one; None to search within `latency_ms`.
-            latency_ms: latency budget in milliseconds; only without a choice.
+            choice: what `search` found, an arch, or the file of one; None to search within the budgets.
+            latency_ms: latency budget in milliseconds; this and the next two only without a choice.
+            ram_kb: budget of the predicted peak RAM in TensorFlow Lite Micro, in kilobytes.
+            flash_kb: budget of the file's size.
             device: the device that the file is for; None for that of the choice, or `host`.
             precision: "int8", "fp16", "fp32" or "dynamic" (int8 weights, float activations).
             io: type of the input and output of an int8 file: "int8" or "uint8".
@@ -278,15 +281,17 @@ class Project(OpenedWorkdir):
         load_tensorflow()
         from ofa_tf.project.choice import Choice
         from ofa_tf.project.export import Target, export_all, export_choice, make_options
+        from ofa_tf.project.memories import make_budgets
 
-        if (choice is None) == (latency_ms is None):
+        limits = make_budgets(latency_ms, device or "host", size_kb=flash_kb, ram_kb=ram_kb)
+        if (choice is None) != (limits.given or (choice is None and bool(limits.latency_ms))):
             raise ArgumentError("Give either a choice or `latency_ms`: a subnet, or a budget to search for one.")
         n_epochs = optional("epochs", positive, epochs, "epochs")
         about, tuned = (author, license, description), optional("finetune", positive, finetune, "epochs")
         options = make_options(precision, io, qat, n_epochs, gate, name, out, allow_cpu, force, *about, pictures, tuned)
-        if latency_ms is not None:
-            budget_ms = required("latency_ms", positive, latency_ms, "milliseconds")
-            (exported,) = export_all(self, [Target(device or "host", budget_ms)], options)
+        if choice is None:
+            target = Target(device or "host", latency_ms, limits.ram_bytes, limits.size_bytes)
+            (exported,) = export_all(self, [target], options)
             note_caution(self.progress, exported.predictor_caution)
             return exported
         if isinstance(choice, str | Path):
@@ -493,8 +498,3 @@ def open(
     return Project.of(
         open_project(path, space, data, recipe, checked_seed, shown, classes=classes, hours=checked_hours, init=init)
     )
-
-
-def _scaled(name: str, value: Any, unit: float) -> float | None:
-    number = optional(name, positive, value)
-    return None if number is None else number * unit

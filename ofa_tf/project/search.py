@@ -11,6 +11,7 @@ from ofa_tf.jsonio import SPACE_SCHEMA, read_json, write_json
 from ofa_tf.project.arguments import NO_BUDGET
 from ofa_tf.project.choice import Budgets, Choice, Verified
 from ofa_tf.project.finder import Finder, find_fronts
+from ofa_tf.project.memories import with_memories
 from ofa_tf.project.opened import OpenedWorkdir
 from ofa_tf.project.requirements import require_labels
 from ofa_tf.quiet import load_tensorflow
@@ -66,6 +67,7 @@ def find_all(
         InfeasibleError: no subnet is within the budgets of a search; the message has the nearest.
         OfaError: no such device, nothing trained yet, or a file in the way.
     """
+    wanted = [with_memories(budgets, project.config.space, precision) for budgets in wanted]
     if not all(budgets.given for budgets in wanted):
         raise ArgumentError(NO_BUDGET)
     path = _own_arch_file(project) if out is None else Path(out)

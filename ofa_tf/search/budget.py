@@ -13,6 +13,7 @@ import numpy as np
 
 from ofa_tf.costs import ArchCosts
 from ofa_tf.errors import InfeasibleError, OfaError
+from ofa_tf.peaks import Costs, PeakCosts
 from ofa_tf.space import SearchSpace
 
 ABOVE = np.nextafter(1.0, 2.0)
@@ -21,7 +22,7 @@ BALANCE_STEPS = 200
 
 @dataclass(frozen=True)
 class Budget:
-    """A limit on one additive cost.
+    """A limit on a cost that adds up over blocks or, as peak memory, also has a part of which the largest counts.
 
     Args:
         name: what is limited, such as "latency" or "MACs"; messages use it.
@@ -41,7 +42,7 @@ class Budget:
 
     name: str
     unit: str
-    costs: ArchCosts = field(repr=False)
+    costs: Costs = field(repr=False)
     limit: float
 
     def __post_init__(self):
@@ -56,7 +57,7 @@ class Budget:
 
 
 def check_budgets(space: SearchSpace, budgets: Sequence[Budget]) -> None:
-    """Refuses an empty list, and costs of another space.
+    """Refuses an empty list, costs of another space, and more than one budget on a peak.
 
     Raises:
         OfaError: says which.
@@ -65,9 +66,11 @@ def check_budgets(space: SearchSpace, budgets: Sequence[Budget]) -> None:
         raise OfaError("A search needs at least one budget.")
     for budget in budgets:
         _check_costs(space, budget.costs, budget.name)
+    if len(peaks := [budget.name for budget in budgets if budget.costs.peaks is not None]) > 1:
+        raise OfaError(f"Only one budget may be on a peak, not {' and '.join(peaks)}: give the smaller one.")
 
 
-def _check_costs(space: SearchSpace, costs: ArchCosts, name: str) -> None:
+def _check_costs(space: SearchSpace, costs: Costs, name: str) -> None:
     if costs.space != space:
         raise OfaError(f"The costs for {name} are of the space `{costs.space.name}`, not of `{space.name}`.")
 
@@ -82,7 +85,7 @@ def loads(budgets: Sequence[Budget], codes: np.ndarray) -> np.ndarray:
     return total
 
 
-def known_resolutions(space: SearchSpace, costs: Sequence[ArchCosts]) -> np.ndarray:
+def known_resolutions(space: SearchSpace, costs: Sequence[Costs]) -> np.ndarray:
     """Indices of the resolutions whose every cost is known.
 
     Raises:
@@ -94,11 +97,16 @@ def known_resolutions(space: SearchSpace, costs: Sequence[ArchCosts]) -> np.ndar
     return np.flatnonzero(known)
 
 
-def _at(costs: ArchCosts, resolution: int) -> ArchCosts:
-    """The costs at only one resolution."""
-    fixed = np.full_like(costs.fixed, inf)
-    fixed[resolution] = costs.fixed[resolution]
-    return ArchCosts(costs.space, fixed, costs.elastic)
+def _mixed(space: SearchSpace, budgets: Sequence[Budget], shares: Sequence[float]) -> Costs:
+    """The costs of all budgets times their shares, added up."""
+    each = list(zip(shares, (budget.costs for budget in budgets), strict=True))
+    fixed, elastic = (sum(share * getattr(costs.sums, part) for share, costs in each) for part in ("fixed", "elastic"))
+    sums = ArchCosts(space, np.asarray(fixed), np.asarray(elastic))
+    for share, costs in each:
+        if costs.peaks is not None:
+            peaks = ArchCosts(space, share * costs.peaks.fixed, share * costs.peaks.elastic)
+            return PeakCosts(sums, peaks)
+    return sums
 
 
 def lightest(space: SearchSpace, budgets: Sequence[Budget], resolution: int) -> tuple[np.ndarray, float]:
@@ -114,10 +122,8 @@ def lightest(space: SearchSpace, budgets: Sequence[Budget], resolution: int) -> 
     weights = np.full(len(budgets), 1 / len(budgets))
     for _ in range(BALANCE_STEPS if len(budgets) > 1 else 1):
         shares = [weight / budget.limit for weight, budget in zip(weights, budgets, strict=True)]
-        fixed = sum(share * budget.costs.fixed for share, budget in zip(shares, budgets, strict=True))
-        elastic = sum(share * budget.costs.elastic for share, budget in zip(shares, budgets, strict=True))
-        mixed = _at(ArchCosts(space, np.asarray(fixed), np.asarray(elastic)), resolution)
-        code = mixed.cheapest()
+        mixed = _mixed(space, budgets, shares)
+        code = mixed.cheapest_at(resolution)
         load = float(loads(budgets, code[None])[0])
         if load < best_load:
             best, best_load = code, load

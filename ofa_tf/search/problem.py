@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from ofa_tf.channel_index import ChannelIndex
+from ofa_tf.costs import ArchCosts
 from ofa_tf.errors import OfaError
 from ofa_tf.search.budget import Budget, loads
 from ofa_tf.space import SearchSpace
@@ -17,6 +18,7 @@ Score = Callable[[np.ndarray], np.ndarray]
 """Codes of shape (archs, genes) to predicted scores of shape (archs,); more is better."""
 
 
+_Shares = tuple[np.ndarray, np.ndarray]
 Slopes = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 """Rows of linearized archs to derivatives with respect to the choices of block dimensions, and of channels."""
 
@@ -204,20 +206,24 @@ class Problem:
         return self.move(codes, parents, moves), parents, self.groups[moves]
 
     @cached_property
-    def _relative_costs(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Per budget, shares of its limit.
+    def _relative_costs(self) -> list[tuple["_Shares", "_Shares | None"]]:
+        """Per budget, shares of its limit: of what adds up over blocks, and of the part of which the largest counts."""
+        return [
+            (self._shares(costs.sums, limit), None if costs.peaks is None else self._shares(costs.peaks, limit))
+            for costs, limit in ((budget.costs, budget.limit) for budget in self.budgets)
+        ]
 
-        Those of the fixed blocks have the shape (resolutions, choices of channels at the ends), the others
-        (resolutions, pairs of channels, options, blocks), with 0 for what cannot be chosen.
+    def _shares(self, costs: ArchCosts, limit: float) -> "_Shares":
+        """Costs over a limit.
+
+        Returns:
+            Those of the fixed blocks, of shape (resolutions, choices of channels at the ends), and the others, of shape
+            (resolutions, pairs of channels, options, blocks), with 0 for what cannot be chosen.
         """
-        space, index = self.space, self._index
-        n_resolutions, shares = len(space.resolutions), []
-        for budget in self.budgets:
-            shape = (space.n_blocks, n_resolutions, self._n_options, index.n**2)
-            elastic = budget.costs.elastic.reshape(shape).transpose(1, 3, 2, 0) / budget.limit
-            elastic = np.ascontiguousarray(np.where(np.isfinite(elastic), elastic, 0.0))
-            shares.append((budget.costs.fixed.reshape(n_resolutions, -1) / budget.limit, elastic))
-        return shares
+        n_resolutions, shape = len(self.space.resolutions), (self.space.n_blocks, -1, self._n_options, self._index.n**2)
+        elastic = costs.elastic.reshape(shape).transpose(1, 3, 2, 0) / limit
+        elastic = np.ascontiguousarray(np.where(np.isfinite(elastic), elastic, 0.0))
+        return costs.fixed.reshape(n_resolutions, -1) / limit, elastic
 
     @cached_property
     def _index(self) -> ChannelIndex:
@@ -243,12 +249,16 @@ class Problem:
         place = (pairs * self._n_options + option) * n_blocks + np.arange(n_blocks)
         of_slots = np.zeros((n, self._n_options, self._n_slots))
         of_resolutions = np.zeros((n, len(self.resolutions)))
-        for fixed, elastic in self._relative_costs:
-            known = elastic[self.resolutions].reshape(len(self.resolutions), -1)
-            everywhere = fixed[self.resolutions].T[ends] + (known.take(place, axis=1) * active).sum(2).T
+        for sums, peaks in self._relative_costs:
+            fixed, of_blocks, values = self._spread(sums, codes, active, place, pairs, ends)
+            everywhere = fixed + of_blocks.sum(2).T
             here = everywhere[codes[:, :1] == self.resolutions]
-            changes = self._changes(self._at_channels(elastic, codes[:, 0], pairs), active, option)
+            changes = self._changes(values, active, option)
             changes += here[:, None, None]
+            if peaks is not None:
+                fixed, of_blocks, values = self._spread(peaks, codes, active, place, pairs, ends)
+                everywhere = everywhere + np.maximum(fixed, of_blocks.max(2).T)
+                changes += self._peaks_after(values, active, option, fixed[codes[:, :1] == self.resolutions])
             np.maximum(of_slots, changes, out=of_slots)
             np.maximum(of_resolutions, everywhere, out=of_resolutions)
         barred = np.inf  # what changes nothing, or is another move again; sums are faster than masks
@@ -263,6 +273,52 @@ class Problem:
             of_slots[:, 1:, n_blocks:] += np.where(deeper <= 0, barred, 0)[:, None]
         of_resolutions[codes[:, :1] == self.resolutions] = barred
         return np.concatenate([of_slots.reshape(n, -1), self._channel_loads(codes), of_resolutions], axis=1)
+
+    def _spread(
+        self,
+        shares: "_Shares",
+        codes: np.ndarray,
+        active: np.ndarray,
+        place: np.ndarray,
+        pairs: np.ndarray | int,
+        ends: np.ndarray | int,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Shares of a limit for archs, at every resolution and for every option.
+
+        Returns:
+            Those of the fixed blocks at each resolution that is searched, shape (archs, resolutions); of each block at
+            each of them, 0 where it is not used, shape (resolutions, archs, blocks); and of every option of each block
+            at the arch's own, shape (archs, options, blocks).
+        """
+        fixed, elastic = shares
+        known = elastic[self.resolutions].reshape(len(self.resolutions), -1)
+        of_blocks = known.take(place, axis=1) * active
+        at_ends = np.broadcast_to(fixed[self.resolutions].T[ends], (len(codes), len(self.resolutions)))
+        return at_ends, of_blocks, self._at_channels(elastic, codes[:, 0], pairs)
+
+    def _peaks_after(self, values: np.ndarray, active: np.ndarray, option: np.ndarray, fixed: np.ndarray) -> np.ndarray:
+        """The largest of what single blocks need after each move of a block or a depth: (archs, options, slots).
+
+        Args:
+            values: what each option of each block needs, shape (archs, options, blocks).
+            active: which blocks are in use, shape (archs, blocks).
+            option: of each block, shape (archs, blocks).
+            fixed: the largest of the blocks that are not elastic, shape (archs,).
+        """
+        n, n_blocks, rows = len(values), self.space.n_blocks, np.arange(len(values))
+        used, own = (of.astype(bool).T for of in self._used_at)
+        now = values[rows[:, None], option, np.arange(n_blocks)] * active
+        highest, rest = now.argmax(1), now.copy()
+        rest[rows, highest] = 0
+        others = np.where(np.arange(n_blocks) == highest[:, None], rest.max(1)[:, None], now.max(1)[:, None])
+        after = np.empty((n, self._n_options, self._n_slots), values.dtype)
+        after[..., :n_blocks] = np.maximum(values, np.maximum(others, fixed[:, None])[:, None])
+        added = values if self.space.coupled else values * ~active[:, None]  # a deeper stage gives new blocks an option
+        for slot, (stays, of_stage) in enumerate(zip(used, own, strict=True), n_blocks):
+            kept = now[:, ~of_stage] if self.space.coupled else now[:, ~of_stage | stays]
+            least = np.maximum(kept.max(1, initial=0), fixed)
+            after[..., slot] = np.maximum(added[..., stays].max(2), least[:, None])
+        return after
 
     @staticmethod
     def _at_channels(elastic: np.ndarray, resolutions: np.ndarray, pairs: np.ndarray | int) -> np.ndarray:

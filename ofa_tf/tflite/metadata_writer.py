@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ofa_tf.errors import ExportError
+from ofa_tf.errors import DamagedError, ExportError
 from ofa_tf.tflite.inspect import IDENTIFIER as MODEL_IDENTIFIER
 from ofa_tf.tflite.inspect import inspect_file
 from ofa_tf.tflite.metadata import ARCH, AXIS_LABELS, FIELD, IDENTIFIER, LABELS, NORMALIZATION, Metadata
@@ -92,6 +92,30 @@ def add_metadata(content: bytes, metadata: Metadata) -> bytes:
     if metadata.arch is not None:
         files[ARCH] = json.dumps(metadata.arch).encode()
     return _with_archive(_with_buffer(_without_archive(content), pack(metadata)), files)
+
+
+def add_entry(content: bytes, name: str, data: bytes) -> bytes:
+    """Puts a named piece of metadata into a file, beside what it has; one of that name is replaced.
+
+    Args:
+        content: a `.tflite` file.
+        name: name of the entry in the model's list of metadata.
+        data: its bytes.
+
+    Raises:
+        ExportError: the file has weights outside its FlatBuffer.
+        DamagedError: what lies behind the FlatBuffer cannot be read.
+    """
+    bare = _without_archive(content)
+    return _with_archive(_with_buffer(bare, data, name), _archived_files(content) if bare != content else {})
+
+
+def _archived_files(content: bytes) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return {info.filename: archive.read(info) for info in archive.infolist()}
+    except Exception as error:  # zipfile raises some ten kinds for broken archives
+        raise DamagedError(f"The archive behind the file cannot be read: {error}.") from error
 
 
 def pack(metadata: Metadata) -> bytes:
@@ -176,8 +200,8 @@ def _place(builder: "Builder", value: Any) -> int:
     return builder.EndVector()
 
 
-def _with_buffer(content: bytes, data: bytes) -> bytes:
-    """The model with its metadata in a buffer of its own, or in that of the metadata it had.
+def _with_buffer(content: bytes, data: bytes, name: str = FIELD) -> bytes:
+    """The model with metadata of a name in a buffer of their own, or in that of those it had.
 
     The rest is written as TensorFlow's converter writes it: what the converter made does not change.
     """
@@ -189,10 +213,10 @@ def _with_buffer(content: bytes, data: bytes) -> bytes:
     if any(buffer.offset > 1 for buffer in model.buffers):
         raise ExportError("Metadata cannot be put into a file whose weights lie outside its FlatBuffer.")
     entries = model.metadata or []
-    places = [entry.buffer for entry in entries if entry.name == FIELD.encode()]
+    places = [entry.buffer for entry in entries if entry.name == name.encode()]
     if not places:
         entry = schema.MetadataT()
-        entry.name, entry.buffer = FIELD, len(model.buffers)
+        entry.name, entry.buffer = name, len(model.buffers)
         model.metadata, places = [*entries, entry], [entry.buffer]
         model.buffers.append(schema.BufferT())
     model.buffers[places[0]].data = np.frombuffer(data, np.uint8)

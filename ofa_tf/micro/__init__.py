@@ -1,0 +1,1 @@
+"""Microcontrollers: the plan of their memory, their interpreter, the boards, and what an export holds for them."""

@@ -1,0 +1,86 @@
+"""The main job for a microcontroller: searched within RAM and flash, exported with what a C++ program needs."""
+
+import hashlib
+import json
+
+import pytest
+from finished_workdir import CLASSES, N_VAL, space_of, write_arch
+
+import ofa_tf as api
+from ofa_tf.arena import arena_size
+from ofa_tf.micro import interpreter
+
+SEARCH = ["search", "--workdir", "work"]
+EXPORT = ["export", "--workdir", "work", "--no-gate"]
+
+
+def test_a_search_keeps_to_ram_and_flash(ofa, workdir):
+    space = space_of(workdir)
+    least, most = (
+        arena_size(api.walk(space, arch, len(CLASSES))).total_bytes for arch in (space.smallest(), space.largest())
+    )
+    ram_kb = (least + most) / 2 / 1e3
+    run = ofa(*SEARCH, "--device", "mcu", "--ram-kb", ram_kb, "--flash-kb", 500, "--json")
+    assert run.code == 0, run.err
+    (choice,) = json.loads(run.out)["choices"]
+    assert choice["target"] == "mcu"
+    assert choice["predicted_ram_bytes"] <= ram_kb * 1e3
+    arch = space.arch_from_document(choice["arch"])
+    assert choice["predicted_ram_bytes"] == arena_size(api.walk(space, arch, len(CLASSES))).total_bytes
+
+
+def test_a_board_needs_no_other_budget_and_ram_goes_with_latency(ofa, workdir):
+    run = ofa(*SEARCH, "--device", "mcu:nucleo-l4r5zi")
+    assert run.code == 0, run.err
+    assert "589.824 kB of RAM" in run.out
+    assert "predicted RAM" in run.out
+    assert ofa(*SEARCH, "--latency", 1000, "--ram-kb", 100).code == 0
+    project = api.open("work")
+    choice = project.search(device="mcu:nucleo-l4r5zi")
+    assert "kB of RAM)" in repr(choice)
+    assert project.export(choice, name="board", gate=False).manifest.device["name"] == "mcu:nucleo-l4r5zi"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--device", "mcu", "--ram-kb", 64], "needs both --ram-kb and --flash-kb"),
+        (["--device", "mcu:pikko"], "There is no board 'pikko': did you mean 'pico'"),
+        (["--ram-kb", 0.5], "less than the smallest input image"),
+        (["--ram-kb", 3, "--flash-kb", 500], "No subnet of `small` meets the budget for peak RAM"),
+        (["--device", "mcu:pico", "--latency", 3], "--latency is not for mcu:pico"),
+    ],
+)
+def test_what_cannot_be_searched_is_one_sentence(ofa, workdir, arguments, said):
+    run = ofa(*SEARCH, *arguments)
+    assert (run.code, run.out) == (2, "")
+    assert said in run.last
+
+
+@pytest.mark.skipif(not interpreter.available(), reason="tflite-micro is not installed")
+def test_an_export_is_measured_and_holds_a_program_s_files(ofa, workdir):
+    run = ofa(*EXPORT, "--device", "mcu:nucleo-l4r5zi", "--name", "board")
+    assert run.code == 0, run.err
+    folder = workdir / "exports" / "board"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    facts = manifest["microcontroller"]
+    assert facts["images"] == N_VAL * len(CLASSES)
+    assert facts["same_class"] == 1.0
+    assert facts["largest_step"] <= 1
+    assert facts["predicted_arena_bytes"] == pytest.approx(facts["arena_bytes"], rel=0.02)
+    assert "measured (predicted" in run.out
+    content = (folder / "model.tflite").read_bytes()
+    assert manifest["sha256"] == hashlib.sha256(content).hexdigest()
+    assert {path.name for path in folder.iterdir()} >= {"model.h", "model.cc", "labels.h", "README.md"}
+    assert f"kArenaSize = {facts['arena_bytes']};" in (folder / "model.h").read_text()
+    assert "in TensorFlow Lite Micro, predicted" in ofa("show", folder / "model.tflite").out
+
+
+def test_without_the_interpreter_the_arena_is_predicted_and_says_so(ofa, workdir, monkeypatch):
+    monkeypatch.setattr("ofa_tf.micro.backend.available", lambda: False)
+    arch = write_arch("arch.json", space_of(workdir).smallest())
+    run = ofa(*EXPORT, "--device", "mcu", "--arch", arch, "--json")
+    assert run.code == 0, run.err
+    (found,) = json.loads(run.out)["exports"]
+    assert found["microcontroller"]["arena_bytes"] is None
+    assert "is predicted, not measured: pip install tflite-micro" in run.err

@@ -50,6 +50,7 @@ ORDER = (
     "tflite",
     "export",
     "edgetpu",
+    "ethosu",
     "zoo",
     "report",
     "project",
@@ -120,7 +121,7 @@ def test_light_rooms_import_nothing_heavy(path):
 
 
 def test_only_devices_touch_a_runtime():
-    paths = [path for folder in ("latency", "edgetpu") for path in (LIBRARY / folder).glob("*.py")]
+    paths = [path for folder in ("latency", "edgetpu", "ethosu") for path in (LIBRARY / folder).glob("*.py")]
     users = {path for path in paths if "ai_edge_litert.interpreter" in imported(path)}
     names = {str(path.relative_to(LIBRARY)) for path in users}
     assert names == {"latency/host_worker.py", "latency/adb.py", "edgetpu/device.py"}

@@ -65,6 +65,8 @@ class Manifest:
         trained_from: `name`, `address` and `sha256` of the pretrained weights that training began with; None for none.
         crop: share of the side of an image's centre square that was seen in the evaluation.
         edgetpu: reports of the linter (`lint`) and of `edgetpu_compiler` (`compiler`); None for other devices.
+        ethosu: reports of the linter (`lint`) and of Vela (`vela`: latency, SRAM and flash, all modelled; operators on
+            the NPU and on the CPU), which is None where Vela is not installed; None for other devices.
     """
 
     sha256: str
@@ -104,6 +106,7 @@ class Manifest:
     finetune: Mapping[str, Any] | None = None
     crop: float = 1.0
     edgetpu: Mapping[str, Any] | None = None
+    ethosu: Mapping[str, Any] | None = None
 
 
 def write_export(

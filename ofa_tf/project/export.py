@@ -262,7 +262,7 @@ def _export_all(
             files[arch], gains[arch] = _make_file(project, evaluator, arch, options, tuner)
             pictures[arch] = draw_mistakes(files[arch], arch, project.config.classes) if options.pictures else {}
         folder, file = _folder(project, target, options), files[arch]
-        finished = backend_of(target.device).finish(file.content, options.allow_cpu)
+        finished = backend_of(target.device).finish(file.content, options.allow_cpu, target.device)
         for note in finished.notes:
             project.progress.note(note)
         manifest = _manifest(project, arch, target, choice, options.file, file, finished, gains[arch])
@@ -367,9 +367,10 @@ def _table(project: OpenedWorkdir, target: Target, precision: str) -> LatencyTab
 
 
 def _device(project: OpenedWorkdir, target: Target, table: LatencyTable | None) -> Device | None:
-    """The device, set up as its table was measured; None if it is not at hand."""
+    """The device, set up as its table was measured; None if it is not at hand, or only modelled."""
     backend = backend_of(target.device)
-    if not backend.measurable or (table is None and not backend.always_at_hand):
+    modelled = not backend.measurable or backend.source != "measured"
+    if modelled or (table is None and not backend.always_at_hand):
         return None
     host = dataclasses.replace(project.host, seconds=EXPORT_SECONDS)
     try:

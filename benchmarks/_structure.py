@@ -15,7 +15,7 @@ REGISTRY = (
     "edgetpu/backend.py",
     "ethosu/backend.py",
 )
-DEVICES = {"host", "adb", "edgetpu", "HOST", "ADB", "EDGETPU", "EDGE_TPU"}
+DEVICES = {"host", "adb", "edgetpu", "ethos-u55-128", "HOST", "ADB", "EDGETPU", "EDGE_TPU"}
 LOOKUPS = ("startswith", "removeprefix", "get", "pop")  # methods whose argument is compared
 KINDS = {"conv", "mbconv", "pool", "linear"} | {"depthwise", "dense", "mean", "flatten", "add", "multiply"}
 

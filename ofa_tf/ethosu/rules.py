@@ -7,7 +7,7 @@ on files (`tests/test_ethosu_lint.py`). It has one table for Ethos-U55 and U65, 
 from collections.abc import Mapping, Sequence
 from math import prod
 
-from ofa_tf.tflite.fallback import Rule, integers
+from ofa_tf.tflite.fallback import Rule, integers, kernel
 from ofa_tf.tflite.operators import Operator, Tensor
 
 VALID = 1  # of the schema's paddings; SAME is 0
@@ -64,9 +64,19 @@ def _large_stride(op: Operator) -> str | None:
     option = op.options.get
     strides = option("stride_width", 1), option("stride_height", 1)
     dilated = (option("dilation_width", 1), option("dilation_height", 1)) != (1, 1)
-    if max(strides) <= 3 or (option("padding", 0) == VALID and not dilated):
+    if max(strides) <= 3 or not (dilated or _is_padded(op, strides)):
         return None
     return f"its stride of {max(strides)} is above 3 and it is {'dilated' if dilated else 'padded'}"
+
+
+def _is_padded(op: Operator, strides: tuple[int, int]) -> bool:
+    """Whether anything is added around the image: SAME alone does not say so."""
+    source, result = op.inputs[0] if op.inputs else None, op.outputs[0] if op.outputs else None
+    if op.options.get("padding", 0) == VALID or source is None or result is None:
+        return False
+    sizes = kernel(op) or (op.options.get("filter_height", 1), op.options.get("filter_width", 1))
+    spans = [(n - 1) * stride + size for n, stride, size in zip(result.shape[1:3], strides[::-1], sizes, strict=False)]
+    return any(span > n for span, n in zip(spans, source.shape[1:3], strict=False))
 
 
 def _depthwise(op: Operator) -> str | None:
@@ -176,6 +186,37 @@ def _transpose_conv(op: Operator) -> str | None:
     return f"its stride is {strides[0]}x{strides[1]}"
 
 
+def _resize(op: Operator) -> str | None:
+    if factors := _factors(op):
+        half = op.options.get("half_pixel_centers", 0) and op.name == "RESIZE_BILINEAR"
+        if not factors <= ({2.0} if half else {2.0, 4.0, 8.0}):
+            return f"it resizes {' and '.join(f'{factor:g}' for factor in sorted(factors))} times"
+    return None
+
+
+def _resize_u85(op: Operator) -> str | None:
+    if op.options.get("align_corners", 0) and op.options.get("half_pixel_centers", 0):
+        return "it has both aligned corners and half-pixel centres"
+    powers = {2.0**power for power in range(12 if op.options.get("align_corners", 0) else 11)}
+    most = max(powers)
+    for factor in _factors(op):
+        if factor > most or (op.name == "RESIZE_BILINEAR" and factor not in powers):
+            return f"it resizes {factor:g} times"
+    return None
+
+
+def _factors(op: Operator) -> set[float]:
+    """How many times larger height and width become; empty where any size is as good."""
+    if not op.inputs or op.inputs[0] is None or not op.outputs or op.outputs[0] is None:
+        return set()
+    before, after = op.inputs[0].shape[1:3], op.outputs[0].shape[1:3]
+    if before in ((1, 1), after):
+        return set()
+    less = bool(op.options.get("align_corners", 0))
+    pairs = [(old - less, new - less) for old, new in zip(before, after, strict=False) if (old, new) != (1, 1)]
+    return {new / old if old else float(new) for old, new in pairs}
+
+
 def _batch_matmul(op: Operator) -> str | None:
     types = {tensor.type for tensor in op.inputs if tensor is not None}
     return None if types == {"INT8"} else "its inputs are not INT8"
@@ -198,6 +239,8 @@ RULES: Mapping[str, Rule] = {
     "MIRROR_PAD": _padding,
     "PAD": _padding,
     "PADV2": _padding,
+    "RESIZE_BILINEAR": _resize,
+    "RESIZE_NEAREST_NEIGHBOR": _resize,
     "RSQRT": _rsqrt,
     "SLICE": _constant_parameters,
     "SOFTMAX": _softmax,
@@ -212,6 +255,8 @@ U85_RULES: Mapping[str, Rule] = {
     "CONV_2D": _parameters,
     "DEPTHWISE_CONV_2D": _parameters,
     "MAX_POOL_2D": lambda op: _pool_kernel(op, 256),
+    "RESIZE_BILINEAR": _resize_u85,
+    "RESIZE_NEAREST_NEIGHBOR": _resize_u85,
     "TRANSPOSE_CONV": _parameters,
 }
 

@@ -12,6 +12,7 @@ MOST_INTEGERS = 32
 # What a rule needs to know of an operator's options: name, number of the field in the schema, kind, default.
 _STRIDES = (("padding", 0, "b", 0), ("stride_width", 1, "i", 0), ("stride_height", 2, "i", 0))
 _POOL = (*_STRIDES, ("filter_width", 3, "i", 0), ("filter_height", 4, "i", 0), ("fused_activation", 5, "b", 0))
+_RESIZE = (("align_corners", 2, "b", 0), ("half_pixel_centers", 3, "b", 0))
 OPTIONS: Mapping[str, tuple[tuple[str, int, str, int], ...]] = {
     "AVERAGE_POOL_2D": _POOL,
     "MAX_POOL_2D": _POOL,
@@ -20,6 +21,8 @@ OPTIONS: Mapping[str, tuple[tuple[str, int, str, int], ...]] = {
     "DEPTHWISE_CONV_2D": (*_STRIDES, ("dilation_width", 5, "i", 1), ("dilation_height", 6, "i", 1)),
     "FULLY_CONNECTED": (("weights_format", 1, "b", 0),),
     "PACK": (("axis", 1, "i", 0),),
+    "RESIZE_BILINEAR": _RESIZE,
+    "RESIZE_NEAREST_NEIGHBOR": (("align_corners", 0, "b", 0), ("half_pixel_centers", 1, "b", 0)),
     "TRANSPOSE_CONV": _STRIDES,
 }
 

@@ -1,0 +1,140 @@
+"""How well tables and linter of an Ethos-U agree with its compiler, Vela, which runs here.
+
+    python benchmarks/ethosu.py [--device NAME] [--space NAME] [--tables] [--cache DIR] [--quick] [--json FILE]
+                                [--only lint|table]
+
+Figures: `ethosu_mape` and `ethosu_spearman`, of the table of a space (default `tiny`) against Vela's estimate for 40
+held-out whole subnets (`--quick`: 6, and 8 instead of 24 to calibrate with, at the smallest resolution);
+`ethosu_linter_agreement`, the share of 200 files (`--quick`: 40) for which the linter names the same kinds and numbers
+of operators on the CPU as Vela does: three fifths are blocks of all spaces as they are converted, the others such
+blocks made illegal in the ways of `_illegal_files.py`; `ethosu_illegal_ways`, how many ways those were. Nothing is
+measured: Vela estimates. `--tables` writes the table in `lut/`. `--cache` keeps converted files for the next run.
+"""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from _common import report
+from _illegal_files import WAYS, make_illegal
+
+from ofa_tf.blocks import Block
+from ofa_tf.ethosu.device import EthosUDevice
+from ofa_tf.ethosu.lint import lint
+from ofa_tf.ethosu.targets import DEFAULT_NAME, parse_target
+from ofa_tf.ethosu.vela import ABSENT, Vela, find_vela
+from ofa_tf.export.block_files import BlockFiles
+from ofa_tf.latency.measure import build_table
+from ofa_tf.latency.store import SHIPPED, table_name
+from ofa_tf.latency.table import LatencyTable, distinct_blocks
+from ofa_tf.progress import Progress
+from ofa_tf.space import SearchSpace
+from ofa_tf.spaces import SPACES, get_space
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+SEED = 0
+N_CLASSES = 10
+CLASSES = (*range(2, 33), 50, 100, 1000)  # of the classifiers in a table that comes with the package
+LEGAL_SHARE = 0.6
+
+
+class Printing(Progress):
+    """Notes as they come."""
+
+    def note(self, text: str) -> None:
+        print(text, flush=True)
+
+
+def make_table(device: EthosUDevice, space: SearchSpace, cache: Path, quick: bool) -> LatencyTable:
+    """The table of a space, with its error on held-out subnets."""
+    return build_table(
+        space,
+        N_CLASSES,
+        "int8",
+        device,
+        BlockFiles(space, N_CLASSES, "int8", cache),
+        resolutions=space.resolutions[:1] if quick else None,
+        calibration_subnets=8 if quick else 24,
+        validation_subnets=6 if quick else 40,
+        passes=1,
+        seed=SEED,
+        progress=Printing(),
+        source="modelled",
+    )
+
+
+def write_table(table: LatencyTable, space: SearchSpace) -> None:
+    """Writes a table that comes with the package, under its name and that of its space."""
+    path = SHIPPED / table_name(table.device, table.runtime, table.precision).replace("__int8", f"__int8-{space.name}")
+    table.save(path)
+    print(f"written to {path}")
+
+
+def legal_files(n: int, cache: Path) -> list[bytes]:
+    """Files of random blocks, of every registered space the same number, at most."""
+    rng, files = np.random.default_rng([SEED, 1]), []
+    for position, space in enumerate(SPACES.values()):
+        blocks = list(distinct_blocks(space, space.resolutions[:1], N_CLASSES).values())
+        count = n // len(SPACES) + (position < n % len(SPACES))
+        chosen: list[Block] = [blocks[index] for index in rng.permutation(len(blocks))[:count]]
+        files += BlockFiles(space, N_CLASSES, "int8", cache).convert(chosen)
+        print(f"{space.name}: {len(chosen)} blocks", flush=True)
+    return files
+
+
+def agreement(device: EthosUDevice, n: int, cache: Path) -> tuple[float, int]:
+    """The share of files on which linter and Vela agree, and the number of ways in which files were made illegal."""
+    legal = legal_files(round(n * LEGAL_SHARE), cache)
+    ways = [list(WAYS)[index % len(WAYS)] for index in range(n - len(legal))]
+    step = max(1, len(legal) // max(1, len(ways)))
+    illegal = [make_illegal(legal[index * step % len(legal)], way) for index, way in enumerate(ways)]
+    names = ["legal"] * len(legal) + ways
+    files, agreed, wrongly_legal = [*legal, *illegal], 0, 0
+    compiled = device.vela.compile_all(files, device.target, Printing())
+    for name, content, item in zip(names, files, compiled, strict=True):
+        ours, theirs = lint(content, device.target.name).on_cpu, item.report.on_cpu
+        agreed += ours == theirs
+        wrongly_legal += name != "legal" and not theirs
+        if ours != theirs:
+            print(f"{name}: the linter says {ours}, Vela {theirs}")
+    print(f"{len(legal)} legal files, {len(illegal)} made illegal, {wrongly_legal} of them are legal for Vela")
+    return agreed / len(files), len(set(ways))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default=DEFAULT_NAME, metavar="NAME", help="an Ethos-U")
+    parser.add_argument("--space", default="tiny", metavar="NAME", help="the space of the table")
+    parser.add_argument("--tables", action="store_true", help="write the table that comes with the package")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="keep converted files there")
+    parser.add_argument("--only", choices=("lint", "table"), help="one half of the figures")
+    parser.add_argument("--quick", action="store_true", help="fewer subnets and files")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there")
+    options = parser.parse_args()
+    program = find_vela()
+    if program is None:
+        parser.error(ABSENT)
+    device = EthosUDevice(parse_target(options.device), Vela(program))
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        cache = options.cache or Path(temporary)
+        if options.only != "lint":
+            space = get_space(options.space)
+            table = make_table(device, space, cache, options.quick)
+            assert table.validation is not None
+            print(table.label)
+            print(table.error_sentence)
+            print(table.calibration)
+            figures |= {"ethosu_mape": table.validation["mape"], "ethosu_spearman": table.validation["spearman"]}
+            if options.tables:
+                write_table(table, space)
+        if options.only != "table":
+            share, ways = agreement(device, 40 if options.quick else 200, cache)
+            figures |= {"ethosu_linter_agreement": share, "ethosu_illegal_ways": ways}
+    report(figures, SEED, options.json, {"modelled by": device.facts()["modelled_by"], "device": options.device})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,14 @@
 """How well tables and linter of an Ethos-U agree with its compiler, Vela, which runs here.
 
     python benchmarks/ethosu.py [--device NAME] [--space NAME] [--tables] [--cache DIR] [--quick] [--json FILE]
-                                [--only lint|table]
+                                [--only lint|table] [--converted]
 
 Figures: `ethosu_mape` and `ethosu_spearman`, of the table of a space (default `tiny`) against Vela's estimate for 40
-held-out whole subnets (`--quick`: 6, and 8 instead of 24 to calibrate with, at the smallest resolution);
+held-out whole subnets (`--quick`: 6, and 8 instead of 24 to calibrate with, at the smallest resolution); the files of
+whole subnets are put together from those of their blocks, unless `--converted` has them converted as `lut build` does,
+which takes an hour longer; `ethosu_stitched_worst`, the largest difference in Vela's estimate that this makes for the
+subnets of the calibration whose converted files are at hand (all with `--converted`), and `ethosu_stitched_files`, how
+many those were;
 `ethosu_linter_agreement`, the share of 200 files (`--quick`: 40) for which the linter names the same kinds and numbers
 of operators on the CPU as Vela does: three fifths are blocks of all spaces as they are converted, the others such
 blocks made illegal in the ways of `_illegal_files.py`; `ethosu_illegal_ways`, how many ways those were. Nothing is
@@ -12,6 +16,7 @@ measured: Vela estimates. `--tables` writes the table in `lut/`. `--cache` keeps
 """
 
 import argparse
+import dataclasses
 import os
 import tempfile
 from pathlib import Path
@@ -19,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from _common import report
 from _illegal_files import WAYS, make_illegal
+from _stitched import StitchedFiles, with_classes
 
 from ofa_tf.blocks import Block
 from ofa_tf.ethosu.device import EthosUDevice
@@ -26,7 +32,8 @@ from ofa_tf.ethosu.lint import lint
 from ofa_tf.ethosu.targets import DEFAULT_NAME, parse_target
 from ofa_tf.ethosu.vela import ABSENT, Vela, find_vela
 from ofa_tf.export.block_files import BlockFiles
-from ofa_tf.latency.measure import build_table
+from ofa_tf.latency.device import Workload
+from ofa_tf.latency.measure import build_table, entry, sample_subnets
 from ofa_tf.latency.store import SHIPPED, table_name
 from ofa_tf.latency.table import LatencyTable, distinct_blocks
 from ofa_tf.progress import Progress
@@ -47,22 +54,51 @@ class Printing(Progress):
         print(text, flush=True)
 
 
-def make_table(device: EthosUDevice, space: SearchSpace, cache: Path, quick: bool) -> LatencyTable:
-    """The table of a space, with its error on held-out subnets."""
-    return build_table(
+def make_table(
+    device: EthosUDevice, space: SearchSpace, cache: Path, quick: bool, converted: bool
+) -> tuple[LatencyTable, dict[str, float]]:
+    """The table of a space with its error on held-out subnets, and how far off files that are put together are."""
+    files = BlockFiles(space, N_CLASSES, "int8", cache)
+    resolutions, n_calibration = space.resolutions[:1] if quick else space.resolutions, 8 if quick else 24
+    table = build_table(
         space,
         N_CLASSES,
         "int8",
         device,
-        BlockFiles(space, N_CLASSES, "int8", cache),
-        resolutions=space.resolutions[:1] if quick else None,
-        calibration_subnets=8 if quick else 24,
+        files if converted else StitchedFiles(files),
+        resolutions=resolutions,
+        calibration_subnets=n_calibration,
         validation_subnets=6 if quick else 40,
         passes=1,
         seed=SEED,
         progress=Printing(),
         source="modelled",
     )
+    rng = np.random.default_rng([SEED, 5])  # that of `build_table`
+    archs = space.decode(sample_subnets(space, resolutions, n_calibration, rng))
+    whole = {arch: content for arch in archs if (content := files.kept(arch)) is not None}
+    if not whole:
+        return table, {}
+    stitched = StitchedFiles(files).convert(list(whole))
+    timings = device.measure([Workload(content) for content in (*whole.values(), *stitched)])
+    found_ms = np.array([timing.percentile_ms(50) for timing in timings]).reshape(2, -1)
+    worst = float(np.abs(found_ms[1] / found_ms[0] - 1).max())
+    return table, {"ethosu_stitched_worst": worst, "ethosu_stitched_files": len(whole)}
+
+
+def add_classes(table: LatencyTable, device: EthosUDevice, space: SearchSpace, cache: Path) -> LatencyTable:
+    """The table with classifiers of other numbers of classes."""
+    ours = distinct_blocks(space, space.resolutions, N_CLASSES)
+    entries = dict(table.entries)
+    for n_classes in CLASSES:
+        others = distinct_blocks(space, space.resolutions, n_classes)
+        missing = [block for key, block in others.items() if key not in entries]
+        same = [dataclasses.replace(block, out_channels=N_CLASSES) for block in missing]
+        assert all(block.key in ours for block in same), "only classifiers depend on the number of classes"
+        contents = BlockFiles(space, N_CLASSES, "int8", cache).convert(same)
+        timings = device.measure([Workload(with_classes(content, n_classes)) for content in contents])
+        entries |= {block.key: entry(timing) for block, timing in zip(missing, timings, strict=True)}
+    return dataclasses.replace(table, entries=entries)
 
 
 def write_table(table: LatencyTable, space: SearchSpace) -> None:
@@ -108,6 +144,7 @@ def main() -> None:
     parser.add_argument("--device", default=DEFAULT_NAME, metavar="NAME", help="an Ethos-U")
     parser.add_argument("--space", default="tiny", metavar="NAME", help="the space of the table")
     parser.add_argument("--tables", action="store_true", help="write the table that comes with the package")
+    parser.add_argument("--converted", action="store_true", help="convert whole subnets, too")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep converted files there")
     parser.add_argument("--only", choices=("lint", "table"), help="one half of the figures")
     parser.add_argument("--quick", action="store_true", help="fewer subnets and files")
@@ -122,14 +159,15 @@ def main() -> None:
         cache = options.cache or Path(temporary)
         if options.only != "lint":
             space = get_space(options.space)
-            table = make_table(device, space, cache, options.quick)
+            table, stitched = make_table(device, space, cache, options.quick, options.converted)
             assert table.validation is not None
             print(table.label)
             print(table.error_sentence)
             print(table.calibration)
             figures |= {"ethosu_mape": table.validation["mape"], "ethosu_spearman": table.validation["spearman"]}
+            figures |= stitched
             if options.tables:
-                write_table(table, space)
+                write_table(add_classes(table, device, space, cache), space)
         if options.only != "table":
             share, ways = agreement(device, 40 if options.quick else 200, cache)
             figures |= {"ethosu_linter_agreement": share, "ethosu_illegal_ways": ways}

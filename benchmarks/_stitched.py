@@ -1,4 +1,4 @@
-"""Whole subnets put together from the files of their blocks, which takes a thousandth of the time of converting them."""
+"""Whole subnets put together from the files of their blocks, in a thousandth of the time of converting them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ from ofa_tf.tflite.resize import resize_file
 
 @dataclass(frozen=True)
 class StitchedFiles:
-    """Makes the files of a latency table; those of subnets have the operators, shapes and weights of their blocks' files.
+    """Makes the files of a latency table; those of subnets have the operators, shapes and weights of their blocks.
 
-    Where two blocks meet, the tensor has the quantisation of the block that computes it. So the numbers that such a file
-    computes mean nothing, which a compiler that estimates its time does not ask.
+    Where two blocks meet, the tensor has the quantisation of the block that computes it. So what such a file computes
+    means nothing, which does not matter to a compiler that estimates its time.
 
     Args:
         blocks: makes the files of blocks.

@@ -88,17 +88,15 @@ def make_table(
 
 def add_classes(table: LatencyTable, device: EthosUDevice, space: SearchSpace, cache: Path) -> LatencyTable:
     """The table with classifiers of other numbers of classes."""
-    ours = distinct_blocks(space, space.resolutions, N_CLASSES)
-    entries = dict(table.entries)
+    files = BlockFiles(space, N_CLASSES, "int8", cache)
+    more: dict[str, bytes] = {}
     for n_classes in CLASSES:
-        others = distinct_blocks(space, space.resolutions, n_classes)
-        missing = [block for key, block in others.items() if key not in entries]
-        same = [dataclasses.replace(block, out_channels=N_CLASSES) for block in missing]
-        assert all(block.key in ours for block in same), "only classifiers depend on the number of classes"
-        contents = BlockFiles(space, N_CLASSES, "int8", cache).convert(same)
-        timings = device.measure([Workload(with_classes(content, n_classes)) for content in contents])
-        entries |= {block.key: entry(timing) for block, timing in zip(missing, timings, strict=True)}
-    return dataclasses.replace(table, entries=entries)
+        for key, block in distinct_blocks(space, space.resolutions, n_classes).items():
+            if key not in table.entries:  # a classifier, the only block that depends on the number of classes
+                (content,) = files.convert([dataclasses.replace(block, out_channels=N_CLASSES)])
+                more[key] = with_classes(content, n_classes)
+    timings = device.measure([Workload(content) for content in more.values()])
+    return dataclasses.replace(table, entries={**table.entries, **dict(zip(more, map(entry, timings), strict=True))})
 
 
 def write_table(table: LatencyTable, space: SearchSpace) -> None:

@@ -39,13 +39,13 @@ class StitchedFiles:
             if isinstance(item, Arch)
         }
         parts = [item for item in wanted if isinstance(item, Block)] + [
-            _as_converted(block) for blocks in walks.values() for block in blocks
+            as_converted(block) for blocks in walks.values() for block in blocks
         ]
         files = dict(zip(parts, self.blocks.convert(parts, progress), strict=True))
         resized: dict[tuple[bytes, int], bytes] = {}
 
         def part(block: Block) -> bytes:
-            content = files[_as_converted(block)]
+            content = files[as_converted(block)]
             if not block.takes_images or block.in_size == CONVERTED_SIZE:
                 return content
             return resized.setdefault((content, block.in_size), resize_file(content, block.in_size))
@@ -55,7 +55,7 @@ class StitchedFiles:
         ]
 
 
-def _as_converted(block: Block) -> Block:
+def as_converted(block: Block) -> Block:
     """The block whose file is resized; the one that `build_table` asks for, too."""
     size = CONVERTED_SIZE if block.takes_images else block.in_size
     return dataclasses.replace(block, in_size=size)

@@ -1,7 +1,7 @@
 """How well tables and linter of an Ethos-U agree with its compiler, Vela, which runs here.
 
     python benchmarks/ethosu.py [--device NAME] [--space NAME] [--tables] [--cache DIR] [--quick] [--json FILE]
-                                [--only lint|table] [--converted]
+                                [--only lint|table] [--converted] [--at-hand]
 
 Figures: `ethosu_mape` and `ethosu_spearman`, of the table of a space (default `tiny`) against Vela's estimate for 40
 held-out whole subnets (`--quick`: 6, and 8 instead of 24 to calibrate with, at the smallest resolution); the files of
@@ -12,7 +12,8 @@ many those were;
 `ethosu_linter_agreement`, the share of 200 files (`--quick`: 40) for which the linter names the same kinds and numbers
 of operators on the CPU as Vela does: three fifths are blocks of all spaces as they are converted, the others such
 blocks made illegal in the ways of `_illegal_files.py`; `ethosu_illegal_ways`, how many ways those were. Nothing is
-measured: Vela estimates. `--tables` writes the table in `lut/`. `--cache` keeps converted files for the next run.
+measured: Vela estimates. `--tables` writes the table in `lut/`. `--cache` keeps converted files for the next run, and `--at-hand` takes legal files
+from there alone, so that nothing is converted.
 """
 
 import argparse
@@ -24,9 +25,8 @@ from pathlib import Path
 import numpy as np
 from _common import report
 from _illegal_files import WAYS, make_illegal
-from _stitched import StitchedFiles, with_classes
+from _stitched import StitchedFiles, as_converted, with_classes
 
-from ofa_tf.blocks import Block
 from ofa_tf.ethosu.device import EthosUDevice
 from ofa_tf.ethosu.lint import lint
 from ofa_tf.ethosu.targets import DEFAULT_NAME, parse_target
@@ -106,21 +106,31 @@ def write_table(table: LatencyTable, space: SearchSpace) -> None:
     print(f"written to {path}")
 
 
-def legal_files(n: int, cache: Path) -> list[bytes]:
-    """Files of random blocks, of every registered space the same number, at most."""
-    rng, files = np.random.default_rng([SEED, 1]), []
-    for position, space in enumerate(SPACES.values()):
-        blocks = list(distinct_blocks(space, space.resolutions[:1], N_CLASSES).values())
-        count = n // len(SPACES) + (position < n % len(SPACES))
-        chosen: list[Block] = [blocks[index] for index in rng.permutation(len(blocks))[:count]]
-        files += BlockFiles(space, N_CLASSES, "int8", cache).convert(chosen)
-        print(f"{space.name}: {len(chosen)} blocks", flush=True)
-    return files
+def legal_files(n: int, cache: Path, at_hand: bool) -> list[bytes]:
+    """Files of random blocks, as they are converted, from all registered spaces in turn."""
+    rng, chosen = np.random.default_rng([SEED, 1]), []
+    for space in SPACES.values():
+        files = BlockFiles(space, N_CLASSES, "int8", cache)
+        blocks = {
+            block.key: block
+            for block in map(as_converted, distinct_blocks(space, space.resolutions, N_CLASSES).values())
+        }
+        if at_hand:
+            blocks = {key: block for key, block in blocks.items() if files.kept(block) is not None}
+        turns = rng.permutation(len(blocks))
+        chosen += [(turn, space, block) for turn, block in zip(turns, blocks.values(), strict=True)]
+    chosen = sorted(chosen, key=lambda row: row[0])[:n]
+    found = []
+    for space in SPACES.values():
+        ours = [block for _, of, block in chosen if of is space]
+        found += BlockFiles(space, N_CLASSES, "int8", cache).convert(ours)
+        print(f"{space.name}: {len(ours)} blocks", flush=True)
+    return found
 
 
-def agreement(device: EthosUDevice, n: int, cache: Path) -> tuple[float, int]:
+def agreement(device: EthosUDevice, n: int, cache: Path, at_hand: bool) -> tuple[float, int]:
     """The share of files on which linter and Vela agree, and the number of ways in which files were made illegal."""
-    legal = legal_files(round(n * LEGAL_SHARE), cache)
+    legal = legal_files(round(n * LEGAL_SHARE), cache, at_hand)
     ways = [list(WAYS)[index % len(WAYS)] for index in range(n - len(legal))]
     step = max(1, len(legal) // max(1, len(ways)))
     illegal = [make_illegal(legal[index * step % len(legal)], way) for index, way in enumerate(ways)]
@@ -144,6 +154,7 @@ def main() -> None:
     parser.add_argument("--tables", action="store_true", help="write the table that comes with the package")
     parser.add_argument("--converted", action="store_true", help="convert whole subnets, too")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep converted files there")
+    parser.add_argument("--at-hand", action="store_true", help="lint only blocks whose files are in the cache")
     parser.add_argument("--only", choices=("lint", "table"), help="one half of the figures")
     parser.add_argument("--quick", action="store_true", help="fewer subnets and files")
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
@@ -167,7 +178,7 @@ def main() -> None:
             if options.tables:
                 write_table(add_classes(table, device, space, cache), space)
         if options.only != "table":
-            share, ways = agreement(device, 40 if options.quick else 200, cache)
+            share, ways = agreement(device, 40 if options.quick else 200, cache, options.at_hand)
             figures |= {"ethosu_linter_agreement": share, "ethosu_illegal_ways": ways}
     report(figures, SEED, options.json, {"modelled by": device.facts()["modelled_by"], "device": options.device})
 

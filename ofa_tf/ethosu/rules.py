@@ -292,5 +292,8 @@ def _tensor_reason(op: Operator, u85: bool) -> str | None:
 
 
 def _feature_maps(op: Operator) -> Sequence[Tensor]:
-    """What is computed, not weights, biases, axes and the like."""
-    return [tensor for tensor in (*op.inputs, *op.outputs) if tensor is not None and not tensor.constant]
+    """What is computed; not weights and biases, and no constants such as axes."""
+    inputs = op.inputs
+    if op.name in PER_CHANNEL:
+        inputs = op.inputs[2:3] if op.name == "TRANSPOSE_CONV" else op.inputs[:1]
+    return [tensor for tensor in (*inputs, *op.outputs) if tensor is not None and not tensor.constant]

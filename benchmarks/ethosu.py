@@ -6,13 +6,13 @@
 Nothing is measured: Vela estimates. Figures:
 
 - `ethosu_mape` and `ethosu_spearman`: the table of a space (default `tiny`) against Vela's estimate for 40 held-out
-  whole subnets (`--quick`: 6, and 8 instead of 24 to calibrate with, at the smallest resolution). Files of whole subnets
-  are put together from those of their blocks, unless `--converted` has them converted as `lut build` does.
+  whole subnets (`--quick`: 6, and 8 instead of 24 to calibrate with, at the smallest resolution). Files of whole
+  subnets are put together from those of their blocks, unless `--converted` has them converted as `lut build` does.
 - `ethosu_stitched_worst`: the largest difference that this makes to Vela's estimate, of those subnets of the
   calibration whose converted files are in the cache (`--cache`); `ethosu_stitched_files`: how many those were.
 - `ethosu_linter_agreement`: the share of 200 files (`--quick`: 40) for which the linter names the same kinds and
-  numbers of operators on the CPU as Vela does. Three fifths are blocks of all spaces as they are converted, the others such
-  blocks made illegal in the ways of `_illegal_files.py`; `ethosu_illegal_ways`: how many ways those were.
+  numbers of operators on the CPU as Vela does. Three fifths are blocks of all spaces as they are converted, the others
+  such blocks made illegal in the ways of `_illegal_files.py`; `ethosu_illegal_ways`: how many ways those were.
 
 `--tables` writes the table in `lut/`. `--cache` keeps converted files for the next run, and `--at-hand` takes the legal
 files from there alone, so that none is converted.

@@ -31,10 +31,10 @@ def vela() -> Vela:
 
 
 @pytest.fixture
-def without_vela(tmp_path, monkeypatch):
-    """No Vela on PATH, nor beside this Python."""
-    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
-    monkeypatch.setattr("ofa_tf.ethosu.vela.sys.executable", str(tmp_path / "nothing" / "python"))
+def without_vela(monkeypatch):
+    """No Vela on PATH, nor beside this Python; test_ethosu_vela.py has what then is found."""
+    monkeypatch.setattr("ofa_tf.ethosu.backend.find_vela", lambda: None)
+    monkeypatch.setattr("ofa_tf.project.doctor.find_vela", lambda: None)
 
 
 # --- by Vela ----------------------------------------------------------------------------------------------------------

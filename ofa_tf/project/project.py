@@ -208,7 +208,7 @@ class Project(OpenedWorkdir):
 
         Examples:
             >>> project = ofa.open("work")
-            >>> front = project.pareto(device=project.lut.list()[-1].device["name"], points=5)
+            >>> front = project.pareto(device="edgetpu", points=5)
             >>> front[0].predicted_ms < front[-1].predicted_ms
             True
             >>> list(front.to_pandas().columns)[:3]

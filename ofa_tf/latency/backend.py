@@ -161,6 +161,11 @@ class Backend(ABC):
 
     # --- its tables ---
 
+    @property
+    def takes_shipped(self) -> bool:
+        """Whether a table that comes with ofa-tf is gone by: not where one is better made for the space at hand."""
+        return not self.precisions or self.same_everywhere
+
     def in_passes(self, device: Device, passes: int) -> tuple[Device, int]:
         """The device as it measures a table, and in how many passes over all files: `passes`, unless it needs fewer."""
         return device, passes

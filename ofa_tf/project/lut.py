@@ -160,7 +160,7 @@ def get_table(project: OpenedWorkdir, device: str, precision: str) -> LatencyTab
     space, n_classes, backend = project.config.space, project.config.n_classes, backend_of(device)
     backend.require_legal(space, precision)
     # One that can be made for this very space is not left for one that was shipped, unless that is as good.
-    table = find_device_table(project, device, precision, not backend.precisions or backend.same_everywhere)
+    table = find_device_table(project, device, precision, backend.takes_shipped)
     if table is not None and table.resolutions(space, n_classes):
         return table
     modelled = backend.model_table(space, n_classes, project.progress)

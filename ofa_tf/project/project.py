@@ -364,7 +364,7 @@ class Project(OpenedWorkdir):
 
         Args:
             model: the file.
-            device: `host`, `adb:SERIAL` or `edgetpu`.
+            device: `host`, `adb:SERIAL`, `edgetpu` or `ethos-u55-128`.
             seconds: how long to measure.
             threads: threads of the interpreter.
             delegate: "none" or "xnnpack".

@@ -123,10 +123,10 @@ def _compiled() -> bytes:
 
 
 def test_a_vela_that_fails_leaves_nothing_behind(workdir, ofa, tmp_path, monkeypatch):
-    put_vela(tmp_path / "bin", then="echo 'MemoryError: no room'; exit 1")
+    put_vela(tmp_path / "bin", then="echo 'out of memory'; exit 1")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     run = ofa("lut", "build", "--workdir", workdir, "--device", DEVICE, "--resolution", 24)
-    assert_refused(run, "vela failed with status 1: it says 'MemoryError: no room'")
+    assert_refused(run, "vela failed with status 1: it says 'out of memory'")
     arch = write_arch(Path("arch.json"), space_of(workdir).smallest())
     run = ofa("export", "--workdir", workdir, "--device", DEVICE, "--arch", arch, "--no-gate", "--name", "one")
     assert_refused(run, "vela failed with status 1")

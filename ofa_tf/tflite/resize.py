@@ -21,10 +21,10 @@ def resize_file(content: bytes, size: int) -> bytes:
         FormatError: not a `.tflite` file, or a damaged one.
         ExportError: the network cannot have inputs of that size.
     """
+    graphs = read_root(content).tables(2)  # a file that is none is refused here, before the interpreter sees it
     shapes = _shapes_at(content, size)
     resized = bytearray(content)
-    for tensor in read_root(content).tables(2)[0].tables(0):
-        shape = shapes.pop(0)
+    for tensor, shape in zip(graphs[0].tables(0), shapes, strict=False):  # the interpreter's own tensors come last
         for field in (SHAPE, SIGNATURE):
             start, count = tensor.span(field, 4)
             if count not in (0, len(shape)) or (field == SHAPE and count != len(shape)):

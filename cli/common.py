@@ -177,11 +177,3 @@ def print_caution(caution: str | None, as_json: bool) -> None:
 def print_json(document: Any) -> None:
     """Prints one JSON object to standard output."""
     click.echo(json.dumps(document, allow_nan=False))
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.5 h` or `12 days`."""
-    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (2 * 86400, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / size:.{1 if unit == 'h' else 0}f} {unit}"
-    return f"{seconds / 86400:.0f} days"

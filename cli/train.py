@@ -4,7 +4,6 @@ import click
 from ofa_tf.cli.common import (
     Positive,
     Whole,
-    duration,
     json_option,
     library,
     print_json,
@@ -12,7 +11,7 @@ from ofa_tf.cli.common import (
     workdir_option,
 )
 
-from ofa_tf.formatting import percent
+from ofa_tf.formatting import duration, percent
 
 ENDS = ("smallest", "random1", "random2", "random3", "random4", "largest")
 

@@ -44,3 +44,11 @@ def milliseconds(value: float | None, error: float | None = None) -> str:
     if error is None:
         return f"{value:.3g} ms"
     return f"{value:.3g} ms ± {error * 100:.{0 if error >= 0.0095 else 1}f} %"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h` or `12 days`."""
+    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (2 * 86400, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / size:.{1 if unit == 'h' else 0}f} {unit}"
+    return f"{seconds / 86400:.0f} days"

@@ -19,6 +19,7 @@ ORDER = (
     "jsonio",
     "npzio",
     "formatting",
+    "energy",
     "statistics",
     "progress",
     "allocator",
@@ -79,6 +80,7 @@ LIGHT = (
     "npzio",
     "statistics",
     "progress",
+    "energy",
 )
 HEAVY = {"tensorflow", "keras", "tf_keras", "torch", "ai_edge_litert", "matplotlib", "sklearn"}
 

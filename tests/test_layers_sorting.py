@@ -12,6 +12,8 @@ from ofa_tf.blocks import Block, walk
 from ofa_tf.layers import BLOCK_LAYERS, Choices
 from ofa_tf.layers.sorting import reorder, sort_channels
 from ofa_tf.supernet import Supernet
+from ofa_tf.training.recipe import Phase, Span
+from ofa_tf.training.sampling import trained_widths
 
 CLASSES = 5
 MBCONV = Block("block", "mbconv", 8, 16, 16, mid_channels=96, kernel=7, activation="relu6", stride=2, slot=0)
@@ -145,6 +147,26 @@ def test_streams_are_in_the_order_of_all_that_reads_them(space):
         assert not falls(before[name]), name
         assert falls(after[name]), name
         np.testing.assert_allclose(after[name], np.sort(before[name])[::-1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("space", RICH_SPACES.values(), ids=list(RICH_SPACES))
+def test_what_an_earlier_phase_has_trained_keeps_its_channels(space):
+    stage = "depth" if space.coupled else "width"
+    spans = [Span(Phase(stage, 1, 0, 0.1, choices=choices), step, 0, step + 5) for step, choices in ((0, 2), (5, 0))]
+    assert trained_widths(space, spans, spans[0]) == []
+    trained = trained_widths(space, spans, spans[1])
+    supernet, x = make_supernet(space), noise(2, 32, 32, 3)
+    codes = space.sample(np.random.default_rng(2), 6, **spans[0].phase.sampling())
+    expected = [supernet(x, code).numpy() for code in codes]
+    weights = [weight.numpy() for weight in supernet.weights]
+    supernet.sort_channels(trained=trained, streams=stage == "width")
+    for code, answer in zip(codes, expected, strict=True):
+        assert_close(supernet(x, code), answer)
+    moved = [not np.array_equal(now.numpy(), then) for now, then in zip(supernet.weights, weights, strict=True)]
+    assert any(moved)
+    supernet.sort_channels(streams=stage == "width")  # of all
+    changed = [np.abs(supernet(x, code) - answer).max() for code, answer in zip(codes, expected, strict=True)]
+    assert max(changed) > 0.01 * np.abs(expected).max()
 
 
 def test_streams_without_a_choice_stay_as_they_are():

@@ -17,7 +17,7 @@ import pytest
 ASSETS = Path(__file__).resolve().parents[1] / "ofa_tf" / "report" / "assets"
 HOSTILE = "</script><img src=x onerror=\"document.title='broken'\">'`"
 PNG = b"\x89PNG\r\n\x1a\n"
-SECTIONS = ["front", "training", "accuracy", "latency", "exports"]
+SECTIONS = ["front", "training", "accuracy", "latency", "exports", "cost"]
 
 
 class Page(HTMLParser):

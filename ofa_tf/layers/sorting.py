@@ -1,6 +1,8 @@
 """Sorting of channels by importance, so that the narrow subnets, which use the first ones, have the best."""
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ class _Group:
         self.belongs: list[Axis] = []  # what makes the channels, or is applied to each of them
         self.reads: list[Axis] = []  # what mixes them
         self.gates: list[Axis] = []  # what mixes their means, for gates of themselves
+        self.widths: set[int] = set()  # that have been trained
         self._merged: _Group | None = None
 
     @property
@@ -33,13 +36,18 @@ class _Group:
             one.belongs += other.belongs
             one.reads += other.reads
             one.gates += other.gates
+            one.widths |= other.widths
             other._merged = one
         return one
 
     def sort(self) -> None:
-        """Puts the channels first that are read with the largest L1 norm (Cai et al., ICLR 2020, section 3.3)."""
-        norms = (_norms(np.moveaxis(weight.numpy(), axis, 0)) for weight, axis in self.reads)
-        order = np.argsort(-sum(norms), kind="stable")
+        """Puts the channels first that are read with the largest L1 norm (Cai et al., ICLR 2020, section 3.3).
+
+        None leaves the narrowest of the trained widths that it is in, or enters a narrower one.
+        """
+        norms = np.sum([_norms(np.moveaxis(weight.numpy(), axis, 0)) for weight, axis in self.reads], axis=0)
+        part = np.searchsorted(sorted(self.widths), np.arange(len(norms)), side="right")
+        order = np.lexsort((-norms, part))
         for weight, axis in (*self.belongs, *self.reads, *self.gates):
             reorder(weight, order, axis)
 
@@ -58,6 +66,7 @@ def sort_channels(
     weights_of: Callable[[Block], Mapping[str, OpWeights]],
     outputs: Collection[str] = (),
     middle: bool = True,
+    trained: Sequence[Sequence[Block]] = (),
 ) -> None:
     """Puts the most important channels first; the function of the blocks does not change.
 
@@ -69,8 +78,10 @@ def sort_channels(
         weights_of: the variables of a block's operations, by their suffixes.
         outputs: names of blocks; the channels that they write are sorted.
         middle: whether the channels within elastic blocks are sorted.
+        trained: the blocks of narrower subnets that have been trained: the channels that they use stay theirs, so that
+            their functions do not change, either.
     """
-    written, inner = _groups(blocks, weights_of)
+    written, inner = _groups(blocks, weights_of, trained)
     between = {id(group.whole) for group in written.values()}
     chosen = [written[name].whole for name in outputs]
     if middle:
@@ -80,18 +91,26 @@ def sort_channels(
 
 
 def _groups(
-    blocks: Sequence[Block], weights_of: Callable[[Block], Mapping[str, OpWeights]]
+    blocks: Sequence[Block],
+    weights_of: Callable[[Block], Mapping[str, OpWeights]],
+    trained: Sequence[Sequence[Block]],
 ) -> tuple[dict[str, _Group], list[_Group]]:
     """The groups of what blocks write, by name (that of the network's input by ""), and those within elastic blocks."""
     group = _Group()
     written, inner = {"": group}, list[_Group]()
+    widths = defaultdict[tuple[str, str], set[int]](set)
+    for block in chain.from_iterable(trained):
+        for op in block.ops:
+            widths[block.name, op.suffix].add(op.out_channels)
     for block in blocks:
         groups = {INPUT: group}
         ops = {op.suffix: op for op in block.ops}
         weights = weights_of(block)
         for op in block.ops:
             gated = any(source in ops and ops[source].summarises for source in op.inputs)
-            groups[op.suffix] = _output(op, [groups[source] for source in op.inputs], weights.get(op.suffix), gated)
+            made = _output(op, [groups[source] for source in op.inputs], weights.get(op.suffix), gated)
+            made.widths |= widths[block.name, op.suffix]
+            groups[op.suffix] = made
         group = written[block.name] = groups[block.ops[-1].suffix]
         if block.slot >= 0:
             inner += groups.values()

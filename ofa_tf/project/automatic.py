@@ -1,18 +1,17 @@
 """`--space auto` and `--recipe auto`: a choice that suits the images and the time that training may take."""
 
 import dataclasses
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from ofa_tf.blocks import count_macs, walk
 from ofa_tf.data.images import Survey
 from ofa_tf.latency.host import n_cores
-from ofa_tf.space import Arch, SearchSpace
+from ofa_tf.space import SearchSpace
 from ofa_tf.spaces import EDGE, PHOTOS, TINY
 from ofa_tf.training.recipe import Recipe, recipe_for
 from ofa_tf.training.transfer import transfer_recipe
+from ofa_tf.training.work import elastic_macs
 from ofa_tf.zoo.pretrained_sources import Pretrained
 
 HOURS = 2.0
@@ -33,8 +32,6 @@ TRANSFER_SCALES = 0.2, 4.0
 TRANSFER_SPEED = 1.7
 TRANSFER_SHARE = 0.8  # of these passes that must fit into the time for larger images to be chosen
 STRIDE = 32
-CLASSES = 10  # any number will do for an estimate
-SAMPLES = 64
 
 
 @dataclass(frozen=True)
@@ -142,18 +139,7 @@ def _image_sizes(space: SearchSpace, side: int) -> list[tuple[int, ...]]:
 
 def _hours(space: SearchSpace, n_images: int, recipe: Recipe) -> float:
     """Estimated time of training, from the MACs of its forward passes."""
-
-    def macs(archs: Iterable[Arch]) -> float:
-        return float(np.mean([count_macs(walk(space, arch, CLASSES)) for arch in archs]))
-
-    largest = macs(map(space.largest, space.resolutions))
-    random = macs(space.decode(space.sample(np.random.default_rng(0), SAMPLES)))
-    ends = macs([space.largest()]) + macs([space.smallest()])
-    work = sum(
-        (phase.epochs + phase.warmup_epochs) * (ends + (phase.subnets - 2) * random if phase.distils else largest)
-        for phase in recipe.phases
-    )
-    return n_images * work / _machine()[0] / 3600
+    return n_images * elastic_macs(space, recipe) / _machine()[0] / 3600
 
 
 def _machine() -> tuple[float, str]:

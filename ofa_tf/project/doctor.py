@@ -4,6 +4,8 @@ import platform
 import shutil
 import sys
 
+from ofa_tf.energy import Assumptions
+from ofa_tf.errors import ArgumentError
 from ofa_tf.ethosu.vela import INSTALL, find_vela
 from ofa_tf.ethosu.vela import PROGRAM as VELA
 from ofa_tf.limits import decoding_memory
@@ -42,12 +44,19 @@ def examine() -> list[Check]:
     """
     checks = [Check("python", sys.version_info >= (3, 11), platform.python_version())]
     checks += map(check_package, REQUIRED)
-    return [*checks, *(_program(name, use) for name, use in PROGRAMS.items()), _decoding()]
+    return [*checks, *(_program(name, use) for name, use in PROGRAMS.items()), _decoding(), _energy()]
 
 
 def _decoding() -> Check:
     threads, megabytes = decoding_memory()
     return Check("image decoding", True, f"at most {megabytes} MB at a time, in {threads} threads")
+
+
+def _energy() -> Check:
+    try:
+        return Check("energy", True, str(Assumptions.from_environment()))
+    except ArgumentError as error:
+        return Check("energy", False, str(error))
 
 
 def _program(name: str, use: str) -> Check:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tf.blocks import count_macs, count_params, walk
+from ofa_tf.energy import Meter
 from ofa_tf.errors import DeviceError, ExportError
 from ofa_tf.export.folder import Manifest, check_folder, sha256_of, write_export
 from ofa_tf.export.same_file import ExportedFile, exported_files, same_file
@@ -256,7 +257,7 @@ def _export_all(
     files: dict[Arch, VerifiedFile] = {}
     gains: dict[Arch, Mapping[str, Any] | None] = {}
     pictures: dict[Arch, Mapping[str, bytes]] = {}
-    exports = []
+    exports, meter = [], Meter()
     for arch, target, choice in zip(archs, targets, choices, strict=True):
         if arch not in files:
             files[arch], gains[arch] = _make_file(project, evaluator, arch, options, tuner)
@@ -269,6 +270,7 @@ def _export_all(
         more = {**finished.files, **pictures[arch]}
         with project.workdir.lock():
             write_export(folder, file.content, project.config.classes, arch, manifest, options.force, more)
+            project.workdir.ledger().spend(f"export {folder.name}", meter.lap())
         own = ExportedFile(folder.name, manifest.sha256, manifest.device["name"], manifest.budget_ms)
         same, caution = same_file(own, exported_files(folder.parent)), choice.predictor_caution if choice else None
         exports.append(Export(folder, manifest, same, caution))

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ofa_tf.data import Images
+from ofa_tf.energy import Meter
 from ofa_tf.errors import ArgumentError
 from ofa_tf.project.choice import Choice
 from ofa_tf.project.evaluator import make_evaluator
@@ -52,8 +53,11 @@ def finetune(project: OpenedWorkdir, choice: Choice | Arch, epochs: float) -> Fi
     arch = choice if isinstance(choice, Arch) else choice.arch
     arch = project.config.space.arch_from_document(arch.to_document())
     tuner = fine_tuner(project, make_evaluator(project, traced=False), checked_epochs(epochs))
+    meter = Meter()
     with project.workdir.lock():
-        return told(project, tuner.tune(arch))
+        tuned = told(project, tuner.tune(arch))
+        project.workdir.ledger().spend("fine-tuning", meter.lap())
+    return tuned
 
 
 def told(project: OpenedWorkdir, tuned: FineTuned) -> FineTuned:

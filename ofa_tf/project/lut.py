@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ofa_tf.energy import Meter
 from ofa_tf.errors import AbsentError, DeviceError, WorkdirError
 from ofa_tf.export.block_files import BlockFiles
 from ofa_tf.latency.backends import backend_of, cannot_be_measured
@@ -63,7 +64,7 @@ def measure_table(
         if (table := backend.model_table(space, project.config.n_classes, progress)) is None:
             raise
         return _keep(project, table)
-    converter = _converter(project, precision)
+    converter, meter = _converter(project, precision), Meter()
     with workdir.lock():
         if auto and (threads := backend.threads_to_try()):
             codes = sample_subnets(
@@ -95,6 +96,7 @@ def measure_table(
         )
         table.save(path)
         journal.unlink(missing_ok=True)
+        workdir.ledger().spend(f"latency table {path.stem}", meter.lap())
     return path, table
 
 
@@ -136,6 +138,7 @@ def validate(
         raise DeviceError(
             f"The table of {table.label} was measured with another runtime than the device has: {found.runtime()}."
         )
+    meter = Meter()
     with project.workdir.lock():
         table = validate_table(
             table,
@@ -147,7 +150,9 @@ def validate(
             config.seed,
             project.progress,
         )
-        return add_table(project.workdir.tables, table, replace=True), table
+        path = add_table(project.workdir.tables, table, replace=True)
+        project.workdir.ledger().spend(f"latency table {path.stem}", meter.lap())
+        return path, table
 
 
 def get_table(project: OpenedWorkdir, device: str, precision: str) -> LatencyTable:

@@ -6,6 +6,7 @@ from ofa_tf.accuracy.collect import JOURNAL, Pairs, balanced_archs, collect_pair
 from ofa_tf.accuracy.fit import fit_predictor
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.blocks import count_macs, walk
+from ofa_tf.energy import Meter
 from ofa_tf.export.convert import to_tflite
 from ofa_tf.export.gate import run_file
 from ofa_tf.export.representative import representative_inputs
@@ -30,6 +31,7 @@ def fit_to_subnets(
     workdir, config = project.workdir, project.config
     require_labels(project)
     evaluator, images = evaluator or make_evaluator(project), project.data.tune
+    meter = Meter()
     with workdir.lock():
         pairs = collect_pairs(
             config.space,
@@ -44,6 +46,7 @@ def fit_to_subnets(
             *fit_predictor(config.space, pairs, config.seed, len(images), quantised), target=target
         )
         fitted.save(workdir.accuracy)
+        workdir.ledger().spend("predictor", meter.lap())
     return fitted
 
 

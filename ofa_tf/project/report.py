@@ -89,7 +89,8 @@ def read_contents(path: str | Path) -> Contents:
         FormatError: a file in it is damaged; names it.
     """
     workdir = Workdir(path)
-    config, stages = workdir.config(), workdir.ledger().stages
+    config, ledger = workdir.config(), workdir.ledger()
+    stages = ledger.stages
     fitted = FittedPredictor.load(workdir.accuracy, config.space)
     pairs = read_journal(workdir.accuracy / JOURNAL, config.space)
     exports = _exports(workdir.exports, config.space)
@@ -109,6 +110,7 @@ def read_contents(path: str | Path) -> Contents:
             if path.parent == workdir.tables or table.resolutions(config.space, config.n_classes)
         ],
         exports=exports,
+        costs=ledger.costs,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tf.atomic import remove_folders
+from ofa_tf.energy import Assumptions
 from ofa_tf.errors import ArgumentError, DamagedError, WorkdirError
 from ofa_tf.formatting import percent
 from ofa_tf.npzio import read_arrays
@@ -93,10 +94,13 @@ def train(
     wanted, named = _stages(project, stage)
     workdir, cluster = project.workdir, cluster or make_cluster("none")
     _refuse_imported(project)
+    assumptions = Assumptions.from_environment()
     with workdir.lock() if cluster.chief else nullcontext(), cluster.noticing_lost_workers():
         missing = cluster.chief_first(lambda: _prepare(project, wanted, named, restart, overrides or {}, cluster))
         traces: Mapping[str, int] = {}
         if missing:
+            if assumptions.known:
+                project.progress.note(f"The ledger counts energy: {assumptions}.")
             earlier = [name for name in missing if name != wanted[-1]]
             if earlier and stage != "all":
                 project.progress.note(f"Stage `{stage}` needs {', '.join(earlier)} first: training them now.")

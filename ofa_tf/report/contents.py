@@ -8,6 +8,7 @@ from typing import Any
 from ofa_tf.accuracy.collect import Pairs
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.costs import ArchCosts
+from ofa_tf.energy import Cost
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.report.curves import Curve
 from ofa_tf.search import Front
@@ -69,6 +70,7 @@ class Contents:
         fitted: the predictor, or None.
         devices: a latency table each.
         exports: by name.
+        costs: of work other than the stages, by what it was.
     """
 
     path: Path
@@ -81,3 +83,4 @@ class Contents:
     fitted: FittedPredictor | None
     devices: Sequence[DeviceView]
     exports: Sequence[ExportView]
+    costs: Mapping[str, Cost] = field(default_factory=dict)

@@ -12,12 +12,13 @@ from typing import Any
 from ofa_tf._version import VERSION
 from ofa_tf.report.charts import chart_data
 from ofa_tf.report.contents import Contents
+from ofa_tf.report.cost import cost
 from ofa_tf.report.html import Html, element, join
 from ofa_tf.report.sections import accuracy, exports, front, latency, training
 
 ASSETS = files("ofa_tf.report") / "assets"
 NAVIGATION = (("front", "Front"), ("training", "Training"), ("accuracy", "Accuracy"), ("latency", "Latency"),
-              ("exports", "Exports"))  # fmt: skip
+              ("exports", "Exports"), ("cost", "Cost"))  # fmt: skip
 
 
 def render(contents: Contents, now: datetime) -> str:
@@ -31,6 +32,7 @@ def render(contents: Contents, now: datetime) -> str:
     library = _asset("chart.umd.min.js").rsplit("//# sourceMappingURL", 1)[0]
     scripts = [library, _asset("page.js")]
     sections = [front(contents), training(contents), accuracy(contents), latency(contents), exports(contents)]
+    sections.append(cost(contents))
     head = [
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=_policy(scripts)),

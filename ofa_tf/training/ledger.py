@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ofa_tf.energy import Cost
 from ofa_tf.errors import FormatError
 from ofa_tf.jsonio import check_keys, from_document, read_json, write_json
 from ofa_tf.training.recipe import STAGES
@@ -25,6 +26,7 @@ class StageRecord:
         overrides: what the user has chosen instead of the recipe's values: `epochs`, `batch` or `base_lr`.
         images: number of training images that the steps were planned for; 0 where that is not known.
         source: of an imported stage, the `address` that its weights come from and the `sha256` of the file.
+        cost: what it has cost so far, its evaluations included; None where that is not known.
     """
 
     state: str
@@ -34,6 +36,7 @@ class StageRecord:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     images: int = 0
     source: Mapping[str, str] | None = None
+    cost: Cost | None = field(default=None, compare=False)
 
     def __post_init__(self):
         whole = all(
@@ -48,6 +51,8 @@ class StageRecord:
                 raise FormatError(f"`{name}` (={value!r}) must be a number.")
         if self.source is not None:
             check_keys(self.source, {"address", "sha256"}, set(), "its `source`")
+        if self.cost is not None and not isinstance(self.cost, Cost):
+            object.__setattr__(self, "cost", from_document(Cost, self.cost, "its `cost`"))
 
 
 class Ledger:
@@ -58,18 +63,23 @@ class Ledger:
 
     Attributes:
         init: of pretrained weights that training began with, `name`, `address` and `sha256`; None for random ones.
+        costs: what other work has cost, by what it was, such as "predictor".
     """
 
     def __init__(self, path: Path):
         self.path = path
         self.stages: dict[str, StageRecord] = {}
         self.init: Mapping[str, str] | None = None
+        self.costs: dict[str, Cost] = {}
         if path.exists():
             document = read_json(path)
-            check_keys(document, {"stages"}, {"init"}, str(path))
+            check_keys(document, {"stages"}, {"init", "costs"}, str(path))
             self.init = document.get("init")
             if self.init is not None:
                 check_keys(self.init, {"name", "address", "sha256"}, set(), f"{path}, `init`,")
+            costs = document.get("costs", {})
+            check_keys(costs, set(), set(costs), f"{path}, `costs`,")
+            self.costs = {name: from_document(Cost, cost, f"{path}, `costs`,") for name, cost in costs.items()}
             check_keys(document["stages"], set(), set(STAGES), f"{path}, `stages`,")
             for stage, record in document["stages"].items():
                 try:
@@ -101,6 +111,11 @@ class Ledger:
         self.stages[stage] = record
         self._save()
 
+    def spend(self, work: str, cost: Cost) -> None:
+        """Writes down what work other than a stage has cost, beside what it has cost before."""
+        self.costs[work] = self.costs[work] + cost if work in self.costs else cost
+        self._save()
+
     def forget(self, stages: tuple[str, ...]) -> None:
         """Removes stages, before they are started again."""
         for stage in stages:
@@ -113,13 +128,18 @@ class Ledger:
             for stage, record in sorted(self.stages.items(), key=lambda item: STAGES.index(item[0]))
         }
         init = {} if self.init is None else {"init": dict(self.init)}
-        write_json(self.path, {**init, "stages": records})
+        costs = {"costs": {work: cost.to_document() for work, cost in self.costs.items()}} if self.costs else {}
+        write_json(self.path, {**init, "stages": records, **costs})
 
 
 def _document(record: StageRecord) -> dict[str, Any]:
     document = {**record.__dict__, "metrics": dict(record.metrics), "overrides": dict(record.overrides)}
-    if record.source is None:
-        del document["source"]
-    else:
-        document["source"] = dict(record.source)
+    optional = {
+        "source": None if record.source is None else dict(record.source),
+        "cost": None if record.cost is None else record.cost.to_document(),
+    }
+    for name, value in optional.items():
+        del document[name]
+        if value is not None:
+            document[name] = value
     return document

@@ -1,10 +1,12 @@
 """What is drawn for a step: its resolution and its archs, a pure function of seed, stage and step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
-from ofa_tf.space import SearchSpace
+from ofa_tf.space import Arch, SearchSpace
 from ofa_tf.training.recipe import Span
 
 
@@ -45,6 +47,24 @@ def plan_step(space: SearchSpace, span: Span, seed: tuple[int, ...], step: int) 
     else:
         codes[:, 0] = resolution
     return StepPlan(space.resolutions[codes[:, 0].max()], codes, int(rng.integers(2**31)))
+
+
+def trained_widths(space: SearchSpace, layout: Sequence[Span], span: Span) -> list[Arch]:
+    """Archs that have, together, every width below the largest that earlier phases of the stage have trained.
+
+    Args:
+        space: the space.
+        layout: the phases of the stage.
+        span: one of them.
+    """
+    most = int(space.gene_sizes.max())
+    opened = max((earlier.phase.choices or most for earlier in layout if earlier.stop <= span.start), default=1)
+    archs = []
+    for expands, channels in list(product(range(1, min(opened, most) + 1), repeat=2))[1:]:
+        choices = {"kernel": 1, "depth": expands if space.coupled else 1, "expand": expands, "channels": channels}
+        code = space.lowest_code(**{f"{name}_choices": number for name, number in choices.items()})
+        archs.append(space.decode_one(code))
+    return archs
 
 
 def probe_archs(space: SearchSpace, seed: int) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ofa_tf.data import Data
 from ofa_tf.data.batches import batch_indices, training_batches
+from ofa_tf.energy import Meter
 from ofa_tf.errors import DamagedError, FormatError, TrainingError, WorkdirError
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.supernet import Supernet
@@ -18,7 +19,7 @@ from ofa_tf.training.cluster import Cluster, make_cluster
 from ofa_tf.training.evaluation import SubnetEvaluator
 from ofa_tf.training.ledger import StageRecord
 from ofa_tf.training.recipe import STAGES, Recipe, Span, span_of, spans
-from ofa_tf.training.sampling import plan_step, probe_archs
+from ofa_tf.training.sampling import plan_step, probe_archs, trained_widths
 from ofa_tf.training.setup import Setup
 from ofa_tf.training.stage_files import StageFiles
 from ofa_tf.training.step import IMAGES, LABELS, TrainingStep
@@ -124,6 +125,7 @@ class Trainer:
         return record
 
     def _train(self, stage: str) -> StageRecord:
+        self.meter = Meter()
         recipe, layout = self.recipe_of(stage), self.layout_of(stage)
         n_steps = layout[-1].stop
         self._refuse_other_images(stage, n_steps)
@@ -246,7 +248,8 @@ class Trainer:
                 self.step.reset_optimizer()
                 middle_opens = "depth" if self.config.space.coupled else "width"
                 if recipe.sort_channels and stage in (middle_opens, "width"):
-                    self.supernet.sort_channels(middle=stage == middle_opens, streams=stage == "width")
+                    trained = trained_widths(self.config.space, self.layout_of(stage), span)
+                    self.supernet.sort_channels(stage == middle_opens, stage == "width", trained)
         seed = self.seed_of(stage)
         plan = plan_step(self.config.space, span, seed, step)
         share, micro_batch = self.cluster.shares(recipe)
@@ -278,8 +281,12 @@ class Trainer:
     def _record(
         self, stage: str, state: str, step: int, n_steps: int, metrics: Mapping[str, float] | None = None
     ) -> StageRecord:
-        overrides = self.ledger.stages[stage].overrides if stage in self.ledger.stages else {}
-        record = StageRecord(state, step, n_steps, metrics or {}, overrides, len(self.data.train))
+        before, lap = self.ledger.stages.get(stage), self.meter.lap()
+        spent = before.cost if before is not None else None
+        known = spent is not None or before is None or before.step == 0  # earlier versions wrote no costs down
+        cost = spent + lap if spent is not None else lap if known else None
+        overrides = before.overrides if before is not None else {}
+        record = StageRecord(state, step, n_steps, metrics or {}, overrides, len(self.data.train), cost=cost)
         if self.cluster.chief:
             self.ledger.record(stage, record)
         return record

@@ -36,8 +36,8 @@ def transfer_recipe(full: float, width: float, elastic: bool = False) -> Recipe:
     first = () if elastic else (Phase("full", full, 0.5, 0.03),)
     return Recipe(
         "transfer",
-        batch=64,
-        phases=(*first, Phase("width", width, 0.5, 0.02, subnets=3)),
+        batch=32,
+        phases=(*first, Phase("width", width, 0.5, 0.04, subnets=3)),
         augment=Augment(area=(0.5, 1.0), brightness=0.2, saturation=0.3),
         weight_decay=1e-4,
         sampling="sandwich",

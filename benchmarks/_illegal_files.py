@@ -112,8 +112,9 @@ def _image(editor: Editor) -> list[int]:
     """Makes the output an image, if it is a vector; its shape."""
     shape = list(editor.output.shape)
     if len(shape) != 4:
-        shape = [1, 1, 1, shape[-1]]
+        shape, quantisation = [1, 1, 1, shape[-1]], editor.output.quantization
         editor.append("RESHAPE", shape, more=[editor.tensor([4], "INT32", np.array(shape, np.int32))])
+        editor.output.quantization = quantisation  # a reshape with another one is refused as a whole
     return shape
 
 

@@ -7,8 +7,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "ofa_tf"
 # The registry of devices: the rows, what a row is, and the modules that the rows name.
-REGISTRY = ("latency/backends.py", "latency/backend.py", "latency/host.py", "latency/adb.py", "edgetpu/backend.py")
-DEVICES = {"host", "adb", "edgetpu", "HOST", "ADB", "EDGETPU", "EDGE_TPU"}
+REGISTRY = (
+    "latency/backends.py",
+    "latency/backend.py",
+    "latency/host.py",
+    "latency/adb.py",
+    "edgetpu/backend.py",
+    "ethosu/backend.py",
+)
+DEVICES = {"host", "adb", "edgetpu", "ethos-u55-128", "HOST", "ADB", "EDGETPU", "EDGE_TPU"}
 LOOKUPS = ("startswith", "removeprefix", "get", "pop")  # methods whose argument is compared
 KINDS = {"conv", "mbconv", "pool", "linear"} | {"depthwise", "dense", "mean", "flatten", "add", "multiply"}
 

@@ -11,7 +11,12 @@ BARS = " ▁▂▃▄▅▆▇█"
 
 @click.command("benchmark")
 @click.argument("model", metavar="MODEL.tflite")
-@click.option("--device", default="host", show_default=True, help="`host` (this machine), `adb:SERIAL` or `edgetpu`.")
+@click.option(
+    "--device",
+    default="host",
+    show_default=True,
+    help="`host` (this machine), `adb:SERIAL`, `edgetpu` or `ethos-u55-128`.",
+)
 @click.option("--seconds", type=Positive("S", "seconds"), default=5.0, show_default=True, help="How long to measure.")
 @runtime_options
 @json_option

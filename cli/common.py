@@ -26,7 +26,10 @@ def workdir_option(default: str = ".") -> Callable:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output.")
 device_option = click.option(
-    "--device", default="host", show_default=True, help="`host` (this machine), `adb:SERIAL` or `edgetpu`."
+    "--device",
+    default="host",
+    show_default=True,
+    help="`host` (this machine), `adb:SERIAL`, `edgetpu` or `ethos-u55-128`.",
 )
 precision_option = click.option(
     "--precision",

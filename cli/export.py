@@ -57,7 +57,9 @@ from ofa_tf.precision import INTEGER_ENDS, PRECISIONS
 @images_option
 @click.option("--name", help="Name of the export's folder.  [default: made of device, budget and precision]")
 @click.option("--out", metavar="DIR", help="Where to put that folder.  [default: exports/ in the workdir]")
-@click.option("--allow-cpu", is_flag=True, help="Let operators that an Edge TPU cannot run fall back to the CPU.")
+@click.option(
+    "--allow-cpu", is_flag=True, help="Let operators that an Edge TPU or Ethos-U cannot run fall back to the CPU."
+)
 @click.option("--force", is_flag=True, help="Replace an export of the same name.")
 @click.option("--pictures", is_flag=True, help="Also draw what the file gets wrong: confusion.png and worst.png.")
 @click.option("--author", default="", help="Author to record in the file.")

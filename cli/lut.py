@@ -102,7 +102,7 @@ def list_command(workdir, as_json):
         print_json({"tables": [_facts(file.path, file.table) for file in found]})
         return
     rows = [
-        (file.table.device["name"], file.table.precision, file.table.source, len(file.table.entries), file.path)
+        (file.table.device["name"], file.table.precision, file.table.origin, len(file.table.entries), file.path)
         for file in found
     ]
     print_table(["device", "precision", "source", "blocks", "file"], rows)

@@ -247,9 +247,9 @@ def _cells(choice) -> tuple:
 def _print_notes(choice) -> None:
     """How far the predictions can be trusted."""
     unknown = [latency.device for latency in choice.latencies if latency.predicted_ms_error is None]
-    known = {latency.table_source for latency in choice.latencies if latency.predicted_ms_error is not None}
+    known = {latency.validated_on for latency in choice.latencies if latency.predicted_ms_error is not None}
     if known:
-        modelled = " (of a modelled table, on published networks)" if "modelled" in known else ""
+        modelled = " (of a modelled table, on published networks)" if "published networks" in known else ""
         say(f"Latency: ± is the table's mean error on whole subnets{modelled}.")
     if unknown:
         say(f"Latency: the error of the table of {' and of '.join(unknown)} on whole subnets is not known.")

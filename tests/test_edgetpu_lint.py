@@ -250,26 +250,36 @@ def test_options_are_read_off_the_file():
     assert lint(make_file(operators, ["INT8"] * 2)).clean
 
 
+STRIDES = {"padding": "padding", "stride_width": "strideW", "stride_height": "strideH"}
+DILATIONS = {"dilation_width": "dilationWFactor", "dilation_height": "dilationHFactor"}
+FUSED = {"fused_activation": "fusedActivationFunction"}
+CORNERS = {"align_corners": "alignCorners", "half_pixel_centers": "halfPixelCenters"}
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "fields"),
     [
-        ("AVERAGE_POOL_2D", "Pool2DOptions", {"fused_activation": "fusedActivationFunction"}),
-        ("CONCATENATION", "ConcatenationOptions", {"fused_activation": "fusedActivationFunction"}),
-        ("CONV_2D", "Conv2DOptions", {"dilation_width": "dilationWFactor", "dilation_height": "dilationHFactor"}),
         (
-            "DEPTHWISE_CONV_2D",
-            "DepthwiseConv2DOptions",
-            {"dilation_width": "dilationWFactor", "dilation_height": "dilationHFactor"},
+            "AVERAGE_POOL_2D",
+            "Pool2DOptions",
+            {**STRIDES, "filter_width": "filterWidth", "filter_height": "filterHeight", **FUSED},
         ),
+        ("CONCATENATION", "ConcatenationOptions", FUSED),
+        ("CONV_2D", "Conv2DOptions", {**STRIDES, **DILATIONS}),
+        ("DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions", {**STRIDES, **DILATIONS}),
         ("FULLY_CONNECTED", "FullyConnectedOptions", {"weights_format": "weightsFormat"}),
         ("PACK", "PackOptions", {"axis": "axis"}),
+        ("TRANSPOSE_CONV", "TransposeConvOptions", STRIDES),
+        ("RESIZE_BILINEAR", "ResizeBilinearOptions", CORNERS),
+        ("RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions", CORNERS),
     ],
 )
 def test_each_option_is_the_one_of_the_schema(name, kind, fields):
     from ai_edge_litert import schema_py_generated as schema
 
     made = getattr(schema, f"{kind}T")()
-    expected = {field: number for number, field in enumerate(fields, start=1)}
+    kinds = {field: type(getattr(made, name)) for field, name in fields.items()}  # a flag is 0 or 1
+    expected = {field: int(kinds[field](number)) for number, field in enumerate(fields, start=1)}
     for field, number in expected.items():
         setattr(made, fields[field], number)
     options = name, getattr(schema.BuiltinOptions, kind), made

@@ -54,6 +54,7 @@ ORDER = (
     "export",
     "edgetpu",
     "micro",
+    "ethosu",
     "zoo",
     "report",
     "project",
@@ -127,7 +128,7 @@ def test_light_rooms_import_nothing_heavy(path):
 
 
 def test_only_devices_touch_a_runtime():
-    paths = [path for folder in ("latency", "edgetpu") for path in (LIBRARY / folder).glob("*.py")]
+    paths = [path for folder in ("latency", "edgetpu", "ethosu") for path in (LIBRARY / folder).glob("*.py")]
     users = {path for path in paths if "ai_edge_litert.interpreter" in imported(path)}
     names = {str(path.relative_to(LIBRARY)) for path in users}
     assert names == {"latency/host_worker.py", "latency/adb.py", "edgetpu/device.py"}

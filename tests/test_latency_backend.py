@@ -130,7 +130,7 @@ class StrictBackend(AbacusBackend):
         costs = arch_costs(space, lambda block: block.n_params, n_classes)
         return (MemoryLimit("beads", costs, self.limit_bytes),)
 
-    def finish(self, content, allow_cpu=False):
+    def finish(self, content, allow_cpu=False, name=""):
         return Finished({"receipt.txt": f"{len(content)} bytes".encode()}, {}, (f"Counted, {allow_cpu}.",))
 
 

@@ -495,5 +495,5 @@ def test_another_device_is_found_by_its_name_and_precision(tmp_path):
     assert (tmp_path / "c.json", mine) in list_tables(tmp_path)
     with pytest.raises(DeviceError, match=r"no table of a device 'pixel' in fp16; there is one of host"):
         find_table(tmp_path, "pixel", "fp16", total)
-    with pytest.raises(DeviceError, match=r"'nexus' in int8; there is one of edgetpu, host, pixel"):
+    with pytest.raises(DeviceError, match=r"'nexus' in int8; there is one of edgetpu, ethos-u55-128, host, pixel"):
         find_table(tmp_path, "nexus", "int8", total)

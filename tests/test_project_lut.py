@@ -241,8 +241,8 @@ def test_show_of_shipped_tables_needs_no_workdir(ofa, tmp_path, monkeypatch):
 
 def test_show_says_what_there_is(ofa, workdir, table_file):
     show = ["lut", "show", "--workdir", workdir]
-    assert_refused(ofa(*show, "pi4"), "'pi4' is neither a device", "edgetpu, host")
-    assert_refused(ofa(*show, "none.json"), "'none.json' does not exist", "edgetpu, host")
+    assert_refused(ofa(*show, "pi4"), "'pi4' is neither a device", "edgetpu, ethos-u55-128, host")
+    assert_refused(ofa(*show, "none.json"), "'none.json' does not exist", "edgetpu, ethos-u55-128, host")
     shutil.copy(table_file, "pi4")
     assert ofa(*show, "pi4").out.startswith("pi4: host"), "a file of any name"
     shutil.copy(table_file, "host")

@@ -70,7 +70,7 @@ class EdgeTpuBackend(Backend):
         assert compiled is not None, "there is a compiler"
         return EdgeTpuDevice(lambda _: compiled, device.delegates)
 
-    def finish(self, content: bytes, allow_cpu: bool = False) -> Finished:
+    def finish(self, content: bytes, allow_cpu: bool = False, name: str = "") -> Finished:
         """The reports of linter and compiler, and the compiled file where there is a compiler.
 
         Raises:

@@ -14,23 +14,9 @@ from ofa_tf.edgetpu import compiler as edgetpu_compiler
 from ofa_tf.edgetpu.latency_model import MODEL, PARAMETER_MEMORY_BYTES
 from ofa_tf.edgetpu.rules import LARGE, MAY_STAY, TOO_NEW, WITH_BIAS, fallback_reason
 from ofa_tf.errors import ExportError
+from ofa_tf.tflite.fallback import Fallback, find_fallbacks
 from ofa_tf.tflite.inspect import COMPILED
 from ofa_tf.tflite.operators import Operator, read_operators
-
-
-@dataclass(frozen=True)
-class Fallback:
-    """An operator that an Edge TPU does not run.
-
-    Args:
-        index: its place in the order in which operators run, from 0.
-        operator: its kind.
-        reason: why.
-    """
-
-    index: int
-    operator: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -104,11 +90,7 @@ def lint(content: bytes) -> LintReport:
     if any(op.name == COMPILED for op in operators):
         raise ExportError("The file is compiled for an Edge TPU already: check the one that it was compiled from.")
     reasons = [fallback_reason(op) for op in operators]
-    fallbacks = tuple(
-        Fallback(index, op.name, reason)
-        for index, (op, reason) in enumerate(zip(operators, reasons, strict=True))
-        if reason is not None
-    )
+    fallbacks = find_fallbacks(operators, fallback_reason)
     entry = 0  # the compiler leaves the quantisation of a float input on the CPU, and takes what follows
     while entry < len(operators) and reasons[entry] and operators[entry].name == "QUANTIZE":
         entry += 1

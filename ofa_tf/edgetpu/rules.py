@@ -4,9 +4,10 @@ Sources: the operator table and model requirements of the Edge TPU documentation
 reports about version 16.0, the last of the compiler, and what it maps in published files.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 
+from ofa_tf.tflite.fallback import Rule, axes, integers, kernel
 from ofa_tf.tflite.operators import Operator, Tensor
 
 TOO_NEW = {"CONV_2D": 6, "FULLY_CONNECTED": 12, "EXP": 2}  # versions that compiler 16.0 is reported to refuse
@@ -16,8 +17,6 @@ LSTM, STATES, CELL_STATE = "UNIDIRECTIONAL_SEQUENCE_LSTM", (18, 19), 19  # indic
 WITH_BIAS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", LSTM}  # and weights, both constant
 MOST_SOFTMAX = 16_384  # the documentation says 16,000; compiler 16.0 maps this many
 
-Rule = Callable[[Operator], str | None]
-
 
 def _no_fused_activation(op: Operator) -> str | None:
     return "it has a fused activation" if op.options.get("fused_activation", 0) else None
@@ -25,15 +24,9 @@ def _no_fused_activation(op: Operator) -> str | None:
 
 def _same_dilation(op: Operator) -> str | None:
     width, height = op.options.get("dilation_width", 1), op.options.get("dilation_height", 1)
-    if width == height or 1 in _kernel(op):  # where the kernel is 1 wide, dilation has no effect
+    if width == height or 1 in kernel(op):  # where the kernel is 1 wide, dilation has no effect
         return None
     return f"its dilation differs in x ({width}) and y ({height})"
-
-
-def _kernel(op: Operator) -> tuple[int, ...]:
-    """Height and width of a convolution's kernel."""
-    weights = op.inputs[1] if len(op.inputs) > 1 else None
-    return () if weights is None else weights.shape[1:3]
 
 
 def _dense(op: Operator) -> str | None:
@@ -50,15 +43,15 @@ def _softmax(op: Operator) -> str | None:
 
 
 def _mean(op: Operator) -> str | None:
-    axes, rank, channels = _axes(op)
-    if 0 in axes:
+    reduced, rank, channels = axes(op)
+    if 0 in reduced:
         return "it is over the batch"
-    good = rank - 1 not in axes or channels % 4 == 0
+    good = rank - 1 not in reduced or channels % 4 == 0
     return None if good else f"it is over {channels} channels, which is not a multiple of 4"
 
 
 def _not_over_batch(op: Operator) -> str | None:
-    return "it is over the batch" if 0 in _axes(op)[0] else None
+    return "it is over the batch" if 0 in axes(op)[0] else None
 
 
 def _pack(op: Operator) -> str | None:
@@ -66,7 +59,7 @@ def _pack(op: Operator) -> str | None:
 
 
 def _pad(op: Operator) -> str | None:
-    return "it pads the batch" if any(_integers(op, 1)[:2]) else None
+    return "it pads the batch" if any(integers(op, 1)[:2]) else None
 
 
 def _prelu(op: Operator) -> str | None:
@@ -83,7 +76,7 @@ def _squeeze(op: Operator) -> str | None:
 
 
 def _strides_of_one(op: Operator) -> str | None:
-    strides = _integers(op, 3)
+    strides = integers(op, 3)
     return None if strides and all(stride == 1 for stride in strides) else f"its strides are {strides}, not 1"
 
 
@@ -116,18 +109,6 @@ WITH_RULE: Mapping[str, Rule] = {
 
 def _one_dimensional(tensors: Sequence[Tensor | None]) -> bool:
     return all(sum(size != 1 for size in tensor.shape) <= 1 for tensor in tensors if tensor is not None)
-
-
-def _integers(op: Operator, index: int) -> list[int]:
-    tensor = op.inputs[index] if index < len(op.inputs) else None
-    return [] if tensor is None else tensor.integers()
-
-
-def _axes(op: Operator) -> tuple[set[int], int, int]:
-    """Axes that are reduced, the rank and the channels of the input."""
-    shape = op.inputs[0].shape if op.inputs and op.inputs[0] is not None else ()
-    axes = {axis % len(shape) if shape else axis for axis in _integers(op, 1)}
-    return axes, len(shape), shape[-1] if shape else 0
 
 
 def _tensor_reason(op: Operator) -> str | None:

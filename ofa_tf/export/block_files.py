@@ -49,7 +49,7 @@ class BlockFiles:
         """
         files: dict[Block | Arch, bytes] = {}
         for item in wanted:
-            if (content := self._kept(item)) is not None:
+            if (content := self.kept(item)) is not None:
                 files[item] = content
         missing = [item for item in dict.fromkeys(wanted) if item not in files]
         if not missing:
@@ -95,8 +95,8 @@ class BlockFiles:
         )
         return self.cache / f"{hashlib.sha256(signature.encode()).hexdigest()[:32]}.tflite"
 
-    def _kept(self, item: Block | Arch) -> bytes | None:
-        """A file made before; one that is not whole is made again."""
+    def kept(self, item: Block | Arch) -> bytes | None:
+        """A file made before; None if there is none, or one that is not whole."""
         if self.cache is None:
             return None
         try:

@@ -70,6 +70,8 @@ class Manifest:
             then also the number of `images` on which it was compared with LiteRT's reference kernels, the share put
             into the `same_class` (`same_class_optimised`: by the optimised kernels) and the `largest_step` of
             quantisation between their outputs. None for other devices.
+        ethosu: reports of the linter (`lint`) and of Vela (`vela`: latency, SRAM and flash, all modelled; operators on
+            the NPU and on the CPU), which is None where Vela is not installed; None for other devices.
     """
 
     sha256: str
@@ -110,6 +112,7 @@ class Manifest:
     crop: float = 1.0
     edgetpu: Mapping[str, Any] | None = None
     microcontroller: Mapping[str, Any] | None = None
+    ethosu: Mapping[str, Any] | None = None
 
 
 def write_export(

@@ -109,11 +109,14 @@ class Backend(ABC):
     Attributes:
         usage: how its names are written, such as `adb:SERIAL`.
         precisions: precisions that its tables can have.
-        measurable: whether whole subnets are timed on it: to validate its table, and when they are exported.
+        measurable: whether whole subnets are timed on it: to validate its table, and, unless latencies are modelled,
+            when they are exported.
         always_at_hand: whether it can be used unasked, to time a search's candidates and exports without a table.
         runs_here: whether its interpreter is that of this machine, in which a child can tell load time and memory.
         cores_are_chosen: whether the user chooses its cores, so that they are part of the name of a table's file.
         tabulated: whether it has latency tables; else only its memories are limited.
+        source: of the tables that are made with it: "measured", or "modelled" where a program estimates latencies.
+        same_everywhere: whether every machine makes the same table, so that those of the package count as its own.
     """
 
     usage: ClassVar[str]
@@ -123,6 +126,8 @@ class Backend(ABC):
     runs_here: ClassVar[bool] = False
     cores_are_chosen: ClassVar[bool] = True
     tabulated: ClassVar[bool] = True
+    source: ClassVar[str] = "measured"
+    same_everywhere: ClassVar[bool] = False
 
     # --- its names ---
 
@@ -186,12 +191,13 @@ class Backend(ABC):
         """
         return device
 
-    def finish(self, content: bytes, allow_cpu: bool = False) -> Finished:
+    def finish(self, content: bytes, allow_cpu: bool = False, name: str = "") -> Finished:
         """Checks the file of an export, and makes what else the device needs.
 
         Args:
             content: the file.
             allow_cpu: whether operators that the device does not have may run on the CPU.
+            name: name of the device.
 
         Raises:
             ExportError: an operator would run on the CPU and may not, or a compiler fails.
@@ -219,6 +225,11 @@ class Backend(ABC):
         return None
 
     # --- its tables ---
+
+    @property
+    def takes_shipped(self) -> bool:
+        """Whether a table that comes with ofa-tf is gone by: not where one is better made for the space at hand."""
+        return not self.precisions or self.same_everywhere
 
     def in_passes(self, device: Device, passes: int) -> tuple[Device, int]:
         """The device as it measures a table, and in how many passes over all files: `passes`, unless it needs fewer."""

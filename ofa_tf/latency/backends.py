@@ -19,6 +19,7 @@ BACKENDS: dict[str, str | type[Backend]] = {
     "adb": "ofa_tf.latency.adb:AdbBackend",
     "edgetpu": "ofa_tf.edgetpu.backend:EdgeTpuBackend",
     "mcu": "ofa_tf.micro.backend:MicroBackend",
+    "ethos-u55-128": "ofa_tf.ethosu.backend:EthosUBackend",
 }
 
 
@@ -66,12 +67,14 @@ def is_reserved(name: str) -> bool:
 
 def cannot_be_measured(name: str) -> DeviceError:
     """The error for a device that cannot be measured; it lists those that can."""
-    *some, last = [f"`{backend.usage}`" for backend in all_backends() if backend.measurable]
+    *some, last = [
+        f"`{backend.usage}`" for backend in all_backends() if backend.measurable and backend.source == "measured"
+    ]
     return DeviceError(f"The device {name!r} cannot be measured from here; {', '.join(some)} and {last} can.")
 
 
 def open_device(name: str, settings: Settings = DEFAULT, host: Device | None = None) -> Device:
-    """The device of a name: `host`, `adb`, `adb:SERIAL`, `edgetpu`.
+    """The device of a name: `host`, `adb`, `adb:SERIAL`, `edgetpu`, `ethos-u55-128`.
 
     Args:
         name: its name.

@@ -46,6 +46,7 @@ def build_table(
     passes: int = PASSES,
     seed: int = 0,
     progress: Progress = SILENT,
+    source: str = "measured",
 ) -> LatencyTable:
     """Measures the latency table of a space on a device.
 
@@ -68,6 +69,7 @@ def build_table(
         passes: over everything; each is kept when it is done.
         seed: seed of the random subnets and of the order.
         progress: where to report progress.
+        source: of the table: "modelled" where the device only estimates how long a file takes.
 
     Raises:
         DeviceError: the device is lost or refuses a file; what was measured is in the journal.
@@ -91,7 +93,7 @@ def build_table(
     timings = measure_in_passes(device, workloads, passes, journal, seed, progress)
 
     entries |= dict(zip(blocks, map(entry, timings), strict=False))
-    table = LatencyTable(device.facts(), device.runtime(), precision, "measured", entries, STATISTIC)
+    table = LatencyTable(device.facts(), device.runtime(), precision, source, entries, STATISTIC)
     if not len(codes):
         return table
     whole = timings[len(blocks) :]

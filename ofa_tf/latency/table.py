@@ -139,8 +139,20 @@ class LatencyTable:
 
     @property
     def label(self) -> str:
-        """`name (precision, source)`, such as `host (int8, measured)`."""
-        return f"{self.device['name']} ({self.precision}, {self.source})"
+        """`name (precision, origin)`, such as `host (int8, measured)`."""
+        return f"{self.device['name']} ({self.precision}, {self.origin})"
+
+    @property
+    def origin(self) -> str:
+        """The source, with the program that modelled the latencies where it was one, its version and settings."""
+        program = self.device.get("modelled_by")
+        return f"{self.source} by {program}" if self.source == "modelled" and program else self.source
+
+    @property
+    def validated_on(self) -> str:
+        """What its error was found on."""
+        published = self.source == "modelled" and self.origin == "modelled"
+        return "published networks" if published else "whole subnets"
 
     @property
     def error_sentence(self) -> str:
@@ -148,12 +160,12 @@ class LatencyTable:
         errors = self.validation
         if errors is None:
             return "Its error on whole subnets is not known."
-        what = "published networks" if self.source == "modelled" else "whole subnets"
-        how = "measured only for this" if "worst_arch" in errors else "each left out of the fit"
+        verb = "measured" if self.origin == self.source else "compiled"
+        how = f"{verb} only for this" if "worst_arch" in errors else "each left out of the fit"
         bias = f", bias {errors['bias'] * 100:+.1f} %" if "bias" in errors else ""
         worst = f", worst {errors['worst_error'] * 100:+.1f} %" if "worst_error" in errors else ""
         return (
-            f"Error on {errors['subnets']} {what}, {how}: {percent(errors['mape'])} on average, "
+            f"Error on {errors['subnets']} {self.validated_on}, {how}: {percent(errors['mape'])} on average, "
             f"{percent(errors['within_10pct'])} of them within 10 %, rank correlation {errors['spearman']:.3f}"
             f"{bias}{worst}."
         )

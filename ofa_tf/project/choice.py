@@ -51,6 +51,7 @@ class Latency:
         predicted_ms: the latency predicted by the table.
         predicted_ms_error: mean error of the table on whole subnets, as a share; None if it was not validated.
         name: name of the device, as the user gave it.
+        validated_on: what the error was found on: "whole subnets" or "published networks".
     """
 
     device: str
@@ -59,10 +60,11 @@ class Latency:
     predicted_ms: float
     predicted_ms_error: float | None
     name: str = ""
+    validated_on: str = "whole subnets"
 
     def to_document(self) -> dict[str, Any]:
         """The latency as JSON values."""
-        return {key: value for key, value in self.__dict__.items() if key != "name"}
+        return {key: value for key, value in self.__dict__.items() if key not in ("name", "validated_on")}
 
 
 @dataclass(frozen=True, repr=False)

@@ -85,7 +85,7 @@ class TableCommands:
         """Measures every block of the space on a device; the latencies of an absent Edge TPU are modelled.
 
         Args:
-            device: `host`, `adb:SERIAL` or `edgetpu`.
+            device: `host`, `adb:SERIAL`, `edgetpu` or `ethos-u55-128`.
             precision: precision of the files: "int8", "fp16" or "fp32".
             resolutions: the resolutions to measure; empty for all of the space.
             threads: threads of the interpreter.

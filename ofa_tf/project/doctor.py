@@ -6,6 +6,8 @@ import sys
 
 from ofa_tf.energy import Assumptions
 from ofa_tf.errors import ArgumentError
+from ofa_tf.ethosu.vela import INSTALL, find_vela
+from ofa_tf.ethosu.vela import PROGRAM as VELA
 from ofa_tf.limits import decoding_memory
 from ofa_tf.packages import Check, check_package
 
@@ -29,6 +31,7 @@ REQUIRED = (
 PROGRAMS = {
     "adb": "needed to measure on phones",
     "edgetpu_compiler": "needed to compile for an Edge TPU (x86-64 Linux, from Coral)",
+    VELA: f"needed for an Ethos-U: {INSTALL}",
 }
 
 
@@ -57,5 +60,5 @@ def _energy() -> Check:
 
 
 def _program(name: str, use: str) -> Check:
-    path = shutil.which(name)
+    path = find_vela() if name == VELA else shutil.which(name)
     return Check(name, path is not None, path or f"not found; {use}")

@@ -276,7 +276,7 @@ def _export_all(
         backend = backend_of(target.device)
         completed = backend.complete(file.content, exported_facts(project.config, file))
         file = dataclasses.replace(file, content=completed.content or file.content)
-        finished = backend.finish(file.content, options.allow_cpu)
+        finished = backend.finish(file.content, options.allow_cpu, target.device)
         found = {**completed.manifest, **finished.manifest}
         arena_bytes = (found.get("microcontroller") or {}).get("arena_bytes")
         over = excess(target.budgets, arena_bytes, len(file.content))
@@ -387,9 +387,10 @@ def _table(project: OpenedWorkdir, target: Target, precision: str) -> LatencyTab
 
 
 def _device(project: OpenedWorkdir, target: Target, table: LatencyTable | None) -> Device | None:
-    """The device, set up as its table was measured; None if it is not at hand."""
+    """The device, set up as its table was measured; None if it is not at hand, or only modelled."""
     backend = backend_of(target.device)
-    if not backend.measurable or (table is None and not backend.always_at_hand):
+    modelled = not backend.measurable or backend.source != "measured"
+    if modelled or (table is None and not backend.always_at_hand):
         return None
     host = dataclasses.replace(project.host, seconds=EXPORT_SECONDS)
     try:

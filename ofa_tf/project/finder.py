@@ -205,7 +205,7 @@ def memory_budgets(table: LatencyTable, space: SearchSpace, n_classes: int) -> l
 
 def _latency(device: str, table: LatencyTable, budget_ms: float | None, predicted_ms: float) -> Latency:
     error = None if table.validation is None else table.validation["mape"]
-    return Latency(table.label, table.source, budget_ms, predicted_ms, error, device)
+    return Latency(table.label, table.source, budget_ms, predicted_ms, error, device, table.validated_on)
 
 
 def _pixels(resolutions: Sequence[int]) -> str:

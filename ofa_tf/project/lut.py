@@ -32,13 +32,15 @@ def measure_table(
     auto: bool = False,
     validation_subnets: int = 0,
 ) -> tuple[Path, LatencyTable]:
-    """Measures the latency table of a device for the workdir's space and keeps it; an absent Edge TPU is modelled.
+    """Measures the latency table of a device for the workdir's space and keeps it.
+
+    That of an absent Edge TPU is modelled, and that of an Ethos-U is made of what its compiler estimates.
 
     Other resolutions in a table of the same device and settings are kept.
 
     Args:
         project: the workdir.
-        device: `host`, `adb:SERIAL` or `edgetpu`.
+        device: `host`, `adb:SERIAL`, `edgetpu`, or an Ethos-U such as `ethos-u55-128`.
         precision: "int8", "fp16" or "fp32".
         resolutions: those to measure, None for all of the space; a modelled table has all.
         settings: how the device runs files.
@@ -90,6 +92,7 @@ def measure_table(
             passes=passes,
             seed=project.config.seed,
             progress=progress,
+            source=backend.source,
         )
         table.save(path)
         journal.unlink(missing_ok=True)
@@ -153,7 +156,7 @@ def validate(
 
 
 def get_table(project: OpenedWorkdir, device: str, precision: str) -> LatencyTable:
-    """The table of a device; that of a device at hand is measured if it is missing, that of an Edge TPU modelled.
+    """The table of a device; one that is missing is measured, modelled, or made with the device's compiler.
 
     Raises:
         DeviceError: no such device, or the space or the precision is not for it.
@@ -161,16 +164,17 @@ def get_table(project: OpenedWorkdir, device: str, precision: str) -> LatencyTab
     """
     space, n_classes, backend = project.config.space, project.config.n_classes, backend_of(device)
     backend.require_legal(space, precision)
-    # One that can be made for this very space is not left for one that was shipped.
-    table = find_device_table(project, device, precision, shipped=not backend.precisions)
+    # One that can be made for this very space is not left for one that was shipped, unless that is as good.
+    table = find_device_table(project, device, precision, backend.takes_shipped)
     if table is not None and table.resolutions(space, n_classes):
         return table
     modelled = backend.model_table(space, n_classes, project.progress)
     if modelled is not None:
         return _keep(project, modelled)[1]
-    if table is not None:
+    if table is not None and not backend.same_everywhere:
         return table
-    project.progress.note(f"There is no {precision} table of {backend.describe(device)} yet: measuring one.")
+    how = "measuring" if backend.source == "measured" else "making"
+    project.progress.note(f"There is no {precision} table of {backend.describe(device)} yet: {how} one.")
     return measure_table(project, device, precision)[1]
 
 

@@ -207,7 +207,7 @@ class Project(OpenedWorkdir):
 
         Examples:
             >>> project = ofa.open("work")
-            >>> front = project.pareto(device=project.lut.list()[-1].device["name"], points=5)
+            >>> front = project.pareto(device="edgetpu", points=5)
             >>> front[0].predicted_ms < front[-1].predicted_ms
             True
             >>> list(front.to_pandas().columns)[:3]
@@ -369,7 +369,7 @@ class Project(OpenedWorkdir):
 
         Args:
             model: the file.
-            device: `host`, `adb:SERIAL` or `edgetpu`.
+            device: `host`, `adb:SERIAL`, `edgetpu` or `ethos-u55-128`.
             seconds: how long to measure.
             threads: threads of the interpreter.
             delegate: "none" or "xnnpack".

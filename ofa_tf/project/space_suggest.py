@@ -231,7 +231,7 @@ def _tabulated(name: str, backend: Backend, n_classes: int, workdir: Workdir, pr
         def largest_ms(table: LatencyTable) -> float:
             return _by_table(table, space, n_classes).largest_ms if _covers(table, space, n_classes) else inf
 
-        table = find_table(workdir.tables, name, PRECISION, largest_ms, shipped=not backend.precisions)
+        table = find_table(workdir.tables, name, PRECISION, largest_ms, shipped=backend.takes_shipped)
         if table is None or not _covers(table, space, n_classes):
             table = backend.model_table(space, n_classes, listeners.pop() if listeners else SILENT)
         return None if table is None else _by_table(table, space, n_classes)
@@ -252,7 +252,7 @@ def _by_table(table: LatencyTable, space: SearchSpace, n_classes: int) -> _Laten
 
 
 def _not_covered(device: str, backend: Backend, space: SearchSpace, n_classes: int, workdir: Workdir) -> TableError:
-    table = find_table(workdir.tables, device, PRECISION, lambda table: -len(table.entries), not backend.precisions)
+    table = find_table(workdir.tables, device, PRECISION, lambda table: -len(table.entries), backend.takes_shipped)
     if table is None:
         said = "there is none"
     else:

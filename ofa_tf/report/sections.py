@@ -71,7 +71,7 @@ def _front_table(contents: Contents, device: DeviceView) -> Html:
         button = element("button", "Copy", type="button", data_copy=command, title=command)
         rows.append((milliseconds(cost), percent(score), arch, button))
     columns = ("latency", "accuracy, predicted", "arch (kernel x expand)", "export")
-    caption = f"Front of {device.table.label}: latencies predicted from a {device.table.source} table"
+    caption = f"Front of {device.table.label}: latencies predicted from a table that is {device.table.origin}"
     return element(
         "details", element("summary", f"{device.table.label}: its front as a table"), table(columns, rows, caption)
     )
@@ -175,7 +175,7 @@ def _device(contents: Contents, device: DeviceView) -> Html:
     device_facts = ", ".join(str(value) for key, value in lut.device.items() if key != "name" and value is not None)
     runtime = ", ".join(f"{key} {value}" for key, value in lut.runtime.items())
     facts = [
-        element("p", f"{len(lut.entries):,} blocks, ", label(lut.source), ". ", f"{device_facts}. Runtime: {runtime}."),
+        element("p", f"{len(lut.entries):,} blocks, ", label(lut.origin), ". ", f"{device_facts}. Runtime: {runtime}."),
         element("p", lut.error_sentence),
     ]
     if device.costs is None:

@@ -99,6 +99,10 @@ class Table:
         self.buffer.spend(count)
         return self.buffer.numbers(start, kind, count)
 
+    def span(self, index: int, size: int) -> tuple[int, int]:
+        """Where the elements of a vector begin, and how many it has; `size` is that of an element in bytes."""
+        return self._vector(index, size)
+
     def table(self, index: int) -> "Table | None":
         """A table; None if it is absent."""
         place = self._place(index)

@@ -10,15 +10,20 @@ from ofa_tf.tflite.inspect import operator_indices, operator_name, read_root, ty
 
 MOST_INTEGERS = 32
 # What a rule needs to know of an operator's options: name, number of the field in the schema, kind, default.
-_POOL = (("fused_activation", 5, "b", 0),)
+_STRIDES = (("padding", 0, "b", 0), ("stride_width", 1, "i", 0), ("stride_height", 2, "i", 0))
+_POOL = (*_STRIDES, ("filter_width", 3, "i", 0), ("filter_height", 4, "i", 0), ("fused_activation", 5, "b", 0))
+_RESIZE = (("align_corners", 2, "b", 0), ("half_pixel_centers", 3, "b", 0))
 OPTIONS: Mapping[str, tuple[tuple[str, int, str, int], ...]] = {
     "AVERAGE_POOL_2D": _POOL,
     "MAX_POOL_2D": _POOL,
     "CONCATENATION": (("fused_activation", 1, "b", 0),),
-    "CONV_2D": (("dilation_width", 4, "i", 1), ("dilation_height", 5, "i", 1)),
-    "DEPTHWISE_CONV_2D": (("dilation_width", 5, "i", 1), ("dilation_height", 6, "i", 1)),
+    "CONV_2D": (*_STRIDES, ("dilation_width", 4, "i", 1), ("dilation_height", 5, "i", 1)),
+    "DEPTHWISE_CONV_2D": (*_STRIDES, ("dilation_width", 5, "i", 1), ("dilation_height", 6, "i", 1)),
     "FULLY_CONNECTED": (("weights_format", 1, "b", 0),),
     "PACK": (("axis", 1, "i", 0),),
+    "RESIZE_BILINEAR": _RESIZE,
+    "RESIZE_NEAREST_NEIGHBOR": (("align_corners", 0, "b", 0), ("half_pixel_centers", 1, "b", 0)),
+    "TRANSPOSE_CONV": _STRIDES,
 }
 
 
@@ -33,6 +38,7 @@ class Tensor:
         data: its bytes, if it is constant.
         index: its place among the tensors of the file.
         open_batch: whether the first dimension may change.
+        scales: of its quantisation, one for all or one for each channel; empty if it has none.
     """
 
     name: str
@@ -41,6 +47,7 @@ class Tensor:
     data: np.ndarray | None = field(default=None, repr=False)
     index: int = -1
     open_batch: bool = False
+    scales: tuple[float, ...] = field(default=(1.0,), repr=False)
 
     @property
     def constant(self) -> bool:
@@ -95,7 +102,9 @@ def _tensor(tensor: Table, index: int, buffers: Sequence[Table]) -> Tensor:
     if 0 < buffer < len(buffers):
         data = np.frombuffer(buffers[buffer].data(0), np.uint8)  # a view: many tensors may share one buffer
     data = data if data is not None and len(data) else None
-    return Tensor(tensor.text(3), type_name(tensor), shape, data, index, open_batch)
+    quantisation = tensor.table(4)
+    scales = () if quantisation is None else quantisation.numbers(2, "f")
+    return Tensor(tensor.text(3), type_name(tensor), shape, data, index, open_batch, scales)
 
 
 def _operator(operator: Table, codes: Sequence[tuple[str, int]], tensors: Sequence[Tensor]) -> Operator:

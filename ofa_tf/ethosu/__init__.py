@@ -1,0 +1,1 @@
+"""Arm's Ethos-U: which files run on it, its compiler Vela, and latencies that Vela estimates."""

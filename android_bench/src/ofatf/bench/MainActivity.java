@@ -101,6 +101,7 @@ public final class MainActivity extends Activity {
     @Override
     protected void onStop() {
         worker.watch(null);
+        worker.choose(chosen());
         super.onStop();
     }
 
@@ -245,6 +246,7 @@ public final class MainActivity extends Activity {
         if (!names.equals(shownNames)) { // setting it anew would lose what was chosen
             shownNames = names;
             choice.setAdapter(new ArrayAdapter<>(this, android.R.layout.simple_spinner_dropdown_item, names));
+            choice.setSelection(Math.max(0, exports.indexOf(worker.chosen())));
         }
         boolean busy = worker.isBusy();
         String what = run == null ? "Add a folder that `ofa-tf export` made." : Words.status(run);
@@ -253,7 +255,7 @@ public final class MainActivity extends Activity {
         start.setEnabled(!busy && !exports.isEmpty());
         cancel.setEnabled(busy);
         share.setEnabled(!busy && ResultsProvider.file(this).exists());
-        if (run != null) {
+        if (run != null && (run.state().isFinal() || run.done() == 0)) { // drawing it would disturb the measurement
             times.show(run.measured());
         }
     }

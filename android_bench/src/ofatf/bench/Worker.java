@@ -35,6 +35,7 @@ final class Worker {
     private volatile Runnable watcher;
     private volatile Run run;
     private volatile String said = "";
+    private volatile Export chosen;
     private volatile boolean busy;
     private volatile boolean stopped;
 
@@ -82,6 +83,15 @@ final class Worker {
         synchronized (exports) {
             return new ArrayList<>(exports);
         }
+    }
+
+    /** Remembers the export that was chosen on the screen, for the activity that comes after a rotation. */
+    void choose(Export export) {
+        chosen = export;
+    }
+
+    Export chosen() {
+        return chosen;
     }
 
     /** Looks for exports in a folder, and for a job, which is run at once. */

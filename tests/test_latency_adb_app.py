@@ -315,10 +315,11 @@ class PutIn:
         self.blocks = blocks
 
     def convert(self, wanted, progress=None) -> list[bytes]:
-        by_shape = {}
+        by_shape: dict[str, str] = {}
         for key, block in self.blocks.items():
             by_shape.setdefault(self.shape(block), key)
-        return [content(self.microseconds[by_shape[self.shape(block)]]) for block in wanted]
+        times = [self.microseconds[by_shape[self.shape(one)]] if isinstance(one, Block) else None for one in wanted]
+        return [content(3000 + number if us is None else us) for number, us in enumerate(times)]
 
     @staticmethod
     def shape(block: Block) -> str:
@@ -366,6 +367,56 @@ def test_a_table_is_the_one_that_was_put_in(phone, app, tmp_path):
     assert (phone / "scripts").read_text().count("am start") == 2 + 1 + 2
 
 
+@pytest.fixture
+def project(tmp_path) -> Workdir:
+    """A workdir with nothing in it but its config."""
+    workdir = Workdir(tmp_path / "work")
+    workdir.create(Config(TINY, "digits", tuple("0123456789"), Preprocessing(), RECIPES["imagenet"], seed=0))
+    return workdir
+
+
+def test_commands_measure_with_the_app(ofa, phone, app, project, monkeypatch):
+    resolution = TINY.resolutions[0]
+    put_in = PutIn(distinct_blocks(TINY, [resolution], 10))
+    monkeypatch.setattr("ofa_tf.project.lut._converter", lambda *_: put_in)
+    monkeypatch.setattr("ofa_tf.project.lut.CALIBRATION_SUBNETS", 3)
+    monkeypatch.setattr("ofa_tf.project.lut.PASSES", 1)
+    options = ["--workdir", project.path, "--device", "adb:R58", "--app", app]
+    built = ofa("lut", "build", *options, "--resolution", resolution)
+    assert built.code == 0, built.err
+    assert "adb:R58 (int8, measured)" in built.out
+    assert "runtime: name litert_app, version 2.16.1, threads 1, delegate xnnpack" in built.out
+    (path,) = project.tables.glob("adb*.json")
+    table = LatencyTable.load(path)
+    for key, entry in table.entries.items():
+        assert entry["median_ms"] == pytest.approx(put_in.expected_ms(key), rel=1e-12)
+        assert entry["runs"] == 150
+    assert table.calibration.subnets == 3
+    assert ofa("lut", "validate", *options, "--subnets", 3).code == 0
+    assert LatencyTable.load(path).validation["subnets"] == 3
+
+
+def test_commands_without_a_usable_phone_or_app(ofa, phone, app, project, tmp_path):
+    for devices, device, apk, said in (
+        ("", "adb", app, "No phone is ready: attach one and allow debugging over USB; adb lists none."),
+        ("A\tunauthorized\n", "adb", app, "adb lists A (unauthorized)."),
+        ("A\tdevice\nB\tdevice\n", "adb", app, "Several phones are attached: choose one with --device adb:SERIAL"),
+        (
+            "A\tdevice\n",
+            "adb",
+            tmp_path / "none",
+            "none' is not a file: name the app that `make -C android_bench` builds",
+        ),
+        ("A\tdevice\n", "adb", __file__, "is not the benchmark app of ofa-tf: build it with `make -C android_bench`."),
+        ("A\tdevice\n", "edgetpu", app, "An Edge TPU has no settings"),
+    ):
+        (phone / "devices").write_text(f"List of devices attached\n{devices}\n")
+        run = ofa("lut", "build", "--workdir", project.path, "--device", device, "--app", apk)
+        assert run.code == 2
+        assert said in run.last, run.err
+        assert not project.tables.exists()
+
+
 # --- results that came by mail ----------------------------------------------------------------------------------------
 
 
@@ -402,9 +453,7 @@ def test_mailed_results_are_tables(mailed):
         np.testing.assert_array_equal(table.costs(TINY, 10)(codes), here.costs(TINY, 10)(codes))
 
 
-def test_mailed_results_are_imported(mailed, tmp_path):
-    project = Workdir(tmp_path / "work")
-    project.create(Config(TINY, "digits", tuple("0123456789"), Preprocessing(), RECIPES["imagenet"], seed=0))
+def test_mailed_results_are_imported(mailed, project):
     first = import_any(mailed, project.path)
     names = sorted(path.name for path in project.tables.iterdir())
     assert names == [f"acme-one__litert-app-2.16.1-{threads}t-xnnpack__int8.json" for threads in (1, 2)]

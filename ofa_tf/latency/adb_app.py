@@ -272,8 +272,8 @@ def check_results(found: Any, expected: Sequence[tuple[str, int | None]], runs: 
     times = []
     for one, (name, in_size) in zip(measured, expected, strict=True):
         runs_ms = one.get("runs_ms") if isinstance(one, dict) else None
-        good = isinstance(runs_ms, list) and len(runs_ms) == runs and all(map(_is_time, runs_ms))
-        if not good or (one.get("file"), one.get("in_size")) != (name, in_size):
+        good = isinstance(runs_ms, list) and len(runs_ms) == runs and all(_is_time(value) for value in runs_ms)
+        if not good or not runs_ms or (one.get("file"), one.get("in_size")) != (name, in_size):
             raise DeviceError(f"The app's results for {name} are not those of the job: run the same command again.")
         times.append([float(ms) for ms in runs_ms])
     return times

@@ -15,7 +15,7 @@ import pytest
 from android_tools import JAVA_TOOLS, SOURCE, copied_sources, run
 from stand_in_phone import make_phone, write_program
 
-from ofa_tf.blocks import Block
+from ofa_tf.blocks import Block, walk
 from ofa_tf.data import Preprocessing
 from ofa_tf.errors import DeviceError, FormatError, TableError, WorkdirError
 from ofa_tf.latency import adb_app
@@ -29,6 +29,7 @@ from ofa_tf.latency.settings import Settings
 from ofa_tf.latency.table import LatencyTable, distinct_blocks
 from ofa_tf.project.table_files import import_any
 from ofa_tf.project.workdir import Config, Workdir
+from ofa_tf.space import Arch
 from ofa_tf.spaces import TINY
 from ofa_tf.training.recipe import RECIPES
 
@@ -307,7 +308,7 @@ def test_an_app_that_does_not_start(phone, app):
 
 
 class PutIn:
-    """A converter whose files take as long as they are told."""
+    """A converter whose files take as long as they are told, and those of a network as long as its blocks."""
 
     def __init__(self, blocks: dict[str, Block]):
         rng = np.random.default_rng(3)
@@ -318,8 +319,13 @@ class PutIn:
         by_shape: dict[str, str] = {}
         for key, block in self.blocks.items():
             by_shape.setdefault(self.shape(block), key)
-        times = [self.microseconds[by_shape[self.shape(one)]] if isinstance(one, Block) else None for one in wanted]
-        return [content(3000 + number if us is None else us) for number, us in enumerate(times)]
+        return [
+            content(self.microseconds[by_shape[self.shape(one)]] if isinstance(one, Block) else self.whole_us(one))
+            for one in wanted
+        ]
+
+    def whole_us(self, arch: Arch) -> int:
+        return round(1000 * sum(self.expected_ms(block.key) for block in walk(TINY, arch, 10)))
 
     @staticmethod
     def shape(block: Block) -> str:
@@ -393,7 +399,9 @@ def test_commands_measure_with_the_app(ofa, phone, app, project, monkeypatch):
         assert entry["runs"] == 150
     assert table.calibration.subnets == 3
     assert ofa("lut", "validate", *options, "--subnets", 3).code == 0
-    assert LatencyTable.load(path).validation["subnets"] == 3
+    validation = LatencyTable.load(path).validation
+    assert validation["subnets"] == 3
+    assert validation["mape"] < 0.01, "networks take as long as their blocks"
 
 
 def test_commands_without_a_usable_phone_or_app(ofa, phone, app, project, tmp_path):

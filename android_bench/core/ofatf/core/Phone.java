@@ -21,17 +21,17 @@ public interface Phone {
         public final int thermalStatus;
         /** Of the cores, in kHz: their present limit over their highest speed, the least of all; 1 if not known. */
         public final double clockShare;
-        public final boolean inFront;
+        public final boolean shown;
 
-        public Conditions(int thermalStatus, double clockShare, boolean inFront) {
+        public Conditions(int thermalStatus, double clockShare, boolean shown) {
             this.thermalStatus = thermalStatus;
             this.clockShare = clockShare;
-            this.inFront = inFront;
+            this.shown = shown;
         }
 
         /** Why a measurement would not count now; null if it would. */
         public String objection() {
-            if (!inFront) {
+            if (!shown) {
                 return "another app is in front";
             }
             if (thermalStatus >= MODERATE) {

@@ -36,7 +36,7 @@ public final class MainActivity extends Activity {
     private static final int PICTURE = 2;
     private static final int PICTURES = 3;
     private static final int MOST_PICTURE = 1 << 26;
-    private static volatile boolean inFront;
+    private static volatile boolean shown;
 
     private Worker worker;
     private Button start;
@@ -50,7 +50,7 @@ public final class MainActivity extends Activity {
 
     /** Whether this app is the one that is seen, to which Android gives cores and clocks that others do not get. */
     static boolean isInFront() {
-        return inFront;
+        return shown;
     }
 
     @Override
@@ -89,12 +89,12 @@ public final class MainActivity extends Activity {
     @Override
     protected void onResume() {
         super.onResume();
-        inFront = true;
+        shown = true;
     }
 
     @Override
     protected void onPause() {
-        inFront = false;
+        shown = false;
         super.onPause();
     }
 

@@ -20,13 +20,13 @@ BARS = " ▁▂▃▄▅▆▇█"
 @click.option("--seconds", type=Positive("S", "seconds"), default=5.0, show_default=True, help="How long to measure.")
 @runtime_options
 @json_option
-def command(model, device, seconds, threads, delegate, cores, benchmark_model, as_json):
+def command(model, device, seconds, threads, delegate, cores, benchmark_model, app, as_json):
     """Measure how fast any .tflite file runs and how much memory it takes."""
     with library(tensorflow=False) as progress:
         from ofa_tf.latency.settings import Settings
         from ofa_tf.project.benchmark import benchmark_file
 
-        settings = Settings(threads, delegate, cores, benchmark_model)
+        settings = Settings(threads, delegate, cores, benchmark_model, app)
         found = benchmark_file(model, device, settings, seconds, progress)
     n_runs = len(found.timing.runs_ms)
     counts, edges_ms = found.histogram()

@@ -100,9 +100,15 @@ benchmark_model_option = click.option(
 )
 
 
+app_option = click.option(
+    "--app", metavar="APK", help="ofa-tf's benchmark app, which runs the files on a phone itself."
+)
+
+
 def runtime_options(function):
     """Adds the options that say how a device runs files."""
     for option in (
+        app_option,
         benchmark_model_option,
         click.option(
             "--cores", metavar="N,N", callback=_parse_cores, help="Use only these processor cores of this machine."

@@ -3,6 +3,7 @@
 import click
 from ofa_tf.cli.common import (
     Whole,
+    app_option,
     benchmark_model_option,
     device_option,
     json_option,
@@ -51,7 +52,7 @@ def command():
 )
 @json_option
 def build_command(
-    workdir, device, precision, resolutions, threads, delegate, cores, benchmark_model, runtime, held_out, as_json
+    workdir, device, precision, resolutions, threads, delegate, cores, benchmark_model, app, runtime, held_out, as_json
 ):
     """Measure every block of the workdir's space on a device."""
     with library(tensorflow=False) as progress:
@@ -64,7 +65,7 @@ def build_command(
             device,
             precision,
             resolutions or None,
-            Settings(threads, delegate, cores, benchmark_model),
+            Settings(threads, delegate, cores, benchmark_model, app),
             runtime == "auto",
             held_out or 0,
         )
@@ -77,15 +78,16 @@ def build_command(
 @precision_option
 @click.option("--subnets", type=Whole(3, 1000), default=40, show_default=True, help="Number of subnets to measure.")
 @benchmark_model_option
+@app_option
 @json_option
-def validate_command(workdir, device, precision, subnets, benchmark_model, as_json):
+def validate_command(workdir, device, precision, subnets, benchmark_model, app, as_json):
     """Measure a table's error on random subnets that it has not seen, and record it in the table."""
     with library(tensorflow=False) as progress:
         from ofa_tf.latency.settings import Settings
         from ofa_tf.project.lut import validate
         from ofa_tf.project.opened import open_existing
 
-        settings = Settings(benchmark_model=benchmark_model)
+        settings = Settings(benchmark_model=benchmark_model, app=app)
         path, table = validate(open_existing(workdir, progress), device, precision, subnets, settings)
     _print(path, table, as_json)
 
@@ -148,8 +150,9 @@ def show_command(table, workdir, precision, plot, as_json):
 @click.option("--force", is_flag=True, help="Replace a table of the same device, runtime and precision.")
 @json_option
 def import_command(source, workdir, name, force, as_json):
-    """Import a table into the workdir: a file from `ofa-tf lut build`, or tables in the format that the authors of
-    Once-for-All published. Each of those covers one resolution: give all tables of a device as a folder, with --as."""
+    """Import a table into the workdir: a file from `ofa-tf lut build`, the results that the Android app shares, or
+    tables in the format that the authors of Once-for-All published. Each of those covers one resolution: give all
+    tables of a device as a folder, with --as."""
     with library(tensorflow=False) as progress:
         from ofa_tf.project.lut import import_any
 

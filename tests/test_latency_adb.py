@@ -3,9 +3,7 @@
 The stand-ins follow what adb 29 and the official `benchmark_model` print; the real adb is asked too, with no phone.
 """
 
-import os
 import shutil
-import stat
 import sys
 import textwrap
 import zipfile
@@ -14,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stand_in_phone import make_phone, write_program
 
 from ofa_tf.blocks import Block
 from ofa_tf.errors import DeviceError
 from ofa_tf.export.convert import BlockConverter
-from ofa_tf.latency import adb
+from ofa_tf.latency import adb, adb_call
 from ofa_tf.latency.adb import AdbDevice, choose_phone, phones
 from ofa_tf.latency.backends import open_device
 from ofa_tf.latency.benchmark_model import parse_ms
@@ -29,31 +28,6 @@ from ofa_tf.latency.table import LatencyTable
 from ofa_tf.spaces import TINY
 
 WARM_UP = "count=5 first=3512 curr=2391 min=2391 max=3512 avg=2700.4 std=400\n"
-ADB = """\
-#!/bin/sh
-root="{root}"
-[ "$1" = devices ] && {{ cat "$root/devices"; exit 0; }}
-serial="$2"; shift 2
-echo "$1" >> "$root/calls"
-grep -q "^$serial	device" "$root/devices" || {{ echo "error: device '$serial' not found" >&2; exit 1; }}
-case "$1" in
-push)
-  if [ -e "$root/full" ]; then
-    echo "adb: error: failed to copy '$2' to '$3': remote couldn't create file: No space left on device" >&2; exit 1
-  fi
-  cp -r "$2" "$root$3" ;;
-install)
-  echo "$*" >> "$root/settings"
-  [ -e "$root/refuses" ] && {{ echo "adb: failed to install $2: Failure [INSTALL_FAILED]" >&2; exit 1; }}
-  cp "$2" "$root/app.apk"; echo Success ;;
-shell)
-  [ -e "$root/gone-after" ] && {{ n=$(cat "$root/gone-after"); [ "$n" -le 0 ] && {{ : > "$root/devices"; exit 255; }}
-    echo $((n - 1)) > "$root/gone-after"; }}
-  echo "$2" >> "$root/scripts"
-  printf '%s' "$2" | sed "s#/data/local/tmp#$root/data/local/tmp#g; s#/sys/devices#$root/sys/devices#g" > "$root/run.sh"
-  (umask 077; PATH="$root/bin:$PATH" sh "$root/run.sh") | sed 's/$/\\r/' ;;
-esac
-"""
 # As `am instrument -w` of AOSP: the arguments go to the app, which prints what the benchmark_model in it prints. The
 # app is another user than the shell, and reads only what all may read.
 AM = """\
@@ -92,45 +66,14 @@ echo "count=30 first=$time curr=$time min=$time max=$((time + 9)) avg=$time.5 st
 echo
 echo "Inference timings in us: Init: 1, First inference: 2, Warmup (avg): 9, Inference (avg): $time.5"
 """
-PROPERTIES = {
-    "ro.product.manufacturer": "Acme",
-    "ro.product.model": "One; rm -rf /",
-    "ro.board.platform": "sm1",
-    "ro.build.version.release": "13",
-}
-SPEEDS = (1800, 1800, 1800, 1800, 2400, 2400, 2400, 2840)
-
-
-def write_program(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
 
 
 @pytest.fixture
 def phone(tmp_path, monkeypatch) -> Path:
     """The folder that stands for a phone; `adb` on the PATH reaches it."""
-    root = tmp_path / "phone"
-    write_program(tmp_path / "path" / "adb", ADB.format(root=root))
-    cases = "".join(f"{name}) echo '{value}' ;;\n" for name, value in PROPERTIES.items())
-    write_program(root / "bin" / "getprop", f'#!/bin/sh\ncase "$1" in\n{cases}esac\n')
-    write_program(root / "bin" / "taskset", f'#!/bin/sh\necho "$1" >> "{root}/masks"\nshift\nexec "$@"\n')
+    root = make_phone(tmp_path, monkeypatch)
     write_program(root / "bin" / "am", AM.format(app=adb.APP, root=root, python=sys.executable))
-    for name in ("svc", "cmd", "pm"):
-        write_program(root / "bin" / name, f'#!/bin/sh\necho "{name} $*" >> "{root}/settings"\n')
-    write_program(root / "bin" / "dumpsys", f'#!/bin/sh\ncat "{root}/heat"\n')
-    (root / "heat").write_text("IsStatusOverride: false\nThermal Status: 0\nCached temperatures:\n")
-    for core, speed in enumerate(SPEEDS):
-        folder = root / f"sys/devices/system/cpu/cpu{core}/cpufreq"
-        folder.mkdir(parents=True)
-        (folder / "cpuinfo_max_freq").write_text(f"{speed}000\n")
-        (folder / "scaling_max_freq").write_text(f"{speed}000\n")
-    (root / "data/local/tmp").mkdir(parents=True)
-    (root / "devices").write_text("List of devices attached\nR58\tdevice\n\n")
-    monkeypatch.setenv("PATH", f"{tmp_path / 'path'}:{os.environ['PATH']}")
     monkeypatch.setattr(adb, "COOLING_S", 0.0)
-    monkeypatch.delenv(adb.PROGRAM_VARIABLE, raising=False)
     return root
 
 
@@ -242,9 +185,9 @@ def test_the_real_adb_without_a_phone(monkeypatch, tmp_path):
         with pytest.raises(DeviceError, match="No phone is ready"):
             choose_phone()
         with pytest.raises(DeviceError, match=r"adb shell failed: .*'R58' not found"):
-            adb._adb(["-s", "R58", "shell", "true"])
+            adb_call.call(["-s", "R58", "shell", "true"])
     finally:
-        adb._adb(["kill-server"])
+        adb_call.call(["kill-server"])
 
 
 def test_the_program_must_be_named_and_there(phone, program, monkeypatch, tmp_path):
@@ -414,7 +357,7 @@ def test_a_program_that_prints_no_times(phone, program, file, text):
 
 
 def test_a_phone_that_does_not_answer(phone, program, monkeypatch):
-    monkeypatch.setattr(adb, "CALL_S", 0.2)
+    monkeypatch.setattr(adb_call, "CALL_S", 0.2)
     write_program(phone / "bin" / "getprop", "#!/bin/sh\nsleep 5\n")
     with pytest.raises(DeviceError, match=r"adb gave no answer for 0\.2 s"):
         AdbDevice("R58", program).facts()

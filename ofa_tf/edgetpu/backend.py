@@ -31,7 +31,9 @@ class EdgeTpuBackend(Backend):
             AbsentError: none is plugged in, or its runtime or compiler is missing.
         """
         if settings != DEFAULT:
-            raise DeviceError("An Edge TPU has no settings: leave out threads, delegate, cores and benchmark_model.")
+            raise DeviceError(
+                "An Edge TPU has no settings: leave out threads, delegate, cores, app and benchmark_model."
+            )
         delegates = load_delegates()
         if not delegates:
             raise AbsentError(f"No Edge TPU was found: plug one in and install its runtime, {LIBRARY}.")

@@ -1,5 +1,7 @@
 """Android phones over adb, timed with TFLite's own `benchmark_model`, which the user supplies as a program or an app.
 
+`adb_app` is the other way: with ofa-tf's own app.
+
 Good practice on a phone: use one cluster of cores, keep the screen on, run many models per call so that the phone has
 no time to clock down between them, and count no run that was throttled.
 """
@@ -7,7 +9,6 @@ no time to clock down between them, and count no run that was throttled.
 import hashlib
 import os
 import shlex
-import subprocess
 import tempfile
 import time
 import zipfile
@@ -22,56 +23,33 @@ import numpy as np
 
 from ofa_tf.errors import DeviceError
 from ofa_tf.latency import benchmark_model
+from ofa_tf.latency.adb_app import VARIABLE, AppDevice
+from ofa_tf.latency.adb_call import (
+    ADB,
+    APP,
+    REMOTE,
+    STAY_AWAKE,
+    STOP_STAYING_AWAKE,
+    call,
+    choose_phone,
+    number,
+    phone_facts,
+    phones,
+)
 from ofa_tf.latency.backend import Backend
 from ofa_tf.latency.device import Device, Timing, Workload, check_settings
 from ofa_tf.latency.settings import DEFAULT, Settings
 from ofa_tf.progress import SILENT, Progress
 
-ADB = "adb"
+__all__ = ["AdbBackend", "AdbDevice", "choose_phone", "phones"]
 PROGRAM_VARIABLE = "OFA_TF_BENCHMARK_MODEL"
-REMOTE = "/data/local/tmp/ofa-tf"
-APP = "ofatf.bench"  # that of android_bench/
 CPUS = "/sys/devices/system/cpu"
 BATCH = 20  # models per shell call
-CALL_S = 900  # after which a call counts as lost
 COOLING_S = 30.0
 COOLINGS = 10
 MARK = "ofa-tf-mark"
 MODERATE = 2  # Android's ThrottlingSeverity from which on the phone slows itself down
 MOST_CORES = 1024
-
-
-def phones() -> dict[str, str]:
-    """The phones that adb sees: serial number -> state, such as `device` or `unauthorized`.
-
-    Raises:
-        DeviceError: there is no adb.
-    """
-    lines = _adb(["devices"]).splitlines()
-    return dict(line.split("\t", 1) for line in lines if "\t" in line)
-
-
-def choose_phone(serial: str = "") -> str:
-    """The serial number of the phone to use.
-
-    Args:
-        serial: the one wanted; empty for the only one there is.
-
-    Raises:
-        DeviceError: there is no phone, several and none is chosen, or it does not allow debugging.
-    """
-    states = phones()
-    shown = ", ".join(f"{name} ({state})" for name, state in states.items()) or "none"
-    if not serial:
-        usable = [name for name, state in states.items() if state == "device"]
-        if len(usable) > 1:
-            raise DeviceError(f"Several phones are attached: choose one with --device adb:SERIAL; there are {shown}.")
-        if not usable:
-            raise DeviceError(f"No phone is ready: attach one and allow debugging over USB; adb lists {shown}.")
-        return usable[0]
-    if states.get(serial) != "device":
-        raise DeviceError(f"The phone {serial!r} is not ready; adb lists {shown}.")
-    return serial
 
 
 @dataclass(frozen=True)
@@ -111,14 +89,7 @@ class AdbDevice:
 
     def facts(self) -> Mapping[str, Any]:
         """What the phone reports about itself, and the cores used."""
-        maker, model = self._property("ro.product.manufacturer"), self._property("ro.product.model")
-        return {
-            "name": f"{ADB}:{self.serial}",
-            "model": f"{maker} {model}".strip(),
-            "soc": self._property("ro.soc.model") or self._property("ro.board.platform"),
-            "os": f"Android {self._property('ro.build.version.release')}",
-            "cores": list(self._cores),
-        }
+        return {**phone_facts(self.serial), "cores": list(self._cores)}
 
     def runtime(self) -> Mapping[str, Any]:
         """The program, by its hash because it does not report its version, and its settings."""
@@ -193,8 +164,7 @@ class AdbDevice:
                 Path(folder, f"{number}.tflite").write_bytes(content)
             try:
                 self._shell(f"mkdir -p {remote}")
-                # Where a phone has no such mode, it is measured as it is.
-                self._shell("svc power stayon true; cmd power set-fixed-performance-mode-enabled true; true")
+                self._shell(STAY_AWAKE)
                 self._adb(["push", f"{folder}/.", remote])
                 if self._is_app:
                     self._shell(f"chmod -R a+rX {remote}; pm uninstall {APP}; true")  # it may be of another key
@@ -227,8 +197,7 @@ class AdbDevice:
         """Leaves the phone as it was; one that is gone cannot be tidied."""
         with suppress(DeviceError):
             self._shell(
-                f"rm -rf {remote}; svc power stayon false; cmd power set-fixed-performance-mode-enabled false; "
-                + (f"pm uninstall {APP}; true" if self._is_app else "true")
+                f"rm -rf {remote}; {STOP_STAYING_AWAKE}" + (f"; pm uninstall {APP}; true" if self._is_app else "")
             )
 
     def _run_cool(self, lines: Sequence[str]) -> list[float]:
@@ -275,14 +244,11 @@ class AdbDevice:
             )
         return outputs, throttled
 
-    def _property(self, name: str) -> str:
-        return self._shell(f"getprop {name}").strip()
-
     def _shell(self, script: str) -> str:
         return self._adb(["shell", script])
 
     def _adb(self, arguments: Sequence[str]) -> str:
-        return _adb(["-s", self.serial, *arguments])
+        return call(["-s", self.serial, *arguments])
 
 
 class AdbBackend(Backend):
@@ -295,7 +261,7 @@ class AdbBackend(Backend):
         """With and without a serial number."""
         return name == ADB or name.startswith(f"{ADB}:")
 
-    def open(self, name: str, settings: Settings = DEFAULT, host: Device | None = None) -> AdbDevice:
+    def open(self, name: str, settings: Settings = DEFAULT, host: Device | None = None) -> AdbDevice | AppDevice:
         """The phone.
 
         Raises:
@@ -303,14 +269,23 @@ class AdbBackend(Backend):
                 a setting that it does not have.
         """
         if settings.cores:
-            raise DeviceError("`cores` is only for this machine; on a phone the fastest cores are used.")
-        program = settings.benchmark_model or os.environ.get(PROGRAM_VARIABLE)
+            raise DeviceError(
+                "`cores` is only for this machine; on a phone benchmark_model gets the fastest cores, and Android"
+                " chooses those of an app."
+            )
+        if settings.app and settings.benchmark_model:
+            raise DeviceError("Give `app` or `benchmark_model`, not both: each runs the files in its own way.")
+        serial = name.removeprefix(ADB).removeprefix(":")
+        program = settings.benchmark_model or (None if settings.app else os.environ.get(PROGRAM_VARIABLE))
+        app = settings.app or (None if program else os.environ.get(VARIABLE))
+        if app:
+            return AppDevice(choose_phone(serial), Path(app), **settings.chosen())
         if not program:
             raise DeviceError(
-                "Phones are measured with TFLite's benchmark_model for their processor: name the file with "
-                f"--benchmark-model or the variable {PROGRAM_VARIABLE}."
+                "Phones are measured with TFLite's benchmark_model for their processor, or with ofa-tf's app: name the "
+                f"file with --benchmark-model or the variable {PROGRAM_VARIABLE}, or the app with --app or {VARIABLE}."
             )
-        return AdbDevice(choose_phone(name.removeprefix(ADB).removeprefix(":")), Path(program), **settings.chosen())
+        return AdbDevice(choose_phone(serial), Path(program), **settings.chosen())
 
     def whose_table(self, name: str, tabulated: Collection[str]) -> str:
         """`adb` is the only phone that has a table.
@@ -324,30 +299,6 @@ class AdbBackend(Backend):
         if len(phones) > 1:
             raise DeviceError(f"Several phones have tables: choose one of {', '.join(phones)}.")
         return phones[0] if phones else name
-
-
-def number(word: str) -> int | None:
-    """A whole number of at most 15 digits, as a phone prints it; None for anything else."""
-    return int(word) if word.isdecimal() and len(word) <= 15 else None
-
-
-def _adb(arguments: Sequence[str]) -> str:
-    """What adb prints.
-
-    Raises:
-        DeviceError: adb is not there, fails, or hangs; its own words are in the message.
-    """
-    try:
-        run = subprocess.run(["adb", *arguments], capture_output=True, timeout=CALL_S, stdin=subprocess.DEVNULL)
-    except FileNotFoundError:
-        raise DeviceError("adb is not installed: on Debian and Ubuntu, `apt install adb`.") from None
-    except subprocess.TimeoutExpired:
-        raise DeviceError(f"adb gave no answer for {CALL_S} s; is the phone still attached?") from None
-    output = run.stdout.decode(errors="replace").replace("\r\n", "\n")
-    if run.returncode:
-        said = (run.stderr.decode(errors="replace").strip() or output.strip()).splitlines()[-1:]
-        raise DeviceError(f"adb {arguments[0] if arguments[0] != '-s' else arguments[2]} failed: {''.join(said)[:300]}")
-    return output
 
 
 def _input_of(content: bytes) -> tuple[str, list[int]]:

@@ -17,12 +17,14 @@ class Settings:
         delegate: "none" or "xnnpack".
         cores: processor cores of the host that may be used.
         benchmark_model: the program for phones, or the app that contains it; the default is in the environment.
+        app: the benchmark app for phones, which runs files itself; the default is in the environment.
     """
 
     threads: int | None = None
     delegate: str | None = None
     cores: tuple[int, ...] = ()
     benchmark_model: str | None = None
+    app: str | None = None
 
     def chosen(self) -> dict:
         """Threads and delegate, where they are given."""

@@ -62,12 +62,23 @@ def add_table(folder: Path, table: LatencyTable, replace: bool = False) -> Path:
     Raises:
         WorkdirError: the folder has a table of that name.
     """
+    if not replace:
+        refuse_existing(folder, table)
     path = folder / table_name(table.device, table.runtime, table.precision)
-    if path.exists() and not replace:
-        raise WorkdirError(f"{path} exists: replace it with --force.")
     folder.mkdir(parents=True, exist_ok=True)
     table.save(path)
     return path
+
+
+def refuse_existing(folder: Path, table: LatencyTable) -> None:
+    """Refuses a table where a folder has one of its name.
+
+    Raises:
+        WorkdirError: it has.
+    """
+    path = folder / table_name(table.device, table.runtime, table.precision)
+    if path.exists():
+        raise WorkdirError(f"{path} exists: replace it with --force.")
 
 
 def list_tables(folder: Path) -> list[tuple[Path, LatencyTable]]:

@@ -245,17 +245,25 @@ class LatencyTable:
         Raises:
             FormatError: not a table, another schema, unknown keys, entries that are not numbers of at least 0.
         """
-        document = read_json(path)
+        return cls.from_document(read_json(path), str(path))
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], where: str) -> "LatencyTable":
+        """The table in a JSON object without its schema number.
+
+        Raises:
+            FormatError: unknown keys, or entries that are not numbers of at least 0; begins with `where`.
+        """
         keys = {"device", "runtime", "precision", "source", "entries"}
-        check_keys(document, keys, {"statistic", "calibration", "validation"}, str(path))
-        calibration = document.pop("calibration", None)
+        check_keys(document, keys, {"statistic", "calibration", "validation"}, where)
+        calibration = document.get("calibration")
         if calibration is not None:
-            check_keys(calibration, set(Calibration.__dataclass_fields__), set(), f"{path}, `calibration`,")
+            check_keys(calibration, set(Calibration.__dataclass_fields__), set(), f"{where}, `calibration`,")
             calibration = Calibration(**calibration)
         try:
-            return cls(calibration=calibration, **document)
+            return cls(**{**document, "calibration": calibration})
         except FormatError as error:
-            raise FormatError(str(error).replace("The table", str(path), 1)) from None
+            raise FormatError(str(error).replace("The table", where, 1)) from None
 
 
 def distinct_blocks(space: SearchSpace, resolutions: Sequence[int], n_classes: int) -> dict[str, Block]:

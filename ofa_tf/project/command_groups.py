@@ -81,6 +81,7 @@ class TableCommands:
         runtime: str = "default",
         validation_subnets: int | None = None,
         benchmark_model: str | None = None,
+        app: str | None = None,
     ) -> "LatencyTable":
         """Measures every block of the space on a device; the latencies of an absent Edge TPU are modelled.
 
@@ -94,10 +95,11 @@ class TableCommands:
             runtime: "auto" to try threads and delegates on whole subnets and keep the fastest.
             validation_subnets: number of held-out subnets to also measure, to report the table's error.
             benchmark_model: TFLite's program for a phone's processor, or an app that contains it.
+            app: ofa-tf's benchmark app, which runs the files on a phone itself.
         """
         from ofa_tf.project.lut import measure_table
 
-        settings = Settings(optional("threads", whole, threads, 1, 64), delegate, tuple(cores), benchmark_model)
+        settings = Settings(optional("threads", whole, threads, 1, 64), delegate, tuple(cores), benchmark_model, app)
         auto = required("runtime", one_of, runtime, ("default", "auto")) == "auto"
         n_held_out = optional("validation_subnets", whole, validation_subnets, 3, 1000) or 0
         sizes = list(resolutions) or None
@@ -105,13 +107,19 @@ class TableCommands:
 
     @library_wording
     def validate(
-        self, device: str = "host", *, precision: str = "int8", subnets: int = 40, benchmark_model: str | None = None
+        self,
+        device: str = "host",
+        *,
+        precision: str = "int8",
+        subnets: int = 40,
+        benchmark_model: str | None = None,
+        app: str | None = None,
     ) -> "LatencyTable":
         """Measures a table's error on random subnets that it has not seen, and records it in the table."""
         from ofa_tf.project.lut import validate
 
         n_subnets = required("subnets", whole, subnets, 3, 1000)
-        settings = Settings(benchmark_model=benchmark_model)
+        settings = Settings(benchmark_model=benchmark_model, app=app)
         return validate(self.project, device, table_precision(precision), n_subnets, settings)[1]
 
     @library_wording

@@ -154,8 +154,7 @@ class Project(OpenedWorkdir):
         """Searches for the most accurate subnet within budgets.
 
         Args:
-            latency_ms: latency budget on `device` in milliseconds; for several devices at the same time, a mapping from
-                their names to budgets.
+            latency_ms: milliseconds on `device`; for several devices at the same time, a mapping from names to budgets.
             device: `host`, a device that has a latency table, `mcu`, or `mcu:BOARD`, whose memories are the budgets.
             macs_millions: budget of multiply-accumulates for one image, in millions.
             params_thousands: budget of parameters, in thousands.
@@ -339,8 +338,7 @@ class Project(OpenedWorkdir):
         Args:
             model: the file.
             data: other images: a folder with `val/<class>/` or `<class>/`, or a data set by name.
-            mean: mean in the input's normalisation, `(pixel - mean) / std`: one number or three; empty for what the
-                file says.
+            mean: mean in the normalisation, `(pixel - mean) / std`: one number or three; empty for what the file says.
             std: standard deviation in it; give both or neither.
             labels: a file with the names of the outputs, one per line.
 
@@ -364,6 +362,7 @@ class Project(OpenedWorkdir):
         delegate: str | None = None,
         cores: Sequence[int] = (),
         benchmark_model: str | None = None,
+        app: str | None = None,
     ) -> "Benchmark":
         """Measures how fast any `.tflite` file runs and how much memory it takes.
 
@@ -375,6 +374,7 @@ class Project(OpenedWorkdir):
             delegate: "none" or "xnnpack".
             cores: the processor cores of this machine that may be used; empty for all.
             benchmark_model: TFLite's program for a phone's processor, or an app that contains it.
+            app: ofa-tf's benchmark app, which runs the files on a phone itself.
 
         Examples:
             >>> benchmark = ofa.open("work").benchmark("work/exports/first/model.tflite", seconds=0.1)
@@ -383,7 +383,7 @@ class Project(OpenedWorkdir):
         """
         from ofa_tf.project.benchmark import benchmark_file
 
-        settings = Settings(optional("threads", whole, threads, 1, 64), delegate, tuple(cores), benchmark_model)
+        settings = Settings(optional("threads", whole, threads, 1, 64), delegate, tuple(cores), benchmark_model, app)
         return benchmark_file(model, device, settings, required("seconds", positive, seconds, "seconds"), self.progress)
 
     @library_wording

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ofa_tf.errors import TableError
+from ofa_tf.latency.app_results import results_of_app, tables_of
 from ofa_tf.latency.backends import backend_of
 from ofa_tf.latency.merge import merge_tables
 from ofa_tf.latency.shares import time_shares
-from ofa_tf.latency.store import add_table, list_tables, renamed, seen_from_here
+from ofa_tf.latency.store import add_table, list_tables, refuse_existing, renamed, seen_from_here
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project.published_tables import import_published
@@ -82,17 +83,20 @@ def import_any(
     """Imports a table into a workdir: one of ours, or tables in the format of the published ones.
 
     Args:
-        source: a file, recognised by its content, or a folder of published tables.
+        source: a file, recognised by its content (a table, a published one, or results of the Android app), or a folder
+            of published tables.
         workdir: the project.
         force: whether a table of the same device, runtime and precision may be replaced.
         name: new name of the device.
         progress: where to report progress.
 
     Raises:
-        OfaError: as for `import_table` and `import_published`.
+        OfaError: as for `import_table`, `tables_of` and `import_published`.
     """
     if Path(source).is_dir() or Path(source).suffix in YAML or is_published(source):
         return TableFile(*import_published(str(source), workdir, force, name, progress))
+    if (results := results_of_app(source)) is not None:
+        return _import_results(tables_of(results, str(source)), Workdir(workdir), force, name, progress)
     return TableFile(*import_table(source, Workdir(workdir), force, name))
 
 
@@ -131,6 +135,24 @@ def import_table(
     table.require_resolutions(config.space, config.n_classes)
     with workdir.lock():
         return add_table(workdir.tables, table, force), table
+
+
+def _import_results(
+    tables: Sequence[LatencyTable], workdir: Workdir, force: bool, name: str | None, progress: Progress
+) -> TableFile:
+    """Imports the tables of one run of the app, which differ in threads and delegate, all or none; returns the last."""
+    config = workdir.config()
+    seen = [seen_from_here(table) if name is None else renamed(table, name) for table in tables]
+    for table in seen:
+        table.require_resolutions(config.space, config.n_classes)
+    with workdir.lock():
+        if not force:
+            for table in seen:
+                refuse_existing(workdir.tables, table)
+        files = [TableFile(add_table(workdir.tables, table, replace=True), table) for table in seen]
+    for file in files[:-1]:
+        progress.note(f"{file.path}: {file.table.label}, too.")
+    return files[-1]
 
 
 def table_shares(table: LatencyTable, workdir: Workdir) -> dict[str, dict[str, float]] | None:

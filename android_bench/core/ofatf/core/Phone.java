@@ -1,0 +1,43 @@
+package ofatf.core;
+
+import org.json.JSONObject;
+
+/** The phone: its clock, its heat, and facts about it. */
+public interface Phone {
+    /** {@code name}, {@code model}, {@code soc}, {@code os}, as a latency table names them. */
+    JSONObject facts();
+
+    Conditions conditions();
+
+    long nanos();
+
+    void sleep(long ms) throws InterruptedException;
+
+    /** What a measurement depends on, at one moment. */
+    final class Conditions {
+        /** Android's ThrottlingSeverity from which on the phone slows itself down. */
+        static final int MODERATE = 2;
+        /** 0 for none, -1 for not known. */
+        public final int thermalStatus;
+        /** Of the cores, in kHz: their present limit over their highest speed, the least of all; 1 if not known. */
+        public final double clockShare;
+        public final boolean shown;
+
+        public Conditions(int thermalStatus, double clockShare, boolean shown) {
+            this.thermalStatus = thermalStatus;
+            this.clockShare = clockShare;
+            this.shown = shown;
+        }
+
+        /** Why a measurement would not count now; null if it would. */
+        public String objection() {
+            if (!shown) {
+                return "another app is in front";
+            }
+            if (thermalStatus >= MODERATE) {
+                return "the phone is hot (thermal status " + thermalStatus + ")";
+            }
+            return clockShare < 1 ? "its cores are held at " + Math.round(100 * clockShare) + " % of their speed" : null;
+        }
+    }
+}

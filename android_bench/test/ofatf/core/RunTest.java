@@ -1,0 +1,249 @@
+package ofatf.core;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.List;
+import ofatf.core.Run.State;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+
+class RunTest {
+    private final StandIn phone = new StandIn();
+    private final List<State> seen = new ArrayList<>();
+
+    private Run run(int rounds, Job.Case... cases) {
+        return new Run(new Job(Arrays.asList(cases), 2, 4, rounds, 1, null), phone, phone, this::note);
+    }
+
+    private void note(Run run) {
+        if (seen.isEmpty() || seen.get(seen.size() - 1) != run.state()) {
+            seen.add(run.state());
+        }
+    }
+
+    private static Job.Case small() {
+        return new Job.Case(Files.plain("small", 100, null), 1, "none");
+    }
+
+    private static Job.Case large() {
+        return new Job.Case(Files.plain("large", 1000, null), 1, "nnapi");
+    }
+
+    private static double[] same(int n, double value) {
+        double[] values = new double[n];
+        Arrays.fill(values, value);
+        return values;
+    }
+
+    @Test
+    void everyCaseIsTimedInEveryRound() {
+        Run run = run(3, small(), large());
+        run.run();
+        assertEquals(Arrays.asList(State.LOADING, State.WARM_UP, State.ROUNDS, State.FINISHED), seen);
+        assertArrayEquals(same(12, 0.01), run.measured().get(0).runsMs());
+        assertArrayEquals(same(12, 0.1), run.measured().get(1).runsMs());
+        assertEquals(2, run.measured().get(0).loadMs());
+        assertEquals(6, run.done());
+        assertEquals(6, run.total());
+        assertEquals(2 * (2 + 3 * (2 + 4)), phone.runs, "warm-ups are not timed");
+        assertEquals(0, phone.open);
+    }
+
+    @Test
+    void roundsAreShuffled() {
+        List<String> orders = new ArrayList<>();
+        for (int seed = 0; seed < 8; seed++) {
+            StandIn one = new StandIn();
+            StringBuilder order = new StringBuilder();
+            Job job = new Job(Arrays.asList(small(), large(), small()), 0, 1, 1, seed, null);
+            one.beforeRun = () -> order.append(one.nanos % 7);
+            new Run(job, one, one, ignored -> {}).run();
+            if (!orders.contains(order.toString())) {
+                orders.add(order.toString());
+            }
+        }
+        assertTrue(orders.size() > 1, orders.toString());
+    }
+
+    @ParameterizedTest
+    @EnumSource(State.class)
+    void aRunIsCancelledInEveryState(State where) {
+        Run[] run = new Run[1];
+        boolean[] told = {false};
+        if (where == State.FAILED) {
+            phone.refused.put("none", new Complaint("No."));
+        }
+        Run.Listener listener = one -> {
+            if (one.state() == where && where != State.IDLE && !told[0]) {
+                told[0] = true;
+                one.cancel();
+            }
+        };
+        run[0] = new Run(new Job(Arrays.asList(small()), 2, 4, 2, 1, null), phone, phone, listener);
+        if (where == State.IDLE) {
+            run[0].cancel();
+            assertEquals(State.CANCELLED, run[0].state(), "at once");
+        }
+        run[0].run();
+        State expected = where == State.FINISHED || where == State.FAILED ? where : State.CANCELLED;
+        if (where == State.CANCELLED) { // cancelled twice
+            run[0] = new Run(run[0].job, phone, phone, listener);
+            run[0].cancel();
+            run[0].cancel();
+        }
+        assertEquals(expected, run[0].state());
+        assertEquals(0, phone.open, "nothing stays open");
+    }
+
+    @Test
+    void whatWasMeasuredBeforeItWasCancelledIsKept() {
+        Run run = run(3, small());
+        phone.beforeRun = () -> {
+            if (phone.runs == 2 + 6 + 3) {
+                run.cancel();
+            }
+        };
+        run.run();
+        assertEquals(State.CANCELLED, run.state());
+        assertEquals(4, run.measured().get(0).runsMs().length, "the turn that was cut short does not count");
+    }
+
+    @Test
+    void aRunIsCancelledWhileThePhoneCools() {
+        phone.conditions = new Phone.Conditions(3, 1, true);
+        Run[] run = new Run[1];
+        run[0] = new Run(new Job(Arrays.asList(small()), 1, 1, 1, 1, null), phone, phone, one -> {
+            if (!one.message().isEmpty()) {
+                one.cancel();
+            }
+        });
+        run[0].run();
+        assertEquals(State.CANCELLED, run[0].state());
+        assertTrue(phone.slept < Run.COOLING_MS);
+    }
+
+    @Test
+    void itRunsOnce() {
+        Run run = run(1, small());
+        run.run();
+        int before = phone.runs;
+        run.run();
+        assertEquals(before, phone.runs);
+        assertEquals(State.FINISHED, run.state());
+    }
+
+    @Test
+    void aThrottledTurnIsRejectedAndRepeated() {
+        Run run = run(1, small());
+        int[] asked = {0};
+        phone.onConditions = () -> phone.conditions = new Phone.Conditions(++asked[0] == 2 ? 2 : 0, 1, true);
+        run.run();
+        assertEquals(State.FINISHED, run.state());
+        assertEquals(1, run.rejected());
+        assertEquals(4, run.measured().get(0).runsMs().length, "of the second attempt alone");
+        assertEquals(Run.COOLING_MS, phone.slept);
+        assertEquals("", run.message());
+    }
+
+    @Test
+    void aPhoneThatStaysThrottledEndsTheRun() {
+        phone.conditions = new Phone.Conditions(0, 0.6, true);
+        Run run = run(1, small());
+        run.run();
+        assertEquals(State.FAILED, run.state());
+        assertTrue(run.message().startsWith("Measuring was given up after 10 pauses because its cores are held at 60 %"));
+        assertEquals(10, run.rejected());
+        assertEquals(0, run.measured().get(0).runsMs().length);
+    }
+
+    @Test
+    void aTurnBehindAnotherAppDoesNotCount() {
+        Run run = run(1, small());
+        int[] asked = {0};
+        phone.onConditions = () -> phone.conditions = new Phone.Conditions(-1, 1, ++asked[0] != 2);
+        run.run();
+        assertEquals(1, run.rejected());
+        assertEquals(State.FINISHED, run.state());
+    }
+
+    @Test
+    void aFileThatIsRefusedLeavesTheOthers() {
+        phone.refused.put("nnapi", new Complaint("This phone has no NNAPI."));
+        Run run = run(2, small(), large());
+        run.run();
+        assertEquals(State.FINISHED, run.state());
+        assertEquals("This phone has no NNAPI.", run.measured().get(1).error());
+        assertEquals(8, run.measured().get(0).runsMs().length);
+        assertEquals(4, run.done(), "its turns are passed over");
+    }
+
+    @Test
+    void aFileThatFailsInTheMiddleHasNoTimes() {
+        Run run = run(3, small(), large());
+        phone.beforeRun = () -> {
+            if (phone.runs == 12) {
+                phone.refused.put("nnapi", new Complaint("The driver was lost."));
+            }
+        };
+        run.run();
+        assertEquals(State.FINISHED, run.state());
+        assertEquals("The driver was lost.", run.measured().get(1).error());
+        assertEquals(0, run.measured().get(1).runsMs().length);
+        assertNull(run.measured().get(0).error());
+    }
+
+    @Test
+    void aRunOfNothingButRefusedFilesFails() {
+        phone.refused.put("none", new Complaint("The file needs the operator GELU."));
+        Run run = run(1, small());
+        run.run();
+        assertEquals(State.FAILED, run.state());
+        assertEquals("No file can be measured; the first says: The file needs the operator GELU.", run.message());
+    }
+
+    @Test
+    void aBugEndsTheRunWithItsName() {
+        Run run = run(1, small());
+        phone.beforeRun = () -> {
+            throw new IllegalStateException("broken");
+        };
+        run.run();
+        assertEquals(State.FAILED, run.state());
+        assertTrue(run.message().contains("broken"));
+        assertEquals(0, phone.open);
+    }
+
+    @Test
+    void labelsThatDoNotMatchDropTheFile(@TempDir Path root) throws Exception {
+        phone.nOutputs = 9;
+        Export export = Export.read(Files.folder(Files.export(root.resolve("a"))));
+        Run run = new Run(Job.ofExports(Collections.singletonList(export), 1), phone, phone, this::note);
+        run.run();
+        assertEquals(State.FAILED, run.state());
+        assertTrue(run.message().contains("has 10 labels, and the file has 9 outputs"));
+    }
+
+    @Test
+    void finalStatesAreThree() {
+        int n = 0;
+        for (State state : State.values()) {
+            n += state.isFinal() ? 1 : 0;
+        }
+        assertEquals(3, n);
+        assertFalse(State.ROUNDS.isFinal());
+        assertNotNull(new Phone.Conditions(2, 1, true).objection());
+        assertNull(new Phone.Conditions(1, 1, true).objection());
+        assertNull(new Phone.Conditions(-1, 1, true).objection(), "a phone that does not tell its heat");
+    }
+}

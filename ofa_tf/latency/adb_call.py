@@ -1,0 +1,86 @@
+"""The program `adb`: which phones it sees, and what it answers."""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ofa_tf.errors import DeviceError
+
+ADB = "adb"
+REMOTE = "/data/local/tmp/ofa-tf"
+APP = "ofatf.bench"  # that of android_bench/
+CALL_S = 900  # after which a call counts as lost
+# Where a phone has no such mode, it is measured as it is.
+STAY_AWAKE = "svc power stayon true; cmd power set-fixed-performance-mode-enabled true; true"
+STOP_STAYING_AWAKE = "svc power stayon false; cmd power set-fixed-performance-mode-enabled false; true"
+
+
+def phones() -> dict[str, str]:
+    """The phones that adb sees: serial number -> state, such as `device` or `unauthorized`.
+
+    Raises:
+        DeviceError: there is no adb.
+    """
+    lines = call(["devices"]).splitlines()
+    return dict(line.split("\t", 1) for line in lines if "\t" in line)
+
+
+def choose_phone(serial: str = "") -> str:
+    """The serial number of the phone to use.
+
+    Args:
+        serial: the one wanted; empty for the only one there is.
+
+    Raises:
+        DeviceError: there is no phone, several and none is chosen, or it does not allow debugging.
+    """
+    states = phones()
+    shown = ", ".join(f"{name} ({state})" for name, state in states.items()) or "none"
+    if not serial:
+        usable = [name for name, state in states.items() if state == "device"]
+        if len(usable) > 1:
+            raise DeviceError(f"Several phones are attached: choose one with --device adb:SERIAL; there are {shown}.")
+        if not usable:
+            raise DeviceError(f"No phone is ready: attach one and allow debugging over USB; adb lists {shown}.")
+        return usable[0]
+    if states.get(serial) != "device":
+        raise DeviceError(f"The phone {serial!r} is not ready; adb lists {shown}.")
+    return serial
+
+
+def phone_facts(serial: str) -> Mapping[str, Any]:
+    """What a phone reports about itself: `name`, `model`, `soc` and `os`."""
+
+    def told(name: str) -> str:
+        return call(["-s", serial, "shell", f"getprop {name}"]).strip()
+
+    return {
+        "name": f"{ADB}:{serial}",
+        "model": f"{told('ro.product.manufacturer')} {told('ro.product.model')}".strip(),
+        "soc": told("ro.soc.model") or told("ro.board.platform"),
+        "os": f"Android {told('ro.build.version.release')}",
+    }
+
+
+def number(word: str) -> int | None:
+    """A whole number of at most 15 digits, as a phone prints it; None for anything else."""
+    return int(word) if word.isdecimal() and len(word) <= 15 else None
+
+
+def call(arguments: Sequence[str]) -> str:
+    """What adb prints.
+
+    Raises:
+        DeviceError: adb is not there, fails, or hangs; its own words are in the message.
+    """
+    try:
+        run = subprocess.run(["adb", *arguments], capture_output=True, timeout=CALL_S, stdin=subprocess.DEVNULL)
+    except FileNotFoundError:
+        raise DeviceError("adb is not installed: on Debian and Ubuntu, `apt install adb`.") from None
+    except subprocess.TimeoutExpired:
+        raise DeviceError(f"adb gave no answer for {CALL_S} s; is the phone still attached?") from None
+    output = run.stdout.decode(errors="replace").replace("\r\n", "\n")
+    if run.returncode:
+        said = (run.stderr.decode(errors="replace").strip() or output.strip()).splitlines()[-1:]
+        raise DeviceError(f"adb {arguments[0] if arguments[0] != '-s' else arguments[2]} failed: {''.join(said)[:300]}")
+    return output

@@ -1,0 +1,497 @@
+"""Phones timed by the app: a stand-in `adb`, and the app's own Java code, in which alone LiteRT is replaced.
+
+The app's part of the protocol (reading the job, the run, its status and results) is that of the phone; a file "runs"
+for as long as its size says.
+"""
+
+import json
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from android_tools import JAVA_TOOLS, SOURCE, copied_sources, run
+from stand_in_phone import make_phone, write_program
+
+from ofa_tf.blocks import Block, walk
+from ofa_tf.data import Preprocessing
+from ofa_tf.errors import DeviceError, FormatError, TableError, WorkdirError
+from ofa_tf.latency import adb_app
+from ofa_tf.latency.adb_app import ANSWERS, APP_VERSION, FACTS, KIND, AppDevice, check_results
+from ofa_tf.latency.adb_call import APP
+from ofa_tf.latency.app_results import results_of_app, tables_of
+from ofa_tf.latency.backends import open_device
+from ofa_tf.latency.device import Workload
+from ofa_tf.latency.measure import build_table
+from ofa_tf.latency.settings import Settings
+from ofa_tf.latency.table import LatencyTable, distinct_blocks
+from ofa_tf.project.table_files import import_any
+from ofa_tf.project.workdir import Config, Workdir
+from ofa_tf.space import Arch
+from ofa_tf.spaces import TINY
+from ofa_tf.training.recipe import RECIPES
+
+# As `am start` of AOSP, which returns once the app runs. The app is another user than the shell. `kills` of the first
+# runs end in the middle, as Android ends an app that is in its way.
+AM = """\
+#!/bin/sh
+[ "$*" = "start -n {app}/.MainActivity -a {app}.RUN --es job $8 --es name ${{11}}" ] || {{
+  echo "Error: Activity class {{$3}} does not exist."; exit 1; }}
+answers="{root}{answers}/${{11}}"
+mkdir -p "$answers"
+kills=$(cat "{root}/kills" 2>/dev/null || echo 0)
+case "$(stat -c %A "$8" "$8"/* | cut -c8)" in
+*-*) echo '{{"schema": 1, "state": "failed", "done": 0, "total": 0, "message": "Permission denied."}}' \
+  > "$answers/status.json"; exit 0 ;;
+esac
+if [ "$kills" -gt 0 ]; then
+  echo $((kills - 1)) > "{root}/kills"
+  echo '{{"schema": 1, "state": "rounds", "done": 1, "total": 2, "message": ""}}' > "$answers/status.json"
+  exit 0
+fi
+{java} > "{root}/app-said" 2>&1 &
+echo $! > "{root}/process"
+echo "Starting: Intent {{ act={app}.RUN cmp={app}/.MainActivity (has extras) }}"
+"""
+PIDOF = """\
+#!/bin/sh
+kill -0 "$(cat "{root}/process" 2>/dev/null)" 2>/dev/null && cat "{root}/process"
+"""
+
+
+@pytest.fixture(scope="module")
+def java(tmp_path_factory) -> str:
+    """Runs the app's code on the folder of a job and that of its answers."""
+    folder = copied_sources(tmp_path_factory.mktemp("android") / "app", JAVA_TOOLS)
+    run("make", "jvm", folder=folder)
+    said = run("make", "--dry-run", "test", folder=folder)
+    (classes,) = re.findall(r"-cp '(.*?)'", said)
+    options = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto"
+    return f"cd '{folder}' && exec java {options} -cp '{classes}' ofatf.core.StandIn \"$8\" \"$answers\""
+
+
+def make_app(path: Path, **facts) -> Path:
+    """Of the APK, what matters here."""
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr(FACTS, json.dumps({"schema": 1, "app_version": APP_VERSION, "litert": "2.16.1", **facts}))
+        for abi in ("arm64-v8a", "x86_64"):
+            file.writestr(f"lib/{abi}/libtensorflowlite_jni.so", b"library")
+    return path
+
+
+@pytest.fixture
+def app(tmp_path) -> Path:
+    return make_app(tmp_path / "bench.apk")
+
+
+@pytest.fixture
+def phone(tmp_path, monkeypatch, java) -> Path:
+    """The folder that stands for a phone."""
+    root = make_phone(tmp_path, monkeypatch)
+    program = f"( {java} )"
+    write_program(root / "bin" / "am", AM.format(app=APP, root=root, answers=ANSWERS, java=program))
+    write_program(root / "bin" / "pidof", PIDOF.format(root=root))
+    monkeypatch.setattr(adb_app, "POLL_S", 0.05)
+    return root
+
+
+def set_answers(phone: Path, status: str, results: str | None = None) -> None:
+    """Has the app answer so, and stay."""
+    program = f'echo \'{status}\' > "$answers/status.json"; sleep 30 & echo $! > "{phone}/process"'
+    if results is not None:
+        program = f"echo '{results}' > \"$answers/results.json\"; {program}"
+    text = AM.format(app=APP, root=phone, answers=ANSWERS, java="true")
+    write_program(phone / "bin" / "am", text[: text.index("kills=")] + program + "\n")
+
+
+def status(state: str, done: int = 0, message: str = "") -> str:
+    return json.dumps({"schema": 1, "state": state, "done": done, "total": 1, "message": message})
+
+
+def content(microseconds: int) -> bytes:
+    """A file that takes so long."""
+    return microseconds.to_bytes(4, "little") + bytes(10 * microseconds - 4)
+
+
+def test_files_are_measured_and_the_phone_is_left_as_it_was(phone, app):
+    device = AppDevice("R58", app, threads=2, rounds=2, runs=3)
+    timings = device.measure([Workload(content(50)), Workload(content(50), 64), Workload(content(900))] * 2)
+    for timing, expected in zip(timings, [0.05, 0.114, 0.9] * 2, strict=True):
+        np.testing.assert_allclose(timing.runs_ms, [expected] * 6)
+    assert list((phone / "data/local/tmp").iterdir()) == []
+    settings = (phone / "settings").read_text().splitlines()
+    assert settings[0] == "svc power stayon true"
+    assert settings[-1] == settings[settings.index(f"install {app}") - 1] == f"pm uninstall {APP}"
+    assert "svc power stayon false" in settings
+    scripts = (phone / "scripts").read_text()
+    assert scripts.count("am start") == 2, "a job for each round"
+    job = phone / f"{ANSWERS[1:]}"
+    first, second = sorted(job.iterdir())
+    assert first.name.startswith(second.name[:8])
+    results = json.loads((first / "results.json").read_text())
+    assert results["benchmarks"][0]["runtime"] == dict(device.runtime())
+    orders = {json.loads((path / "results.json").read_text())["turns"] for path in (first, second)}
+    assert orders == {6}
+
+
+def test_a_phone_and_its_runtime_tell_about_themselves(phone, app):
+    device = AppDevice("R58", app, delegate="none")
+    facts = {"name": "adb:R58", "model": "Acme One; rm -rf /", "soc": "sm1", "os": "Android 13"}
+    assert device.facts() == facts
+    assert device.runtime() == {"name": "litert_app", "version": "2.16.1", "threads": 1, "delegate": "none"}
+
+
+@pytest.mark.parametrize("kills", [1, 3])
+def test_a_killed_app_is_started_again(phone, app, kills):
+    (phone / "kills").write_text(str(kills))
+    (timing,) = AppDevice("R58", app, rounds=1, runs=2).measure([Workload(content(50))])
+    np.testing.assert_allclose(timing.runs_ms, [0.05] * 2)
+    assert (phone / "scripts").read_text().count("am start") == kills + 1
+
+
+def test_an_app_that_is_killed_again_and_again(phone, app):
+    (phone / "kills").write_text("9")
+    with pytest.raises(DeviceError, match=r"The app on the phone R58 was killed 4 times: leave the phone alone"):
+        AppDevice("R58", app, rounds=1).measure([Workload(content(50))])
+    assert list((phone / "data/local/tmp").iterdir()) == []
+
+
+def test_a_file_that_the_phones_runtime_cannot_run(phone, app):
+    lacking = b"LACKING" + bytes(500)
+    with pytest.raises(
+        DeviceError, match=r"The app cannot run 1\.tflite: The file needs the operator GELU in version 2"
+    ):
+        AppDevice("R58", app, rounds=1, runs=2).measure([Workload(content(50)), Workload(lacking)])
+    with pytest.raises(DeviceError, match=r"says: No file can be measured; the first says: .* GELU .* LiteRT lacks\.$"):
+        AppDevice("R58", app, rounds=1, runs=2).measure([Workload(lacking)])
+
+
+@pytest.mark.parametrize(
+    ("answer", "results", "said"),
+    [
+        (status("cancelled"), "{}", "The measurement was cancelled on the phone R58"),
+        (status("failed", message="It\u001b[2J is hot"), None, r"says: It \[2J is hot\.$"),
+        (status("finished"), None, "results cannot be read"),
+        (status("finished"), "[1]", "results cannot be read"),
+        (status("finished"), "{}", "results are none of this version"),
+        ("{", None, "status cannot be read"),
+        ('{"state": 3, "done": "x", "message": ""}', None, "gives a status that is none"),
+    ],
+)
+def test_answers_that_are_no_results(phone, app, answer, results, said):
+    set_answers(phone, answer, results)
+    with pytest.raises(DeviceError, match=said):
+        AppDevice("R58", app, rounds=1).measure([Workload(content(50))])
+    assert list((phone / "data/local/tmp").iterdir()) == []
+
+
+def test_an_app_that_hangs(phone, app, monkeypatch):
+    monkeypatch.setattr(adb_app, "SILENT_S", 0.3)
+    set_answers(phone, status("rounds"))
+    with pytest.raises(DeviceError, match="has made no progress for 0 s: look at its screen"):
+        AppDevice("R58", app, rounds=1).measure([Workload(content(50))])
+
+
+def results(**changes) -> dict:
+    one = {"file": "0.tflite", "in_size": 64, "runs_ms": [1, 2.5]}
+    return {"kind": KIND, "app_version": APP_VERSION, "errors": [], "benchmarks": [{**one, **changes}]}
+
+
+def test_results_are_checked():
+    assert check_results(results(), [("0.tflite", 64)], 2) == [[1, 2.5]]
+    for changes in (
+        {"runs_ms": [1]},
+        {"runs_ms": [1, -2]},
+        {"runs_ms": [1, "2"]},
+        {"runs_ms": [1, True]},
+        {"runs_ms": [1, 1e400]},
+        {"runs_ms": None},
+        {"file": "1.tflite"},
+        {"in_size": None},
+    ):
+        with pytest.raises(DeviceError, match=r"results for 0\.tflite are not those of the job"):
+            check_results(results(**changes), [("0.tflite", 64)], 2)
+    for found in ([], None, {**results(), "app_version": 1}, {**results(), "kind": "other"}):
+        with pytest.raises(DeviceError, match="none of this version"):
+            check_results(found, [("0.tflite", 64)], 2)
+    for measured in ([], None, 3, [results()["benchmarks"][0]] * 2):
+        with pytest.raises(DeviceError, match="are not those of the job"):
+            check_results({**results(), "benchmarks": measured}, [("0.tflite", 64)], 2)
+    for errors in ([3], {"a": 1}, "x"):
+        with pytest.raises(DeviceError, match=r"cannot run|are not those"):
+            check_results({**results(), "errors": errors}, [("0.tflite", 64)], 2)
+
+
+# --- the app on this machine, and the phone's side of it --------------------------------------------------------------
+
+
+def test_both_sides_are_of_one_version():
+    packed = json.loads((SOURCE / "assets/ofa-tf.json").read_text())
+    java_side = (SOURCE / "core/ofatf/core/Results.java").read_text()
+    assert f"int APP_VERSION = {APP_VERSION};" in java_side
+    assert f'KIND = "{KIND}"' in java_side
+    assert packed["app_version"] == APP_VERSION
+    assert f"tensorflow-lite-{packed['litert']}.aar" in (SOURCE / "Makefile").read_text()
+    assert f'android:versionCode="{APP_VERSION}"' in (SOURCE / "AndroidManifest.xml").read_text()
+
+
+@pytest.mark.parametrize("what", ["nothing", "no zip", "no facts", "no libraries", "no version"])
+def test_an_apk_that_is_not_ours(tmp_path, what):
+    path = tmp_path / "other.apk"
+    path.write_bytes(b"PK?" * (what == "no zip"))
+    if what.startswith("no ") and what != "no zip":
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("lib/x86_64/libtensorflowlite_jni.so" if what != "no libraries" else "classes.dex", b"")
+            if what != "no facts":
+                file.writestr(FACTS, "[]" if what == "no version" else '{"app_version": 2, "litert": "1"}')
+    with pytest.raises(DeviceError, match=r"other\.apk' is not the benchmark app of ofa-tf: build it with `make -C"):
+        AppDevice("R58", path)
+
+
+def test_an_app_of_another_version(tmp_path):
+    old = make_app(tmp_path / "old.apk", app_version=1)
+    with pytest.raises(DeviceError, match="is version 1 of the benchmark app, and this ofa-tf works with version 2"):
+        AppDevice("R58", old)
+
+
+def test_an_app_that_is_not_there(tmp_path):
+    with pytest.raises(DeviceError, match="is not a file: name the app that `make -C android_bench` builds with --app"):
+        AppDevice("R58", tmp_path / "none.apk")
+
+
+def test_the_app_is_chosen(phone, app, monkeypatch):
+    assert open_device("adb", Settings(app=str(app), threads=2)) == AppDevice("R58", app, threads=2)
+    monkeypatch.setenv("OFA_TF_BENCHMARK_MODEL", "/none")
+    assert open_device("adb", Settings(app=str(app))) == AppDevice("R58", app)
+    monkeypatch.delenv("OFA_TF_BENCHMARK_MODEL")
+    monkeypatch.setenv(adb_app.VARIABLE, str(app))
+    assert open_device("adb") == AppDevice("R58", app)
+    with pytest.raises(DeviceError, match="Give `app` or `benchmark_model`, not both"):
+        open_device("adb", Settings(app=str(app), benchmark_model="/bin/sh"))
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        ("INSTALL_FAILED_INSUFFICIENT_STORAGE", "The phone R58 has not enough space for the app"),
+        ("INSTALL_FAILED_NO_MATCHING_ABIS", "The phone R58 has another processor"),
+        ("INSTALL_FAILED_OTHER", "adb install failed: .*INSTALL_FAILED_OTHER"),
+    ],
+)
+def test_an_app_that_is_not_installed(phone, app, failure, said, tmp_path):
+    path = tmp_path / "path" / "adb"
+    path.write_text(path.read_text().replace("INSTALL_FAILED", failure))
+    (phone / "refuses").touch()
+    with pytest.raises(DeviceError, match=said):
+        AppDevice("R58", app).measure([Workload(content(50))])
+    assert list((phone / "data/local/tmp").iterdir()) == []
+    assert "svc power stayon false" in (phone / "settings").read_text()
+
+
+def test_a_phone_of_another_processor(phone, app):
+    write_program(phone / "bin" / "getprop", "#!/bin/sh\necho x86,mips\n")
+    with pytest.raises(DeviceError, match="The phone R58 runs x86, mips, and the app is for arm64-v8a, x86_64"):
+        AppDevice("R58", app).measure([Workload(content(50))])
+    write_program(phone / "bin" / "getprop", "#!/bin/sh\necho x86,arm64-v8a\n")
+    assert AppDevice("R58", app, rounds=1, runs=2).measure([Workload(content(50))])
+
+
+def test_an_app_that_does_not_start(phone, app):
+    write_program(phone / "bin" / "am", "#!/bin/sh\necho 'Error type 3'; exit 1\n")
+    with pytest.raises(DeviceError, match=r"The app does not start on the phone R58: Error type 3\."):
+        AppDevice("R58", app).measure([Workload(content(50))])
+
+
+# --- the whole loop ---------------------------------------------------------------------------------------------------
+
+
+class PutIn:
+    """A converter whose files take as long as they are told, and those of a network as long as its blocks."""
+
+    def __init__(self, blocks: dict[str, Block]):
+        rng = np.random.default_rng(3)
+        self.microseconds = {key: int(us) for key, us in zip(blocks, rng.integers(100, 900, len(blocks)), strict=True)}
+        self.blocks = blocks
+
+    def convert(self, wanted, progress=None) -> list[bytes]:
+        by_shape: dict[str, str] = {}
+        for key, block in self.blocks.items():
+            by_shape.setdefault(self.shape(block), key)
+        return [
+            content(self.microseconds[by_shape[self.shape(one)]] if isinstance(one, Block) else self.whole_us(one))
+            for one in wanted
+        ]
+
+    def whole_us(self, arch: Arch) -> int:
+        return round(1000 * sum(self.expected_ms(block.key) for block in walk(TINY, arch, 10)))
+
+    @staticmethod
+    def shape(block: Block) -> str:
+        """A block at another resolution is the same file."""
+        return re.sub(r"\d+x\d+x", "", block.key)
+
+    def expected_ms(self, key: str) -> float:
+        block = self.blocks[key]
+        first = next(k for k in self.blocks if self.shape(self.blocks[k]) == self.shape(block))
+        return (self.microseconds[first] + (block.in_size if block.takes_images else 0)) / 1000
+
+
+def test_a_table_is_the_one_that_was_put_in(phone, app, tmp_path):
+    """It survives a killed app and a lost phone, and is resumed."""
+    resolution = TINY.resolutions[0]
+    put_in = PutIn(distinct_blocks(TINY, [resolution], 10))
+    device, journal = AppDevice("R58", app, rounds=1, runs=4), tmp_path / "table.journal"
+
+    def build() -> LatencyTable:
+        how = {"resolutions": [resolution], "calibration_subnets": 0, "journal": journal, "passes": 3}
+        return build_table(TINY, 10, "int8", device, put_in, **how)
+
+    devices = (phone / "devices").read_text()
+    (phone / "kills").write_text("1")
+    program = (phone / "bin" / "am").read_text()
+    lost = (
+        f'[ "$(grep -c . "{phone}/started" 2>/dev/null)" = 2 ] && : > "{phone}/devices"\necho x >> "{phone}/started"\n'
+    )
+    write_program(phone / "bin" / "am", program.replace("#!/bin/sh\n", f"#!/bin/sh\n{lost}"))
+    with pytest.raises(DeviceError, match="'R58' not found"):
+        build()
+    assert len(journal.read_text().splitlines()) == 1, "the first pass is kept"
+    (phone / "devices").write_text(devices)
+    (phone / "started").write_text("")
+    write_program(phone / "bin" / "am", program)
+    shutil.rmtree(phone / "data/local/tmp")
+    (phone / "data/local/tmp").mkdir()
+    table = build()
+    assert table.runtime["name"] == "litert_app"
+    for key, entry in table.entries.items():
+        assert entry["median_ms"] == pytest.approx(put_in.expected_ms(key), rel=1e-12)
+        assert entry["runs"] == 12
+    table.save(tmp_path / "table.json")
+    assert LatencyTable.load(tmp_path / "table.json") == table
+    assert (phone / "scripts").read_text().count("am start") == 2 + 1 + 2
+
+
+@pytest.fixture
+def project(tmp_path) -> Workdir:
+    """A workdir with nothing in it but its config."""
+    workdir = Workdir(tmp_path / "work")
+    workdir.create(Config(TINY, "digits", tuple("0123456789"), Preprocessing(), RECIPES["imagenet"], seed=0))
+    return workdir
+
+
+def test_commands_measure_with_the_app(ofa, phone, app, project, monkeypatch):
+    resolution = TINY.resolutions[0]
+    put_in = PutIn(distinct_blocks(TINY, [resolution], 10))
+    monkeypatch.setattr("ofa_tf.project.lut._converter", lambda *_: put_in)
+    monkeypatch.setattr("ofa_tf.project.lut.CALIBRATION_SUBNETS", 3)
+    monkeypatch.setattr("ofa_tf.project.lut.PASSES", 1)
+    options = ["--workdir", project.path, "--device", "adb:R58", "--app", app]
+    built = ofa("lut", "build", *options, "--resolution", resolution)
+    assert built.code == 0, built.err
+    assert "adb:R58 (int8, measured)" in built.out
+    assert "runtime: name litert_app, version 2.16.1, threads 1, delegate xnnpack" in built.out
+    (path,) = project.tables.glob("adb*.json")
+    table = LatencyTable.load(path)
+    for key, entry in table.entries.items():
+        assert entry["median_ms"] == pytest.approx(put_in.expected_ms(key), rel=1e-12)
+        assert entry["runs"] == 150
+    assert table.calibration.subnets == 3
+    assert ofa("lut", "validate", *options, "--subnets", 3).code == 0
+    validation = LatencyTable.load(path).validation
+    assert validation["subnets"] == 3
+    assert validation["mape"] < 0.01, "networks take as long as their blocks"
+
+
+def test_commands_without_a_usable_phone_or_app(ofa, phone, app, project, tmp_path):
+    for devices, device, apk, said in (
+        ("", "adb", app, "No phone is ready: attach one and allow debugging over USB; adb lists none."),
+        ("A\tunauthorized\n", "adb", app, "adb lists A (unauthorized)."),
+        ("A\tdevice\nB\tdevice\n", "adb", app, "Several phones are attached: choose one with --device adb:SERIAL"),
+        (
+            "A\tdevice\n",
+            "adb",
+            tmp_path / "none",
+            "none' is not a file: name the app that `make -C android_bench` builds",
+        ),
+        ("A\tdevice\n", "adb", __file__, "is not the benchmark app of ofa-tf: build it with `make -C android_bench`."),
+        ("A\tdevice\n", "edgetpu", app, "An Edge TPU has no settings"),
+    ):
+        (phone / "devices").write_text(f"List of devices attached\n{devices}\n")
+        run = ofa("lut", "build", "--workdir", project.path, "--device", device, "--app", apk)
+        assert run.code == 2
+        assert said in run.last, run.err
+        assert not project.tables.exists()
+
+
+# --- results that came by mail ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mailed(java, tmp_path) -> Path:
+    """What the app shares after it measured the blocks of `tiny`, each for as long as its number says."""
+    blocks = distinct_blocks(TINY, TINY.resolutions, 10)
+    job, answers = tmp_path / "job", tmp_path / "answers"
+    job.mkdir()
+    files = []
+    for number, key in enumerate(blocks):
+        (job / f"{number}.tflite").write_bytes(content(100 + number))
+        files.append({"file": f"{number}.tflite", "in_size": None, "key": key})
+    settings = {"threads": [1, 2], "delegates": ["xnnpack"], "warmup": 0, "runs": 2, "rounds": 1, "seed": 0}
+    (job / "job.json").write_text(json.dumps({"schema": 1, "precision": "int8", **settings, "files": files}))
+    run("sh", "-c", java.replace('"$8"', str(job)).replace('"$answers"', str(answers)))
+    return answers / "results.json"
+
+
+def test_mailed_results_are_tables(mailed):
+    """Their predictions are the sums of what was put in, as those of a table that was written here."""
+    results = results_of_app(mailed)
+    blocks = list(distinct_blocks(TINY, TINY.resolutions, 10))
+    tables = tables_of(results, "results.json")
+    assert [table.runtime["threads"] for table in tables] == [1, 2]
+    for table in tables:
+        assert table.label == "acme-one (int8, measured)"
+        assert {key: entry["p10_ms"] for key, entry in table.entries.items()} == {
+            key: (100 + number) / 1000 for number, key in enumerate(blocks)
+        }
+        codes = TINY.sample(np.random.default_rng(0), 20)
+        entries = {key: {"p10_ms": (100 + number) / 1000, "runs": 2} for number, key in enumerate(blocks)}
+        here = LatencyTable(table.device, table.runtime, "int8", "measured", entries, "p10_ms")
+        np.testing.assert_array_equal(table.costs(TINY, 10)(codes), here.costs(TINY, 10)(codes))
+
+
+def test_mailed_results_are_imported(mailed, project):
+    first = import_any(mailed, project.path)
+    names = sorted(path.name for path in project.tables.iterdir())
+    assert names == [f"acme-one__litert-app-2.16.1-{threads}t-xnnpack__int8.json" for threads in (1, 2)]
+    assert first.table == LatencyTable.load(first.path)
+    with pytest.raises(WorkdirError, match="exists: replace it with --force"):
+        import_any(mailed, project.path)
+    assert import_any(mailed, project.path, force=True, name="pixel").table.device["name"] == "pixel"
+
+
+def test_results_that_were_edited_by_hand(mailed):
+    def refused(said: str, error=FormatError, **changes) -> None:
+        with pytest.raises(error, match=said):
+            tables_of({**results_of_app(mailed), **changes}, "results.json")
+
+    table = results_of_app(mailed)["tables"][0]
+    refused(r"results\.json is from version 1 of the benchmark app, and this ofa-tf reads version 2", app_version=1)
+    refused("is from version", schema=2)
+    refused("has the unknown key 'more'", more=1)
+    refused("`tables` and `benchmarks` must be lists", tables={})
+    refused("holds no table, only the latencies of", TableError, tables=[])
+    refused("table 1 must be a JSON object of schema 1", tables=[3])
+    refused("table 1 must be a JSON object of schema 1", tables=[{**table, "schema": 9}])
+    refused("table 2 has the unknown key 'x'", tables=[table, {**table, "x": 1}])
+    refused("results.json, table 1, entry 'a'", tables=[{**table, "entries": {"a": {"p10_ms": -1, "runs": 1}}}])
+    refused("must consist of printable characters", tables=[{**table, "device": {"name": "\u001b[2J"}}])
+
+
+def test_other_files_are_no_results(tmp_path):
+    for text in ("", "{", "[]", '{"schema": 1}', '{"kind": 3}'):
+        path = tmp_path / "file.json"
+        path.write_text(text)
+        assert results_of_app(path) is None
+    assert results_of_app(tmp_path / "none.json") is None

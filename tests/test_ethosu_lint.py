@@ -69,6 +69,19 @@ def _same_conv():
     return options
 
 
+@pytest.mark.parametrize(("side", "legal"), [(4, True), (8, True), (16, False)])
+def test_a_stride_counts_where_there_are_places_and_padding(vela, side, legal):
+    """A pooling of 5x5 or 4x4 with a stride of 4, to one place, without padding, and with it."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    options = schema.Pool2DOptionsT()
+    options.filterWidth = options.filterHeight = 4 if side == 8 else 5
+    options.strideW = options.strideH = 4
+    shapes = {"shape": (1, side, side, 8), "out_shape": (1, side // 4, side // 4, 8)}
+    found = agree(vela, {"pool": relu_file(name="MAX_POOL_2D", options=options, **shapes)}, "ethos-u55-128")
+    assert (found["pool"] == {}) == legal
+
+
 def test_the_operators_are_those_that_vela_lists(vela, tmp_path, monkeypatch):
     import subprocess
 

@@ -70,9 +70,9 @@ def _large_stride(op: Operator) -> str | None:
 
 
 def _is_padded(op: Operator, strides: tuple[int, int]) -> bool:
-    """Whether anything is added around the image: SAME alone does not say so."""
+    """Whether anything is added around the image where strides count: SAME alone does not say so."""
     source, result = op.inputs[0] if op.inputs else None, op.outputs[0] if op.outputs else None
-    if op.options.get("padding", 0) == VALID or source is None or result is None:
+    if op.options.get("padding", 0) == VALID or source is None or result is None or result.shape[1:3] == (1, 1):
         return False
     sizes = kernel(op) or (op.options.get("filter_height", 1), op.options.get("filter_width", 1))
     spans = [(n - 1) * stride + size for n, stride, size in zip(result.shape[1:3], strides[::-1], sizes, strict=False)]

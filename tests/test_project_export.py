@@ -418,7 +418,7 @@ def test_what_cannot_be_is_refused_before_any_work(ofa, workdir, monkeypatch, ar
     def fail(*_, **__):
         raise AssertionError("work began")
 
-    for place in ("export.find", "export.make_evaluator", "export.find_device_table"):
+    for place in ("export.find_within", "export.make_evaluator", "export.find_device_table"):
         monkeypatch.setattr(f"ofa_tf.project.{place}", fail)
     Path("file").write_text("precious")
     before = contents(".")

@@ -128,8 +128,8 @@ def test_a_device_without_a_budget_is_shown_and_not_limited(ofa, workdir, phone)
         (["--pareto", "--points", "1"], "'--points'"),
         (["--latency", "1", "--verify", "0"], "'--verify'"),
         *(
-            ([option, value], f"'{option}': '{value}' is not a positive number")
-            for option in ("--latency", "--macs", "--params", "--size-kb")
+            ([names[0], value], f"{' / '.join(map(repr, names))}: '{value}' is not a positive number")
+            for names in (["--latency"], ["--macs"], ["--params"], ["--ram-kb"], ["--size-kb", "--flash-kb"])
             for value in ("0", "-1", "inf", "nan", "much")
         ),
     ],

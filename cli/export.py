@@ -91,10 +91,11 @@ def command(
     as_json,
 ):
     """Export the best subnet for a latency budget as a .tflite file, or one for each of several devices."""
-    limited = bool(budgets or ram_kb or size_kb or any(":" in device for device in devices))
-    if arch_file is None and not limited:
-        raise click.ClickException("Give either --latency MS or --arch FILE.")
-    if arch_file is not None and (budgets or ram_kb or size_kb):
+    from ofa_tf.latency.backends import backend_of
+
+    limited = bool(budgets or ram_kb or size_kb)
+    brings_limits = any(not backend_of(device).tabulated for device in devices)  # those of its memories
+    if limited == (arch_file is not None) and not (brings_limits and arch_file is None):
         raise click.ClickException("Give either --latency MS or --arch FILE.")
     pairs = _pairs(devices or ("host",), budgets)
     with library() as progress:

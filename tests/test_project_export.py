@@ -397,6 +397,9 @@ def test_another_process_makes_the_same_bytes(finished, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--device", "adb:1"], ["Give either --latency MS or --arch FILE."]),
+        (["--device", "ethos-u55-128:Sram_Only"], ["Give either --latency MS or --arch FILE."]),
+        (["--device", "mcu"], ["needs both --ram-kb and --flash-kb"]),
         (["--latency", "1", "--epochs", "2"], ["--epochs", "--qat"]),
         (["--latency", "1", "--qat", "--epochs", "0"], ["'--epochs'", "'0'"]),
         (["--latency", "1", "--precision", "fp16", "--qat"], ["--qat is for int8 files"]),
@@ -418,7 +421,7 @@ def test_what_cannot_be_is_refused_before_any_work(ofa, workdir, monkeypatch, ar
     def fail(*_, **__):
         raise AssertionError("work began")
 
-    for place in ("export.find_within", "export.make_evaluator", "export.find_device_table"):
+    for place in ("finder.Finder.of", "export.make_evaluator", "export.find_device_table"):
         monkeypatch.setattr(f"ofa_tf.project.{place}", fail)
     Path("file").write_text("precious")
     before = contents(".")

@@ -20,9 +20,10 @@ from ofa_tf.errors import DataError, FormatError, WorkdirError
 from ofa_tf.export.convert import to_tflite
 from ofa_tf.export.verified import FileOptions
 from ofa_tf.jsonio import write_json
+from ofa_tf.project.choice import Budgets
 from ofa_tf.project.evaluator import load_supernet, make_evaluator
 from ofa_tf.project.export import ExportOptions, Target, export
-from ofa_tf.project.finder import find
+from ofa_tf.project.finder import find_within
 from ofa_tf.project.opened import open_existing, open_project
 from ofa_tf.project.predictor import fit
 from ofa_tf.project.train import train
@@ -298,7 +299,7 @@ def test_export_to_int8(workdir, images, evaluator):
 def test_images_without_labels_calibrate_and_give_no_accuracy(workdir, make_images, evaluator):
     project = open_existing(workdir, data=str(make_images({"train/all": 150})))
     assert not project.data.train.labelled
-    for work in (fit, lambda same: find(same, "host", 5.0)):
+    for work in (fit, lambda same: find_within(same, Budgets({"host": 5.0}))):
         with pytest.raises(DataError, match="have no labels"):
             work(project)
     assert not project.workdir.tables.exists()

@@ -41,9 +41,9 @@ def answer(run) -> dict:
 
 
 def close(found, expected) -> bool:
-    """Whether two JSON values are equal but for the last digits of numbers."""
+    """Whether two JSON values are equal but for the last digits of numbers, and for keys that are new."""
     if isinstance(expected, dict):
-        return found.keys() == expected.keys() and all(close(found[key], value) for key, value in expected.items())
+        return found.keys() >= expected.keys() and all(close(found[key], value) for key, value in expected.items())
     if isinstance(expected, list):
         return len(found) == len(expected) and all(map(close, found, expected))
     return found == (pytest.approx(expected, rel=1e-5) if isinstance(expected, float) else expected)

@@ -213,29 +213,23 @@ def _pixels(resolutions: Sequence[int]) -> str:
 
 
 def find_within(project: OpenedWorkdir, budgets: Budgets, precision: str = "int8") -> Choice:
-    """Searches for the best subnet within budgets; arguments and errors as for `find`."""
+    """Searches for the best subnet within budgets; a missing table of the host or predictor is made first.
+
+    Args:
+        project: the workdir.
+        budgets: of latency on devices, by name, and of everything else.
+        precision: of the files that the tables are of.
+
+    Raises:
+        InfeasibleError: no subnet is within the budgets; the message names the nearest.
+        OfaError: no such device, or nothing trained yet.
+    """
     limits = with_memories(budgets, project.config.space, precision)
     return Finder.of(project, limits.latency_ms, precision).candidates(limits)[0]
 
 
-def find(project: OpenedWorkdir, device: str, budget_ms: float, precision: str = "int8") -> Choice:
-    """Searches for the best subnet for a latency budget; a missing table of the host or predictor is made first.
-
-    Args:
-        project: the workdir.
-        device: whose latency is limited.
-        budget_ms: the budget in milliseconds.
-        precision: of the files that the table is of.
-
-    Raises:
-        InfeasibleError: no subnet is within the budget; the message names the fastest.
-        OfaError: no such device, or nothing trained yet.
-    """
-    return Finder.of(project, [device], precision).candidates(Budgets({device: budget_ms}))[0]
-
-
 def find_with(project: OpenedWorkdir, table: LatencyTable, predictor: Predictor, budget_ms: float) -> Choice:
-    """Searches with a table and a predictor at hand, at the resolutions that both know; arguments as for `find`."""
+    """Searches with a table and a predictor at hand, at the resolutions that both know."""
     device = table.device["name"]
     finder = Finder(project, {device: table}, FittedPredictor(predictor, {}), table.precision)
     return finder.candidates(Budgets({device: budget_ms}))[0]

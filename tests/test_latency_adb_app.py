@@ -99,7 +99,9 @@ def phone(tmp_path, monkeypatch, java) -> Path:
 
 def set_answers(phone: Path, status: str, results: str | None = None) -> None:
     """Has the app answer so, and stay."""
-    program = f'echo \'{status}\' > "$answers/status.json"; sleep 30 & echo $! > "{phone}/process"'
+    program = (
+        f'echo \'{status}\' > "$answers/status.json"; sleep 30 >/dev/null 2>&1 </dev/null & echo $! > "{phone}/process"'
+    )
     if results is not None:
         program = f"echo '{results}' > \"$answers/results.json\"; {program}"
     text = AM.format(app=APP, root=phone, answers=ANSWERS, java="true")

@@ -15,7 +15,7 @@ Nothing is measured: Vela estimates. Figures:
   such blocks made illegal in the ways of `_illegal_files.py`; `ethosu_illegal_ways`: how many ways those were.
 
 `--tables` writes the table in `lut/`. `--cache` keeps converted files for the next run, and `--at-hand` takes the legal
-files from there alone, so that none is converted.
+files only from there, so that none is converted.
 """
 
 import argparse

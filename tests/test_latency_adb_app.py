@@ -180,6 +180,8 @@ def test_a_file_that_the_phones_runtime_cannot_run(phone, app):
         (status("finished"), "{}", "results are none of this version"),
         ("{", None, "status cannot be read"),
         ('{"state": 3, "done": "x", "message": ""}', None, "gives a status that is none"),
+        (status("rounds", -1), None, "gives a status that is none"),
+        (status("rounds", 10**400), None, "gives a status that is none"),
     ],
 )
 def test_answers_that_are_no_results(phone, app, answer, results, said):
@@ -209,6 +211,7 @@ def test_results_are_checked():
         {"runs_ms": [1, "2"]},
         {"runs_ms": [1, True]},
         {"runs_ms": [1, 1e400]},
+        {"runs_ms": [1, 10**400]},
         {"runs_ms": None},
         {"file": "1.tflite"},
         {"in_size": None},

@@ -7,16 +7,16 @@ from ofa_tf.edgetpu import lint
 from ofa_tf.edgetpu.compiler import ABSENT, compile_file, find_compiler
 from ofa_tf.edgetpu.device import LIBRARY, EdgeTpuDevice, load_delegates
 from ofa_tf.edgetpu.latency_model import NAME, modelled_table, param_bytes, require_legal
-from ofa_tf.errors import AbsentError, DeviceError
-from ofa_tf.latency.backend import Backend, Finished, MemoryLimit
+from ofa_tf.errors import AbsentError
+from ofa_tf.latency.backend import Finished, FixedBackend, MemoryLimit
 from ofa_tf.latency.device import Device
-from ofa_tf.latency.settings import DEFAULT, Settings
+from ofa_tf.latency.settings import DEFAULT, Settings, refuse_settings
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.space import SearchSpace
 
 
-class EdgeTpuBackend(Backend):
+class EdgeTpuBackend(FixedBackend):
     """Coral's Edge TPU, for which every file is compiled."""
 
     usage = NAME
@@ -30,10 +30,7 @@ class EdgeTpuBackend(Backend):
             DeviceError: there are settings.
             AbsentError: none is plugged in, or its runtime or compiler is missing.
         """
-        if settings != DEFAULT:
-            raise DeviceError(
-                "An Edge TPU has no settings: leave out threads, delegate, cores, app and benchmark_model."
-            )
+        refuse_settings(settings, "An Edge TPU")
         delegates = load_delegates()
         if not delegates:
             raise AbsentError(f"No Edge TPU was found: plug one in and install its runtime, {LIBRARY}.")
@@ -41,14 +38,6 @@ class EdgeTpuBackend(Backend):
         if program is None:
             raise AbsentError(ABSENT)
         return EdgeTpuDevice(lambda content: compile_file(content, program)[0], delegates)
-
-    def settings_of(self, table: LatencyTable, settings: Settings = DEFAULT) -> Settings:
-        """It has none."""
-        return settings
-
-    def threads_to_try(self) -> Sequence[int]:
-        """It has no settings."""
-        return ()
 
     def require_legal(self, space: SearchSpace, precision: str) -> None:
         """Only full-integer files, without hard-swish and squeeze-and-excite.

@@ -1,22 +1,21 @@
 """Arm's Ethos-U as a kind of device: never measured, modelled by Vela, which compiles every file for it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from ofa_tf.errors import DeviceError
 from ofa_tf.ethosu import lint
 from ofa_tf.ethosu.device import EthosUDevice
 from ofa_tf.ethosu.targets import DEFAULT_NAME, PREFIX, parse_target
 from ofa_tf.ethosu.vela import ABSENT, Vela, find_vela
-from ofa_tf.latency.backend import Backend, Finished
+from ofa_tf.latency.backend import Finished, FixedBackend
 from ofa_tf.latency.device import Device
-from ofa_tf.latency.settings import DEFAULT, Settings
-from ofa_tf.latency.table import LatencyTable
+from ofa_tf.latency.settings import DEFAULT, Settings, refuse_settings
 from ofa_tf.precision import get_precision, integer_precisions
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.space import SearchSpace
 
 
-class EthosUBackend(Backend):
+class EthosUBackend(FixedBackend):
     """Ethos-U55, U65 and U85 by the names that Vela gives them, such as `ethos-u55-128`.
 
     A system and a memory mode may follow, each after a colon: `ethos-u55-128:Sram_Only`.
@@ -45,20 +44,11 @@ class EthosUBackend(Backend):
         Raises:
             DeviceError: there are settings, there is no such Ethos-U, or Vela is missing.
         """
-        if settings != DEFAULT:
-            raise DeviceError("An Ethos-U has no settings: leave out threads, delegate, cores and benchmark_model.")
+        refuse_settings(settings, "An Ethos-U")
         target, program = parse_target(name), find_vela()
         if program is None:
             raise DeviceError(f"Latencies of an {name} are modelled by Vela. {ABSENT}")
         return EthosUDevice(target, Vela(program))
-
-    def settings_of(self, table: LatencyTable, settings: Settings = DEFAULT) -> Settings:
-        """It has none."""
-        return settings
-
-    def threads_to_try(self) -> Sequence[int]:
-        """It has no settings."""
-        return ()
 
     def require_legal(self, space: SearchSpace, precision: str) -> None:
         """Only full-integer files; every operator of every kind of block runs on all of them.

@@ -70,7 +70,7 @@ def _large_stride(op: Operator) -> str | None:
 
 
 def _is_padded(op: Operator, strides: tuple[int, int]) -> bool:
-    """Whether anything is added around the image where strides count: SAME alone does not say so."""
+    """Whether anything is added around the image where strides count: SAME by itself does not say so."""
     source, result = op.inputs[0] if op.inputs else None, op.outputs[0] if op.outputs else None
     if op.options.get("padding", 0) == VALID or source is None or result is None or result.shape[1:3] == (1, 1):
         return False

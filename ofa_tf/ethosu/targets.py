@@ -69,7 +69,7 @@ class NpuTarget:
 def parse_target(name: str) -> NpuTarget:
     """The target of a device's name, such as `ethos-u55-128` or `ethos-u55-128:Ethos_U55_Deep_Embedded:Sram_Only`.
 
-    System and memory mode may be left out and may be in either order; large and small letters, `-` and `_` are the
+    System and memory mode may be left out and may be in either order; upper and lower case, `-` and `_` are the
     same.
 
     Raises:

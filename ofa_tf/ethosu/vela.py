@@ -58,7 +58,7 @@ class VelaReport:
         sram_bytes: SRAM in use at the peak.
         dram_bytes: DRAM in use at the peak.
         flash_bytes: flash in use: the commands of the NPU and the encoded weights.
-        n_on_npu: operators on the NPU, as Vela counts them: an activation is one of its own.
+        n_on_npu: operators on the NPU, as Vela counts them: an activation counts separately.
         on_cpu: operators on the CPU by kind.
     """
 
@@ -247,7 +247,7 @@ def _end(process: subprocess.Popen) -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    """A file to compile, in a folder of its own."""
+    """A file to compile, and its folder."""
 
     folder: Path
     arguments: Sequence[str]

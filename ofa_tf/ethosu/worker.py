@@ -52,7 +52,7 @@ def _be_vela(main: Callable, arguments: Sequence[str], log: str) -> None:
         code = main(list(arguments)) or 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except Exception:  # noqa: BLE001 (whatever Vela raises ends this fork alone)
+    except Exception:  # noqa: BLE001 (whatever Vela raises ends only this fork)
         traceback.print_exc()
     finally:
         sys.stdout.flush()

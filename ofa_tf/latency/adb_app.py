@@ -6,7 +6,6 @@ Every round is a job of its own, so that an app that is killed loses one round a
 """
 
 import json
-import math
 import os
 import secrets
 import shlex
@@ -35,6 +34,7 @@ FACTS = "assets/ofa-tf.json"  # of the APK
 ANSWERS = f"/sdcard/Android/data/{APP}/files/runs"
 WARM_UP = 5
 POLL_S = 1.0
+MOST_TURNS = 1 << 31
 ABSENT = 5  # times that the app is not seen running before it counts as killed
 RESTARTS = 3
 FINAL = ("finished", "failed", "cancelled")
@@ -191,6 +191,11 @@ class AppDevice:
                 state, message = status["state"], status["message"]
                 advance(max(0, status["done"] - shown))
                 shown = max(shown, status["done"])
+            if not state:
+                raise DeviceError(
+                    f"The app on the phone {self.serial} ended before it said anything: unlock the phone, and run the "
+                    "same command; `adb logcat` tells why."
+                )
             if state == "finished":
                 return _parsed(self._shell(f"cat {answers}/results.json 2>/dev/null; true"), "results")
             if state == "cancelled":
@@ -206,7 +211,7 @@ class AppDevice:
         said = self._shell(
             f"am start -n {APP}/.MainActivity -a {APP}.RUN --es job {shlex.quote(remote)} --es name {name} 2>&1; true"
         )
-        if "Error" in said:
+        if "Error" in said or "Exception" in said:
             raise DeviceError(f"The app does not start on the phone {self.serial}: {_shown(said)}")
 
     def _statuses(self, answers: str) -> Iterator[Mapping[str, Any]]:
@@ -224,7 +229,8 @@ class AppDevice:
                 status = _parsed(text, "status")
                 done, state = status.get("done"), status.get("state")
                 if (
-                    not isinstance(done, int)
+                    type(done) is not int
+                    or not 0 <= done <= MOST_TURNS
                     or not isinstance(state, str)
                     or not isinstance(status.get("message"), str)
                 ):
@@ -281,7 +287,7 @@ def check_results(found: Any, expected: Sequence[tuple[str, int | None]], runs: 
 
 def _is_time(value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and 0 < value < LONGEST_MS
+    return number and 0 < value < LONGEST_MS  # neither NaN nor infinity is
 
 
 def _numbers(workloads: Sequence[Workload]) -> dict[bytes, int]:

@@ -262,3 +262,15 @@ class Backend(ABC):
     def memory_limits(self, table: LatencyTable, space: SearchSpace, n_classes: int) -> Sequence[MemoryLimit]:
         """The memories that archs of a space must fit into, if a table is of this kind of device, whatever its name."""
         return ()
+
+
+class FixedBackend(Backend):
+    """A kind of device that runs files in only one way."""
+
+    def settings_of(self, table: LatencyTable, settings: Settings = DEFAULT) -> Settings:
+        """It has none."""
+        return settings
+
+    def threads_to_try(self) -> Sequence[int]:
+        """It has no settings."""
+        return ()

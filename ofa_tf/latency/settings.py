@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ofa_tf.errors import DeviceError
 from ofa_tf.latency.device import DELEGATES, Device, Workload
 from ofa_tf.progress import SILENT, Progress
 
@@ -33,6 +34,20 @@ class Settings:
 
 
 DEFAULT = Settings()
+
+
+def refuse_settings(settings: Settings, what: str) -> None:
+    """Refuses all settings, for a device that has none.
+
+    Args:
+        settings: what the user chose.
+        what: the device, as a sentence begins with it.
+
+    Raises:
+        DeviceError: something was chosen.
+    """
+    if settings != DEFAULT:
+        raise DeviceError(f"{what} has no settings: leave out threads, delegate, cores, benchmark_model and app.")
 
 
 def fastest(

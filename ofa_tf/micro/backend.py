@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from ofa_tf.errors import DeviceError, ExportError
-from ofa_tf.latency.backend import Backend, Exported, Finished, Memories
+from ofa_tf.latency.backend import Exported, Finished, FixedBackend, Memories
 from ofa_tf.latency.device import Device
-from ofa_tf.latency.settings import DEFAULT, Settings
+from ofa_tf.latency.settings import DEFAULT, Settings, refuse_settings
 from ofa_tf.micro.boards import get_board
 from ofa_tf.micro.files import files_for_programs
 from ofa_tf.micro.interpreter import PACKAGE, MicroRun, available, run_in_micro, run_reference
@@ -21,7 +21,7 @@ NAME = "mcu"
 MOST_MACS = 5e9  # of all images together that the interpreter is run on: some minutes
 
 
-class MicroBackend(Backend):
+class MicroBackend(FixedBackend):
     """A microcontroller that runs TensorFlow Lite Micro: `mcu`, or `mcu:NAME` for a board whose memories are known."""
 
     usage = f"{NAME}:BOARD"
@@ -39,8 +39,7 @@ class MicroBackend(Backend):
         Raises:
             DeviceError: says so, or that there are settings.
         """
-        if settings != DEFAULT:
-            raise DeviceError(f"The device {name!r} has no settings: leave out threads, delegate and cores.")
+        refuse_settings(settings, f"The device {name!r}")
         raise DeviceError(f"The device {name!r} has no latencies: limit its memories, with --ram-kb and --flash-kb.")
 
     def require_legal(self, space: SearchSpace, precision: str) -> None:
@@ -53,7 +52,7 @@ class MicroBackend(Backend):
             raise DeviceError(f"--precision {precision} is not for a microcontroller: its files are int8.")
 
     def memories(self, name: str) -> Memories | None:
-        """Those of a known board that a program leaves free; None for `mcu` alone.
+        """Those of a known board that a program leaves free; None for `mcu` without one.
 
         Raises:
             DeviceError: the board is not known; says which names are near.

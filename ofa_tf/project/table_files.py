@@ -1,6 +1,7 @@
 """Latency tables as files: listed, shown, imported, merged. No device is needed."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from ofa_tf.latency.app_results import results_of_app, tables_of
 from ofa_tf.latency.backends import backend_of
 from ofa_tf.latency.merge import merge_tables
 from ofa_tf.latency.shares import time_shares
-from ofa_tf.latency.store import add_table, list_tables, refuse_existing, renamed, seen_from_here
+from ofa_tf.latency.store import add_table, list_tables, refuse_existing, renamed, seen_from_here, table_name
 from ofa_tf.latency.table import LatencyTable
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project.published_tables import import_published
@@ -145,6 +146,10 @@ def _import_results(
     seen = [seen_from_here(table) if name is None else renamed(table, name) for table in tables]
     for table in seen:
         table.require_resolutions(config.space, config.n_classes)
+    names = Counter(table_name(table.device, table.runtime, table.precision) for table in seen)
+    for file_name, count in names.items():
+        if count > 1:
+            raise TableError(f"The results hold {count} tables for one file, {file_name}: measure again.")
     with workdir.lock():
         if not force:
             for table in seen:

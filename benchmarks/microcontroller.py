@@ -75,10 +75,9 @@ def arenas(names: list[str], subnets: int, cache: Path | None, seed: int) -> dic
 def run(content: bytes, stored: np.ndarray) -> tuple[int, float, float]:
     """The arena of a file with its plan, its agreement with LiteRT, and what the plan saves of the activations."""
     from ofa_tf.micro.interpreter import run_in_micro, run_reference
-    from ofa_tf.micro.plan import buffers_of, greedy_peak, most_at_once, with_plan
-    from ofa_tf.tflite.operators import read_operators
+    from ofa_tf.micro.plan import greedy_peak, most_at_once, read_buffers, with_plan
 
-    buffers = buffers_of(read_operators(content))
+    buffers = read_buffers(content)
     planned = with_plan(content)
     found = run_in_micro(planned, stored)
     expected = run_reference(planned, stored).reshape(len(stored), -1).astype(int)

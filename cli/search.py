@@ -228,7 +228,8 @@ def _columns(choice) -> list[str]:
 
 def _shows_ram(choice) -> bool:
     """RAM is of interest where it was limited or, for want of a latency table, may have been."""
-    return choice.predicted_ram_bytes is not None and not choice.latencies
+    limited = choice.budget_ram_bytes is not None or not choice.latencies
+    return choice.predicted_ram_bytes is not None and limited
 
 
 def _cells(choice) -> tuple:

@@ -150,10 +150,13 @@ def test_a_bad_power_is_refused_before_anything_is_changed(workdir, ofa, monkeyp
 
 def test_training_again_costs_again(workdir, ofa, monkeypatch):
     monkeypatch.setenv(POWER, "100")
+    before = Ledger(workdir / "ledger.json").stages["width"].cost
     run = ofa("train", "--stage", "width", "--restart", "-w", workdir)
     assert run.code == 0, run.err
     assert "The ledger counts energy: power 100 W" in run.err
-    record = Ledger(workdir / "ledger.json").stages["width"]
+    ledger = Ledger(workdir / "ledger.json")
+    record = ledger.stages["width"]
+    assert ledger.costs["stage width, trained before"] == before
     assert record.cost.kwh == pytest.approx(100 * record.cost.seconds / 3.6e6)
 
 

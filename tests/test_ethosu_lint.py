@@ -221,3 +221,22 @@ def test_what_is_no_model_or_no_device_is_refused(illegal):
     editor.graph.operators = []
     with pytest.raises(ExportError, match="no operators"):
         lint(editor.packed())
+
+
+# --- hostile files ----------------------------------------------------------------------------------------------------
+
+
+def test_an_operator_that_lacks_its_image_is_a_fallback():
+    weights = np.ones((4, 3, 3, 4), np.int8)
+    found = lint(relu_file(name="TRANSPOSE_CONV", constants=[((4, 3, 3, 4), weights)]))
+    assert found.on_cpu == {"TRANSPOSE_CONV": 1}
+
+
+def test_a_tensor_of_too_many_dimensions_is_refused():
+    with pytest.raises(FormatError, match="600 dimensions"):
+        lint(relu_file(name="SOFTMAX", shape=(1,) * 600))
+
+
+@pytest.mark.parametrize("name", ["NEG", "RESHAPE"])
+def test_64_bits_are_not_for_the_npu(name):
+    assert lint(relu_file("INT64", name=name)).on_cpu == {name: 1}

@@ -168,7 +168,11 @@ def test_a_worker_that_cannot_load_it_or_hangs_is_one_sentence(tmp_path, monkeyp
     monkeypatch.setattr("sys.executable", str(other))
     monkeypatch.setattr(Vela, "here", True)
     for script, match in (
-        ("exit 1", "vela cannot be loaded by .*python: `pip install"),
+        (
+            "echo \"ModuleNotFoundError: No module named 'ethosu'\" >&2; exit 1",
+            "vela cannot be loaded by .*: `pip install",
+        ),
+        ("echo 'Error: out of memory' >&2; exit 1", "vela ended early in .*python: it says 'Error: out of memory'"),
         ("sleep 600", "stopped after"),
     ):
         other.write_text(f"#!/bin/sh\n{script}\n")
@@ -176,6 +180,8 @@ def test_a_worker_that_cannot_load_it_or_hangs_is_one_sentence(tmp_path, monkeyp
         monkeypatch.setattr("ofa_tf.ethosu.vela.VERSION_SECONDS", 1.0)
         with pytest.raises(ExportError, match=match):
             Vela(program, seconds=1).compile_all([relu, relu_file(shape=(1, 4, 4, 4))], TARGET)
+    with pytest.raises(ExportError, match="stopped after"):  # a request that a pipe has no room for
+        Vela(program, seconds=1).compile_all([b"%d" % number for number in range(400)], TARGET)
 
 
 # --- the worker -------------------------------------------------------------------------------------------------------

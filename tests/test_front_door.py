@@ -206,7 +206,7 @@ def test_open_refuses(tmp_path, options, said):
         (lambda p: p.search(macs_millions=1, out="."), "`out` . must be a file"),
         (lambda p: p.pareto(points=1), "`points`: 1 is not a whole number from 2"),
         (lambda p: p.pareto(plot="front.gif"), "must be a file named"),
-        (lambda p: p.export(), "Give either a choice or `latency_ms`"),
+        (lambda p: p.export(), "Give either a choice or a budget: `latency_ms`"),
         (lambda p: p.export(7), "`choice` is of type int"),
         (lambda p: p.export("nowhere.json"), "There is no file nowhere.json"),
         (lambda p: p.export(p.config.space.smallest(), io="int4"), "`io`"),

@@ -16,12 +16,12 @@ from ofa_tf.micro.interpreter import run_in_micro, run_reference
 from ofa_tf.micro.plan import (
     ENTRY,
     Buffer,
-    buffers_of,
     file_arena,
     find_offsets,
     greedy_peak,
     most_at_once,
     planned_offsets,
+    read_buffers,
     with_plan,
 )
 from ofa_tf.micro.rules import METHODS, missing
@@ -87,9 +87,8 @@ def test_equal_buffers_are_placed_from_the_last():
     assert greedy_peak(buffers) == 32768
 
 
-def test_a_file_with_a_plan_gives_the_same_answers(clean):
-    operators = read_operators(clean)
-    buffers = buffers_of(operators)
+def test_a_plan_is_read_back_and_leaves_the_operators(clean):
+    operators, buffers = read_operators(clean), read_buffers(clean)
     offsets = {place: 16 * place for place, of in enumerate(buffers) if of.tensor >= 0}
     n_tensors = 1 + max(tensor.index for operator in operators for tensor in operator.tensors)
     by_tensor = np.full(n_tensors, -1, "<i4")
@@ -103,7 +102,7 @@ def test_a_file_with_a_plan_gives_the_same_answers(clean):
 
 
 def test_a_file_that_needs_no_plan_stays_as_it_is(clean):
-    assert greedy_peak(buffers_of(read_operators(clean))) == most_at_once(buffers_of(read_operators(clean)))
+    assert greedy_peak(read_buffers(clean)) == most_at_once(read_buffers(clean))
     assert with_plan(clean) == clean
 
 
@@ -131,10 +130,10 @@ def about(**changes):
 def test_how_a_pixel_is_fed():
     assert feeding(about()) == "net.input(0)->data.int8[i] = pixel[i] - 128;"
     assert feeding(about(dtype="uint8")) == "net.input(0)->data.uint8[i] = pixel[i];"
-    assert "round((pixel[i] - 120f) / 2f) + 3;" in feeding(
+    assert "std::clamp(static_cast<int>(std::lround((pixel[i] - 120.000f) / 2.00000f)) + 3, -128, 127);" in feeding(
         about(raw_pixels=False, mean=(120.0,) * 3, std=(64.0,) * 3, scale=1 / 32, zero_point=3)
     )
-    assert "mean = {1f, 2f, 3f}, step = {1f, 1f, 1f}" in feeding(
+    assert "mean = {1.00000f, 2.00000f, 3.00000f}, step = {1.00000f, 1.00000f, 1.00000f}" in feeding(
         about(raw_pixels=False, mean=(1.0, 2.0, 3.0), std=(2.0,) * 3, scale=0.5)
     )
 

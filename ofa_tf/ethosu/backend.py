@@ -28,7 +28,7 @@ class EthosUBackend(FixedBackend):
 
     def recognises(self, name: str) -> bool:
         """All that begins like the names of Vela; which of them there are is said when one is opened."""
-        return name.startswith(PREFIX)
+        return name.lower().startswith(PREFIX)
 
     def whose_table(self, name: str, tabulated: Collection[str]) -> str:
         """The name without what Vela takes by itself: `ethos-u55-128:Shared_Sram` is `ethos-u55-128`.

@@ -114,6 +114,8 @@ def _mean(op: Operator) -> str | None:
         return f"its input is {'missing' if source is None else source.type}"
     if len(op.inputs) < 2 or op.inputs[1] is None or not op.inputs[1].constant:
         return "its axes are not constants"
+    if not integers(op, 1):
+        return "its axes are not integers of 32 bits"
     rank = len(source.shape)
     reduced = {axis % rank for axis in integers(op, 1)} if rank else set()
     if rank == 4 and source.shape[0] != 1:
@@ -177,8 +179,10 @@ def _transpose_conv(op: Operator) -> str | None:
     strides = op.options.get("stride_width", 1), op.options.get("stride_height", 1)
     if reason := _parameters(op):
         return reason
-    image, weights = op.inputs[2], op.inputs[1]
-    if strides in ((1, 1), (2, 2)) or image is None or weights is None:
+    image, weights = (op.inputs[2] if len(op.inputs) > 2 else None), op.inputs[1]
+    if image is None:
+        return "its input is missing"
+    if strides in ((1, 1), (2, 2)) or weights is None:
         return None
     flat = {(2, 1): 1, (1, 2): 2}.get(strides)
     if flat is not None and image.shape[flat] == weights.shape[flat] == 1:
@@ -280,6 +284,8 @@ def _tensor_reason(op: Operator, u85: bool) -> str | None:
     for tensor in _feature_maps(op):
         if tensor.type not in (*INTEGERS, "BOOL")[: len(INTEGERS) + u85]:
             return f"`{tensor.name}` is {tensor.type}, and only integers are supported"
+        if not u85 and tensor.type == "INT64" and op.name != "ARG_MAX":
+            return f"`{tensor.name}` is INT64, and at most 32 bits are supported"
         if not u85 and tensor.type not in NARROW and op.name not in WIDE:
             return f"`{tensor.name}` is {tensor.type}, and at most 16 bits are supported"
     for index, tensor in enumerate(op.tensors):

@@ -180,26 +180,22 @@ class Vela:
         if not self.here or len(jobs) == 1:
             yield (self._run(job.arguments, job.log, self.seconds) for job in jobs)
             return
-        command = [sys.executable, "-m", "ofa_tf.ethosu.worker"]
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            start_new_session=True,
+        command = [sys.executable, "-P", "-m", "ofa_tf.ethosu.worker"]  # -P: nothing from the current folder
+        request, log = (jobs[0].folder.with_name(name) for name in ("request.json", "worker.txt"))
+        request.write_text(
+            json.dumps({"jobs": [[job.arguments, str(job.log)] for job in jobs], "seconds": self.seconds})
         )
+        with open(request, "rb") as source, open(log, "wb") as complaints:
+            process = subprocess.Popen(
+                command, stdin=source, stdout=subprocess.PIPE, stderr=complaints, bufsize=0, start_new_session=True
+            )
         try:
-            yield self._answers(process, jobs)
+            yield self._answers(process, jobs, log)
         finally:
             _end(process)
 
-    def _answers(self, process: subprocess.Popen, jobs: Sequence["_Job"]) -> Iterator[int | None]:
-        assert process.stdin is not None
+    def _answers(self, process: subprocess.Popen, jobs: Sequence["_Job"], log: Path) -> Iterator[int | None]:
         assert process.stdout is not None
-        request = {"jobs": [[job.arguments, str(job.log)] for job in jobs], "seconds": self.seconds}
-        with suppress(BrokenPipeError), process.stdin:  # of one that died at once: it says nothing
-            process.stdin.write(json.dumps(request).encode())
         for _ in jobs:
             # The worker keeps the time of each file; this is for a worker that hangs itself.
             if not select.select([process.stdout], [], [], self.seconds + VERSION_SECONDS)[0]:
@@ -207,7 +203,10 @@ class Vela:
             try:
                 yield json.loads(process.stdout.readline())["status"]
             except ValueError:
-                raise ExportError(f"{PROGRAM} cannot be loaded by {sys.executable}: `{INSTALL}`.") from None
+                said = _read_log(log)
+                if "ModuleNotFoundError" in said:
+                    raise ExportError(f"{PROGRAM} cannot be loaded by {sys.executable}: `{INSTALL}`.") from None
+                raise ExportError(f"{PROGRAM} ended early in {sys.executable}: {_cause(said)}") from None
 
     def _run(self, arguments: Sequence[str], log: Path, seconds: float) -> int | None:
         """Runs the program with its children; its exit status, None if it did not end in time."""
@@ -237,10 +236,10 @@ class Vela:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Ends a process with its children, if it is still there."""
-    if process.poll() is None:
+    """Ends a process, and its children even if it has ended already."""
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    process.wait()
     if process.stdout is not None:
         process.stdout.close()
 

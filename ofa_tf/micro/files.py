@@ -102,14 +102,21 @@ def feeding(about: Exported) -> str:
         return f"{target} = pixel[i]{' - 128' if about.dtype == 'int8' else ''};"
     scale, zero = about.scale, about.zero_point
 
-    def stored(mean: float, std: float) -> str:
-        return f"(pixel[i] - {mean:.6g}f) / {std * scale:.6g}f"
+    low, high = (-128, 127) if about.dtype == "int8" else (0, 255)
 
+    def stored(mean: str, step: str) -> str:
+        value = f"static_cast<int>(std::lround((pixel[i] - {mean}) / {step})) + {zero}"
+        return f"{target} = std::clamp({value}, {low}, {high});"
+
+    steps = [std * scale for std in about.std]
     if len(set(about.mean)) == len(set(about.std)) == 1:
-        return f"{target} = round({stored(about.mean[0], about.std[0])}) + {zero};"
-    means, steps = (_numbers(of) for of in (about.mean, [std * scale for std in about.std]))
-    return f"{target} = round((pixel[i] - mean[i % 3]) / step[i % 3]) + {zero};` with `mean = {means}, step = {steps}"
+        return stored(_number(about.mean[0]), _number(steps[0]))
+    return f"{stored('mean[i % 3]', 'step[i % 3]')}` with `mean = {_numbers(about.mean)}, step = {_numbers(steps)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:#.6g}f"
 
 
 def _numbers(values: Sequence[float]) -> str:
-    return "{" + ", ".join(f"{value:.6g}f" for value in values) + "}"
+    return "{" + ", ".join(map(_number, values)) + "}"

@@ -67,10 +67,17 @@ def run_in_micro(content: bytes, inputs: np.ndarray, arena_bytes: int = ROOMY, l
     for more in range(TRIES):
         try:
             _run(content, inputs[:1], arena.total_bytes + more * ALIGNMENT, limit_s)
-        except ExportError:
+        except _TooSmall:
             continue
         return MicroRun(outputs, arena, arena.total_bytes + more * ALIGNMENT)
-    return MicroRun(outputs, arena, arena_bytes)
+    raise ExportError(
+        f"TensorFlow Lite Micro says that the file takes {arena.total_bytes} bytes, and does not run it in "
+        f"{TRIES * ALIGNMENT} more."
+    )
+
+
+class _TooSmall(ExportError):
+    """The interpreter refused the file, or crashed on it, as it also does where the arena is too small."""
 
 
 def _run(content: bytes, inputs: np.ndarray, arena_bytes: int, limit_s: float) -> tuple[np.ndarray, ArenaSize]:
@@ -93,9 +100,9 @@ def _run(content: bytes, inputs: np.ndarray, arena_bytes: int, limit_s: float) -
     try:
         answer = json.loads(line)
     except ValueError:
-        raise ExportError(_crash(done.returncode, said)) from None
+        raise _TooSmall(_crash(done.returncode, said)) from None
     if "error" in answer:
-        raise ExportError(f"TensorFlow Lite Micro refuses the file: {_reason(said) or answer['error']}.")
+        raise _TooSmall(f"TensorFlow Lite Micro refuses the file: {_reason(said) or answer['error']}.")
     if sizes.keys() < {"head", "tail"}:
         raise ExportError("TensorFlow Lite Micro does not say what it has allocated: its output has changed.")
     outputs = np.frombuffer(data, answer["dtype"]).reshape(len(inputs), *answer["shape"])

@@ -6,7 +6,7 @@ more than lies there at any one time. A file may carry another plan, as the inte
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf, prod
 
@@ -45,24 +45,27 @@ class Buffer:
         return self.first <= other.last and other.first <= self.last
 
 
-def buffers_of(operators: Sequence[Operator]) -> list[Buffer]:
+def buffers_of(operators: Sequence[Operator], results: Collection[int]) -> list[Buffer]:
     """The buffers of a file, in the order of its tensors.
+
+    Args:
+        operators: its operators.
+        results: indices of the tensors that the network answers with.
 
     Raises:
         FormatError: the size of a tensor is not known.
     """
     spans: dict[int, list[int]] = {}
     for turn, operator in enumerate(operators):
+        made = {output.index for output in operator.outputs if output is not None}
         for tensor in operator.tensors:
             if not tensor.constant:
                 if tensor.type not in BYTES or min(tensor.shape, default=1) < 1:
                     raise FormatError(f"The size of the tensor {tensor.name!r} is not known.")
                 size_bytes = aligned(prod(tensor.shape) * BYTES[tensor.type])
-                written = any(tensor is output for output in operator.outputs)
-                spans.setdefault(tensor.index, [size_bytes, turn if written else 0, turn])[2] = turn
-    for result in operators[-1].outputs if operators else ():
-        if result is not None and result.index in spans:
-            spans[result.index][2] = len(operators)
+                spans.setdefault(tensor.index, [size_bytes, turn if tensor.index in made else 0, turn])[2] = turn
+    for index in spans.keys() & set(results):
+        spans[index][2] = len(operators)
     found = [Buffer(size, first, last, index) for index, (size, first, last) in sorted(spans.items())]
     for turn, operator in enumerate(operators):
         output = operator.outputs[0] if operator.outputs else None
@@ -140,19 +143,24 @@ def find_offsets(buffers: Sequence[Buffer]) -> dict[int, int] | None:
     return None
 
 
+def read_buffers(content: bytes) -> list[Buffer]:
+    """The buffers of a file with one subgraph; errors as for `buffers_of`, and for a damaged file."""
+    return buffers_of(read_operators(content), read_root(content).tables(2)[0].numbers(2, "i"))
+
+
 def with_plan(content: bytes) -> bytes:
     """The file with a plan of its memory; the same file where the interpreter's own planner does as well.
 
     Raises:
         ExportError: there are several subgraphs, or a tensor's size is not known.
     """
-    try:
-        buffers = buffers_of(read_operators(content))
-    except FormatError as error:
-        raise ExportError(f"The memory of the file cannot be planned: {error}") from None
     graphs = read_root(content).tables(2)
     if len(graphs) != 1:
         raise ExportError(f"The memory of the file cannot be planned: it has {len(graphs)} subgraphs.")
+    try:
+        buffers = read_buffers(content)
+    except FormatError as error:
+        raise ExportError(f"The memory of the file cannot be planned: {error}") from None
     if greedy_peak(buffers) == most_at_once(buffers):
         return content
     offsets = find_offsets(buffers)
@@ -194,8 +202,10 @@ def file_arena(content: bytes) -> ArenaSize | None:
     """The arena that a `.tflite` file will need, predicted; None where its operators or tensors are not known."""
     try:
         operators = read_operators(content)
-        buffers = buffers_of(operators)
-        if len(read_root(content).tables(2)) != 1 or len(buffers) > MOST_TENSORS:
+        if not operators or len(read_root(content).tables(2)) != 1:
+            return None
+        buffers = read_buffers(content)
+        if len(buffers) > MOST_TENSORS:
             return None
         peak = greedy_peak(buffers, planned_offsets(content, buffers))
     except FormatError:

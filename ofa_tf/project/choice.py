@@ -86,6 +86,8 @@ class Choice:
         predictor_caution: a sentence, if the predictor cannot rank subnets.
         predicted_ram_bytes: predicted RAM of an int8 file in TensorFlow Lite Micro; None of other precisions.
         target: the name of the device that it was searched for, if that has no latencies.
+        budget_ram_bytes: budget of RAM; None for none.
+        budget_size_bytes: budget of the file's size; None for none.
     """
 
     arch: Arch
@@ -102,6 +104,8 @@ class Choice:
     predictor_caution: str | None = None
     predicted_ram_bytes: int | None = None
     target: str | None = None
+    budget_ram_bytes: float | None = None
+    budget_size_bytes: float | None = None
 
     def __repr__(self) -> str:
         latencies = [

@@ -25,7 +25,7 @@ from ofa_tf.project.evaluator import make_evaluator
 from ofa_tf.project.exported import exported_facts
 from ofa_tf.project.finder import find_within
 from ofa_tf.project.finetune import checked_epochs, fine_tuner, gain, told
-from ofa_tf.project.memories import excess
+from ofa_tf.project.memories import excess, own_limits
 from ofa_tf.project.opened import OpenedWorkdir
 from ofa_tf.project.pictures import draw_mistakes
 from ofa_tf.project.tables import device_of, find_device_table
@@ -175,7 +175,8 @@ def export_choice(
         arch = project.config.space.arch_from_document(choice.to_document())
         return export(project, arch, Target(device or HOST), options)
     if choice.device is not None and device in (None, choice.device):
-        return export(project, choice.arch, Target(choice.device, choice.budget_ms), options, choice)
+        target = Target(choice.device, choice.budget_ms, *own_limits(choice))
+        return export(project, choice.arch, target, options, choice)
     return export(project, choice.arch, Target(device or HOST), options)
 
 
@@ -278,7 +279,8 @@ def _export_all(
         file = dataclasses.replace(file, content=completed.content or file.content)
         finished = backend.finish(file.content, options.allow_cpu, target.device)
         found = {**completed.manifest, **finished.manifest}
-        arena_bytes = (found.get("microcontroller") or {}).get("arena_bytes")
+        micro = found.get("microcontroller") or {}
+        arena_bytes = micro.get("arena_bytes") or micro.get("predicted_arena_bytes")
         over = excess(target.budgets, arena_bytes, len(file.content))
         for note in (*completed.notes, *finished.notes, *([over] if over else [])):
             project.progress.note(note)

@@ -188,6 +188,8 @@ class Finder:
                     if get_precision(self.precision).integer
                     else None,
                     target=budgets.target,
+                    budget_ram_bytes=budgets.ram_bytes,
+                    budget_size_bytes=budgets.size_bytes,
                 )
             )
         return choices

@@ -9,7 +9,7 @@ from ofa_tf.errors import ArgumentError, InfeasibleError
 from ofa_tf.latency.backends import backend_of
 from ofa_tf.precision import get_precision, integer_precisions
 from ofa_tf.project.arguments import optional, positive, required
-from ofa_tf.project.choice import Budgets
+from ofa_tf.project.choice import Budgets, Choice
 from ofa_tf.space import SearchSpace
 
 
@@ -93,6 +93,18 @@ def with_memories(budgets: Budgets, space: SearchSpace, precision: str) -> Budge
             f"`{space.name}` takes: {image_bytes(space) / 1e3:.1f} kB at {min(space.resolutions)} px."
         )
     return budgets
+
+
+def own_limits(choice: Choice) -> tuple[float | None, float | None]:
+    """Budgets of RAM and file size of a choice, in bytes, but for those that its board brings anyway."""
+    board = backend_of(choice.device).memories(choice.device) if choice.device else None
+    ram_bytes, size_bytes = choice.budget_ram_bytes, choice.budget_size_bytes
+    if board is None:
+        return ram_bytes, size_bytes
+    return (
+        None if ram_bytes == board.ram_bytes else ram_bytes,
+        None if size_bytes == board.flash_bytes else size_bytes,
+    )
 
 
 def excess(budgets: Budgets, ram_bytes: int | None, size_bytes: int) -> str | None:

@@ -249,8 +249,7 @@ class Project(OpenedWorkdir):
         Args:
             choice: what `search` found, an arch, or the file of one; None to search within the budgets.
             latency_ms: latency budget in milliseconds; this and the next two only without a choice.
-            ram_kb: budget of the predicted peak RAM in TensorFlow Lite Micro, in kilobytes.
-            flash_kb: budget of the file's size.
+            ram_kb, flash_kb: budgets of the predicted peak RAM in TensorFlow Lite Micro and of the file, in kilobytes.
             device: the device that the file is for; None for that of the choice, or `host`.
             precision: "int8", "fp16", "fp32" or "dynamic" (int8 weights, float activations).
             io: type of the input and output of an int8 file: "int8" or "uint8".
@@ -282,14 +281,15 @@ class Project(OpenedWorkdir):
         from ofa_tf.project.export import Target, export_all, export_choice, make_options
         from ofa_tf.project.memories import make_budgets
 
-        limits = make_budgets(latency_ms, device or "host", size_kb=flash_kb, ram_kb=ram_kb)
+        budget_ms = optional("latency_ms", positive, latency_ms, "milliseconds")
+        limits = make_budgets(budget_ms, device or "host", size_kb=flash_kb, ram_kb=ram_kb)
         if (choice is None) != (limits.given or (choice is None and bool(limits.latency_ms))):
-            raise ArgumentError("Give either a choice or `latency_ms`: a subnet, or a budget to search for one.")
+            raise ArgumentError("Give either a choice or a budget: `latency_ms`, `ram_kb` or `flash_kb`.")
         n_epochs = optional("epochs", positive, epochs, "epochs")
         about, tuned = (author, license, description), optional("finetune", positive, finetune, "epochs")
         options = make_options(precision, io, qat, n_epochs, gate, name, out, allow_cpu, force, *about, pictures, tuned)
         if choice is None:
-            target = Target(device or "host", latency_ms, limits.ram_bytes, limits.size_bytes)
+            target = Target(device or "host", budget_ms, limits.ram_bytes, limits.size_bytes)
             (exported,) = export_all(self, [target], options)
             note_caution(self.progress, exported.predictor_caution)
             return exported

@@ -59,8 +59,9 @@ def _alone(contents: Contents, total: Cost) -> Html | None:
     recipe, space = contents.config.recipe, contents.config.space
     records = [contents.stages.get(stage) for stage in recipe.stages]
     costs = [record.cost for record in records if record is not None and record.state == "done" and record.cost]
-    archs = [export.arch for export in contents.exports]
-    if len(costs) < len(records) or not archs:
+    archs = list(dict.fromkeys(export.arch for export in contents.exports))
+    other_length = any(record is not None and "epochs" in record.overrides for record in records)
+    if len(costs) < len(records) or not archs or other_length:
         return None
     macs = passes(recipe) * sum(mean_macs(space, [arch]) for arch in archs)
     seconds = sum(spent.seconds for spent in costs) * macs / elastic_macs(space, recipe)

@@ -27,6 +27,9 @@ OPTIONS: Mapping[str, tuple[tuple[str, int, str, int], ...]] = {
 }
 
 
+MOST_DIMENSIONS = 32
+
+
 @dataclass(frozen=True)
 class Tensor:
     """A tensor.
@@ -95,6 +98,8 @@ def read_operators(content: bytes) -> list[Operator]:
 
 def _tensor(tensor: Table, index: int, buffers: Sequence[Table]) -> Tensor:
     shape, signature = tensor.numbers(0, "i"), tensor.numbers(7, "i")
+    if len(shape) > MOST_DIMENSIONS:
+        raise tensor.buffer.damaged(f"a tensor has {len(shape)} dimensions")
     known = signature if len(signature) == len(shape) else shape  # the signature has -1 where a size may change
     open_batch, known = known[:1] == (-1,), shape[:1] + known[1:]
     shape = tuple(size if size >= 0 and fixed >= 0 else -1 for size, fixed in zip(shape, known, strict=True))
@@ -111,6 +116,8 @@ def _operator(operator: Table, codes: Sequence[tuple[str, int]], tensors: Sequen
     opcode, *indices = operator_indices(operator, len(codes), len(tensors))
     name, version = codes[opcode]
     inputs, outputs = (tuple(None if index < 0 else tensors[index] for index in some) for some in indices)
+    # What looks at an operator looks at the shapes and scales of its tensors, which many operators may share.
+    operator.buffer.spend(sum(len(t.shape) + len(t.scales) for t in (*inputs, *outputs) if t is not None))
     options, asked = operator.table(4), OPTIONS.get(name, ())
     found = (
         {} if options is None else {key: options.scalar(number, kind, default) for key, number, kind, default in asked}

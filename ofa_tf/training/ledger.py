@@ -117,9 +117,12 @@ class Ledger:
         self._save()
 
     def forget(self, stages: tuple[str, ...]) -> None:
-        """Removes stages, before they are started again."""
+        """Removes stages, before they are started again; what they have cost stays on record."""
         for stage in stages:
-            self.stages.pop(stage, None)
+            record = self.stages.pop(stage, None)
+            if record is not None and record.cost is not None:
+                work = f"stage {stage}, trained before"
+                self.costs[work] = self.costs[work] + record.cost if work in self.costs else record.cost
         self._save()
 
     def _save(self) -> None:

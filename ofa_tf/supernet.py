@@ -161,13 +161,16 @@ class Supernet(keras.Model):
         blended = None if momentum is None else tf.where(kept, momentum, 1.0)
         return tf.where(kept, run({**mode, "momentum": blended}), x)
 
-    def sort_channels(self, middle: bool = True, streams: bool = True, trained: Sequence[Arch] = ()) -> None:
+    def sort_channels(
+        self, middle: bool = True, streams: bool = True, trained: Sequence[Arch] = (), importance: str = "weights"
+    ) -> None:
         """Sorts channels by importance; the largest subnet's function does not change.
 
         Args:
             middle: whether those within elastic blocks are sorted.
             streams: whether those of elastic streams are sorted.
             trained: narrower archs, whose functions do not change, either.
+            importance: "weights" or "contribution", as for `layers.sorting.sort_channels`.
         """
         elastic = [place.block.name for place in self._places if place.written and place.written.elastic]
         sort_channels(
@@ -176,6 +179,7 @@ class Supernet(keras.Model):
             elastic if streams else (),
             middle,
             [walk(self.space, arch, self.n_classes) for arch in trained],
+            importance,
         )
 
     def get_config(self):

@@ -97,6 +97,34 @@ def test_a_variable_is_reordered_along_one_axis():
     assert variable.numpy().tolist() == [[2, 0, 1], [5, 3, 4]]
 
 
+@pytest.mark.parametrize("block", [MBCONV, WITH_EVERYTHING], ids=["plain", "with everything"])
+def test_sorting_by_contribution_puts_channels_first_that_are_large_and_read_with_large_weights(block):
+    layer, x = make_layer(block), noise(4, 8, 8, 16)
+    expected = layer(x, kernel_index=1).numpy()
+    sort_one(block, layer, importance="contribution")
+    assert_close(layer(x, kernel_index=1), expected)
+    norm, weights = layer.depthwise_bn, norms(layer.project_conv.kernel, 2)
+    activation = keras.activations.get(block.activation)
+    draws = norm.beta.numpy() + norm.gamma.numpy() * noise(100_000, 96)
+    sizes = np.sqrt(np.square(keras.ops.convert_to_numpy(activation(draws))).mean(0))
+    importance = weights * sizes
+    assert (np.diff(importance) <= 0.01 * importance[:-1] + 1e-6).all()  # as far as so many draws tell
+    assert not falls(weights)
+
+
+def test_a_channel_that_is_always_zero_contributes_nothing():
+    layer = make_layer(MBCONV)
+    gamma, beta, weights = np.ones(96), np.ones(96), np.ones(layer.project_conv.kernel.shape)
+    gamma[7], beta[7], weights[:, :, 7] = 0, -1, 100  # large weights of what ReLU6 makes zero
+    layer.depthwise_bn.gamma.assign(gamma)
+    layer.depthwise_bn.beta.assign(beta)
+    layer.project_conv.kernel.assign(weights)
+    sort_one(MBCONV, layer)
+    assert layer.depthwise_bn.gamma.numpy()[0] == 0
+    sort_one(MBCONV, layer, importance="contribution")
+    assert layer.depthwise_bn.gamma.numpy()[-1] == 0
+
+
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 

@@ -196,6 +196,7 @@ def test_the_rest_of_the_published_recipe():
         ({"sampling": "sandwich"}, r"`subnets` \(=1\) must be at least 3"),
         ({"mixed_precision": 1}, "`mixed_precision`"),
         ({"sort_channels": None}, "`sort_channels`"),
+        ({"importance": "size"}, "`importance`"),
         ({"evaluations": -1}, "`evaluations`"),
     ],
 )

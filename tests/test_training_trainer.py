@@ -128,7 +128,7 @@ def test_channels_are_sorted_when_the_width_stage_begins(run, monkeypatch, recip
             trainer._train_step(stage, recipe, span_of(layout, step), step, None, None, None)
     trained = trained_widths(trainer.config.space, spans(recipe, "width", N_TRAIN), spans(recipe, "width", N_TRAIN)[1])
     assert len(trained) == 3
-    first, second = ("width", True, True, []), ("width", True, True, trained)
+    first, second = ("width", True, True, [], "weights"), ("width", True, True, trained, "weights")
     assert sorted_at == ([first, second] if recipe.sort_channels else [])
 
 
@@ -136,13 +136,13 @@ def test_the_middle_of_a_coupled_space_is_sorted_when_depth_opens_it(run, monkey
     sorted_at = []
     trainer = run.trainer
     stages = tuple(replace(stage, depths=(1, 2), kernels=(3,), expands=(3, 6)) for stage in TINY.stages)
-    space = replace(TINY, stages=stages, coupled=True)
+    space, recipe = replace(TINY, stages=stages, coupled=True), replace(RECIPE, importance="contribution")
     monkeypatch.setattr(trainer, "config", replace(trainer.config, space=space))
     monkeypatch.setattr(trainer.supernet, "sort_channels", lambda **what: sorted_at.append((stage, *what.values())))
     monkeypatch.setattr(trainer.step, "run", lambda *_: np.zeros(1))
     for stage in STAGES:
-        trainer._train_step(stage, RECIPE, spans(RECIPE, stage, N_TRAIN)[0], 0, None, None, None)
-    assert sorted_at == [("depth", True, False, []), ("width", False, True, [])]
+        trainer._train_step(stage, recipe, spans(recipe, stage, N_TRAIN)[0], 0, None, None, None)
+    assert sorted_at == [("depth", True, False, [], "contribution"), ("width", False, True, [], "contribution")]
 
 
 def test_a_recipe_without_evaluations_measures_nothing(run, tmp_path, monkeypatch):

@@ -151,7 +151,7 @@ def test_the_classifier_has_a_rate_of_its_own(tmp_path):
 
 def test_the_recipe_leaves_out_what_is_trained_already():
     assert transfer_recipe(6, 9).stages == ("full", "width")
-    assert transfer_recipe(6, 9).sort_channels
+    assert (transfer_recipe(6, 9).sort_channels, transfer_recipe(6, 9).importance) == (True, "contribution")
     elastic = transfer_recipe(6, 9, elastic=True)
     assert (elastic.stages, elastic.sort_channels) == (("width",), False)
 

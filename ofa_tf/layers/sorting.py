@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+import keras
 import numpy as np
 
 from ofa_tf.kinds import Block
@@ -12,6 +13,7 @@ from ofa_tf.layers.block_layer import OpWeights
 from ofa_tf.ops import INPUT, Op
 
 Axis = tuple[Any, int]  # a variable, and which of its axes
+GAUSS_POINTS = 60  # of an integral over a Gaussian
 
 
 class _Group:
@@ -22,6 +24,7 @@ class _Group:
         self.reads: list[Axis] = []  # what mixes them
         self.gates: list[Axis] = []  # what mixes their means, for gates of themselves
         self.widths: set[int] = set()  # that have been trained
+        self.makers: list[tuple[Any, str]] = []  # batch norm and activation that come last, for each part of a sum
         self._merged: _Group | None = None
 
     @property
@@ -37,23 +40,34 @@ class _Group:
             one.reads += other.reads
             one.gates += other.gates
             one.widths |= other.widths
+            one.makers += other.makers
             other._merged = one
         return one
 
-    def sort(self) -> None:
-        """Puts the channels first that are read with the largest L1 norm (Cai et al., ICLR 2020, section 3.3).
+    def sort(self, importance: str) -> None:
+        """Puts the most important channels first.
 
         None leaves the narrowest of the trained widths that it is in, or enters a narrower one.
         """
-        norms = np.sum([_norms(np.moveaxis(weight.numpy(), axis, 0)) for weight, axis in self.reads], axis=0)
-        part = np.searchsorted(sorted(self.widths), np.arange(len(norms)), side="right")
-        order = np.lexsort((-norms, part))
+        values = np.sum([_norms(np.moveaxis(weight.numpy(), axis, 0)) for weight, axis in self.reads], axis=0)
+        if importance == "contribution" and len(self.makers) == 1:
+            values *= _root_mean_squares(*self.makers[0])
+        part = np.searchsorted(sorted(self.widths), np.arange(len(values)), side="right")
+        order = np.lexsort((-values, part))
         for weight, axis in (*self.belongs, *self.reads, *self.gates):
             reorder(weight, order, axis)
 
 
 def _norms(rows: np.ndarray) -> np.ndarray:
     return np.abs(rows.reshape(len(rows), -1)).sum(1, dtype=np.float64)
+
+
+def _root_mean_squares(norm: Any, activation: str) -> np.ndarray:
+    """Of each channel behind a batch norm and an activation, what the batch norm gives being taken as Gaussian."""
+    points, shares = np.polynomial.hermite_e.hermegauss(GAUSS_POINTS)
+    given = norm.beta.numpy()[:, None] + np.abs(norm.gamma.numpy())[:, None] * points.astype(np.float32)
+    squares = np.square(keras.ops.convert_to_numpy(keras.activations.get(activation)(given)), dtype=np.float64)
+    return np.sqrt(squares @ (shares / shares.sum()))
 
 
 def reorder(weight: Any, order: np.ndarray, axis: int) -> None:
@@ -67,11 +81,12 @@ def sort_channels(
     outputs: Collection[str] = (),
     middle: bool = True,
     trained: Sequence[Sequence[Block]] = (),
+    importance: str = "weights",
 ) -> None:
     """Puts the most important channels first; the function of the blocks does not change.
 
-    Importance is the L1 norm of the weights of all that reads a channel, but for squeezes. All that makes the channel,
-    keeps it apart or adds to it follows: convolutions, batch norms, depthwise convolutions, gates, skips.
+    All that makes a channel, keeps it apart or adds to it follows: convolutions, batch norms, depthwise convolutions,
+    gates, skips.
 
     Args:
         blocks: those of the largest subnet, each of which reads what the one before writes.
@@ -80,6 +95,10 @@ def sort_channels(
         middle: whether the channels within elastic blocks are sorted.
         trained: the blocks of narrower subnets that have been trained: the channels that they use stay theirs, so that
             their functions do not change, either.
+        importance: "weights": the L1 norm of the weights of all that reads the channel, but for squeezes (Cai et al.,
+            ICLR 2020, section 3.3). "contribution": this times the root mean square of the channel, as scale and offset
+            of its batch norm have it, where one batch norm makes it: weights of a channel that is always nearly zero
+            are worth nothing.
     """
     written, inner = _groups(blocks, weights_of, trained)
     between = {id(group.whole) for group in written.values()}
@@ -87,7 +106,7 @@ def sort_channels(
     if middle:
         chosen += [group.whole for group in inner if id(group.whole) not in between]
     for group in {id(group): group for group in chosen}.values():
-        group.sort()
+        group.sort(importance)
 
 
 def _groups(
@@ -126,11 +145,17 @@ def _output(op: Op, sources: list[_Group], weights: OpWeights | None, gated: boo
         return group
     if op.depthwise:
         group.belongs += [(weights.kernel, 2), *_of_each(weights)]
+        group.makers = _maker(op, weights)
         return group
     (group.gates if gated else group.reads).append((weights.kernel, -2))
     made = _Group()
     made.belongs = [(weights.kernel, -1), *_of_each(weights)]
+    made.makers = _maker(op, weights)
     return made
+
+
+def _maker(op: Op, weights: OpWeights) -> list[tuple[Any, str]]:
+    return [] if weights.norm is None else [(weights.norm, op.activation)]
 
 
 def _of_each(weights: OpWeights) -> Iterator[Axis]:

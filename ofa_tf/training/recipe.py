@@ -18,6 +18,7 @@ OPENED: Mapping[str, tuple[str, ...]] = {
 }
 STAGES = tuple(OPENED)
 SAMPLINGS = ("uniform", "sandwich")
+IMPORTANCES = ("weights", "contribution")
 MAX_SUBNETS = 64
 
 
@@ -99,6 +100,8 @@ class Recipe:
         evaluations: how often within a stage the accuracy of some subnets is measured, the last time at its end; 0 for
             never.
         epoch_images: largest number of images that count as an epoch, to limit the time on a large data set; 0 for all.
+        importance: what channels are sorted by: "weights" (the paper) or "contribution", as for
+            `layers.sorting.sort_channels`.
 
     Examples:
         >>> recipe = ofa.open("work").config.recipe
@@ -125,6 +128,7 @@ class Recipe:
     mixed_precision: bool = False
     evaluations: int = 1
     epoch_images: int = 0
+    importance: str = "weights"
 
     def __post_init__(self):
         if not isinstance(self.name, str) or not self.name.isprintable() or not 0 < len(self.name) <= 100:
@@ -142,8 +146,9 @@ class Recipe:
             ("kd_ratio", 100), ("clip_norm", 1e6),
         ):  # fmt: skip
             require_number(name, getattr(self, name), 0, high)
-        if self.sampling not in SAMPLINGS:
-            raise FormatError(f"Recipe: `sampling` (={self.sampling!r}) must be one of {list(SAMPLINGS)}.")
+        for name, known in (("sampling", SAMPLINGS), ("importance", IMPORTANCES)):
+            if getattr(self, name) not in known:
+                raise FormatError(f"Recipe: `{name}` (={getattr(self, name)!r}) must be one of {list(known)}.")
         for name in ("sort_channels", "mixed_precision"):
             if not isinstance(getattr(self, name), bool):
                 raise FormatError(f"Recipe: `{name}` (={getattr(self, name)!r}) must be true or false.")

@@ -250,7 +250,9 @@ class Trainer:
                 if recipe.sort_channels and stage in (middle_opens, "width"):
                     trained = trained_widths(self.config.space, self.layout_of(stage), span)
                     middle, streams = stage == middle_opens, stage == "width"
-                    self.supernet.sort_channels(middle=middle, streams=streams, trained=trained)
+                    self.supernet.sort_channels(
+                        middle=middle, streams=streams, trained=trained, importance=recipe.importance
+                    )
         seed = self.seed_of(stage)
         plan = plan_step(self.config.space, span, seed, step)
         share, micro_batch = self.cluster.shares(recipe)

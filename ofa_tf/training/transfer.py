@@ -43,6 +43,7 @@ def transfer_recipe(full: float, width: float, elastic: bool = False) -> Recipe:
         sampling="sandwich",
         sort_channels=not elastic,
         mixed_precision=True,
+        importance="contribution",
     )
 
 

@@ -449,14 +449,15 @@ class SearchSpace:
         Raises:
             SpaceError: a number of choices below 1.
         """
-        lowest = self._lowest_genes(open_choices)
+        lowest = self.lowest_genes(**open_choices)
         return self.canonical(rng.integers(lowest, self.gene_sizes, (n, self.n_genes), dtype=np.int32))
 
     def lowest_code(self, **open_choices: int | None) -> np.ndarray:
         """Code of the smallest arch among those that `sample` draws with these arguments: int32 of shape (genes,)."""
-        return self.canonical(self._lowest_genes(open_choices)[None])[0]
+        return self.canonical(self.lowest_genes(**open_choices)[None])[0]
 
-    def _lowest_genes(self, open_choices: Mapping[str, int | None]) -> np.ndarray:
+    def lowest_genes(self, **open_choices: int | None) -> np.ndarray:
+        """The smallest value of each gene that `sample` draws with these arguments: int32 of shape (genes,)."""
         lowest = np.zeros(self.n_genes, np.int32)
         limited = {f"{dimension.name}_choices": dimension.genes for dimension in self.dimensions[1:]}
         limited.setdefault("channels_choices", self.channel_genes)

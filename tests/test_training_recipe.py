@@ -9,11 +9,12 @@ import pytest
 from rich_spaces import COUPLED, MIXED, RICH, RICH_SPACES
 from small_project import BATCH, N_TRAIN, RECIPE
 
+from ofa_tf.costs import arch_costs
 from ofa_tf.errors import FormatError
 from ofa_tf.project.opened import open_project
 from ofa_tf.spaces import MOBILENET_V3, SPACES, TINY
-from ofa_tf.training.recipe import OPENED, RECIPES, STAGES, Phase, Recipe, span_of, spans
-from ofa_tf.training.sampling import plan_step, probe_archs
+from ofa_tf.training.recipe import DRAWS, OPENED, RECIPES, STAGES, Phase, Recipe, span_of, spans
+from ofa_tf.training.sampling import draw, plan_step, probe_archs
 
 N_STEPS = {"full": 3, "kernel": 2, "depth": 6, "width": 3}
 
@@ -80,6 +81,31 @@ def test_a_sandwich_has_the_narrowest_of_what_is_open():
         assert archs[1].channels == channels
         assert archs[1].resolution == MIXED.resolutions[0]
         assert {arch.channels for arch in archs[2:]} != {MIXED.smallest().channels}
+
+
+@pytest.mark.parametrize("space", [TINY, MOBILENET_V3, RICH], ids=lambda space: space.name)
+def test_draws_by_macs_are_uniform_in_their_logarithm(space):
+    macs = arch_costs(space, lambda block: block.n_macs, 10)
+    least, most = np.log(macs(space.encode([space.smallest(), space.largest()])))
+    distances = {}
+    for draws in DRAWS:
+        places = np.sort((np.log(macs(draw(space, np.random.default_rng(0), 400, draws))) - least) / (most - least))
+        distances[draws] = np.abs(places - (np.arange(400) + 0.5) / 400).max()  # of Kolmogorov and Smirnov
+    assert distances["macs"] < 0.08 < 0.1 < distances["choices"]
+
+
+def test_draws_by_macs_keep_to_what_is_open():
+    phases = tuple(Phase(s, 100, 0, 0.1, 3, choices=2 if s == "width" else 0) for s in STAGES)
+    recipe = replace(RECIPE, sampling="sandwich", phases=phases, draws="macs")
+    (span,) = spans(recipe, "depth", BATCH)
+    archs = [
+        arch for step in range(50) for arch in MOBILENET_V3.decode(plan_step(MOBILENET_V3, span, (0, 1), step).codes)
+    ]
+    assert {value for arch in archs for value in arch.expands if value} == {6}
+    (span,) = spans(recipe, "width", BATCH)
+    codes = np.concatenate([plan_step(MOBILENET_V3, span, (0, 1), step).codes for step in range(50)])
+    assert {value for arch in MOBILENET_V3.decode(codes) for value in arch.expands if value} == {4, 6}
+    assert np.array_equal(MOBILENET_V3.canonical(codes), codes)
 
 
 def test_the_depth_stage_opens_what_is_coupled_to_it():
@@ -197,6 +223,8 @@ def test_the_rest_of_the_published_recipe():
         ({"mixed_precision": 1}, "`mixed_precision`"),
         ({"sort_channels": None}, "`sort_channels`"),
         ({"importance": "size"}, "`importance`"),
+        ({"draws": "dice"}, "`draws`"),
+        ({"draws": "macs"}, r"`draws` \(='macs'\) needs `sampling` 'sandwich'"),
         ({"evaluations": -1}, "`evaluations`"),
     ],
 )

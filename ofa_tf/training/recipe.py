@@ -19,6 +19,7 @@ OPENED: Mapping[str, tuple[str, ...]] = {
 STAGES = tuple(OPENED)
 SAMPLINGS = ("uniform", "sandwich")
 IMPORTANCES = ("weights", "contribution")
+DRAWS = ("choices", "macs")
 MAX_SUBNETS = 64
 
 
@@ -102,6 +103,8 @@ class Recipe:
         epoch_images: largest number of images that count as an epoch, to limit the time on a large data set; 0 for all.
         importance: what channels are sorted by: "weights" (the paper) or "contribution", as for
             `layers.sorting.sort_channels`.
+        draws: how the archs between the ends of a sandwich are drawn: "choices": each choice uniformly, so that most
+            are of medium size. "macs": so that the logarithm of their multiply-accumulates is uniform.
 
     Examples:
         >>> recipe = ofa.open("work").config.recipe
@@ -129,6 +132,7 @@ class Recipe:
     evaluations: int = 1
     epoch_images: int = 0
     importance: str = "weights"
+    draws: str = "choices"
 
     def __post_init__(self):
         if not isinstance(self.name, str) or not self.name.isprintable() or not 0 < len(self.name) <= 100:
@@ -146,9 +150,11 @@ class Recipe:
             ("kd_ratio", 100), ("clip_norm", 1e6),
         ):  # fmt: skip
             require_number(name, getattr(self, name), 0, high)
-        for name, known in (("sampling", SAMPLINGS), ("importance", IMPORTANCES)):
+        for name, known in (("sampling", SAMPLINGS), ("importance", IMPORTANCES), ("draws", DRAWS)):
             if getattr(self, name) not in known:
                 raise FormatError(f"Recipe: `{name}` (={getattr(self, name)!r}) must be one of {list(known)}.")
+        if self.draws == "macs" and not self.sandwich:
+            raise FormatError("Recipe: `draws` (='macs') needs `sampling` 'sandwich'.")
         for name in ("sort_channels", "mixed_precision"):
             if not isinstance(getattr(self, name), bool):
                 raise FormatError(f"Recipe: `{name}` (={getattr(self, name)!r}) must be true or false.")
@@ -235,6 +241,7 @@ class Span:
         warmup: steps of its warm-up.
         stop: the first step that is not its own.
         sandwich: whether archs are sampled as a sandwich.
+        draws: as in the recipe.
     """
 
     phase: Phase
@@ -242,6 +249,7 @@ class Span:
     warmup: int
     stop: int
     sandwich: bool = False
+    draws: str = "choices"
 
     def learning_rate(self, step: int, batch: int) -> float:
         """Linear warm-up from 0, then a half cosine to 0; scaled linearly with the batch.
@@ -265,7 +273,7 @@ def spans(recipe: Recipe, stage: str, n_images: int) -> list[Span]:
         if phase.stage == stage:
             warmup = round(phase.warmup_epochs * per_epoch)
             stop = start + warmup + max(1, round(phase.epochs * per_epoch))
-            result.append(Span(phase, start, warmup, stop, recipe.sandwich and phase.distils))
+            result.append(Span(phase, start, warmup, stop, recipe.sandwich and phase.distils, recipe.draws))
             start = stop
     return result
 

@@ -2,12 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
 
+from ofa_tf.costs import ArchCosts, arch_costs
 from ofa_tf.space import Arch, SearchSpace
 from ofa_tf.training.recipe import Span
+
+CANDIDATES = 64  # of which the one is drawn whose MACs are nearest to those wanted
+SKEW = 2.0  # the logarithm of the largest and smallest power that their genes are raised to
+CLASSES = 10  # hardly changes how MACs compare
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,37 @@ def plan_step(space: SearchSpace, span: Span, seed: tuple[int, ...], step: int) 
     rng = np.random.default_rng([*seed, 0, step])
     resolution = int(rng.integers(len(space.resolutions)))
     phase = span.phase
-    codes = space.sample(rng, phase.subnets, **phase.sampling())
+    codes = draw(space, rng, phase.subnets, span.draws, **phase.sampling())
     if span.sandwich:
         codes[0] = space.encode(space.largest())
         codes[1] = space.lowest_code(**phase.sampling())
     else:
         codes[:, 0] = resolution
     return StepPlan(space.resolutions[codes[:, 0].max()], codes, int(rng.integers(2**31)))
+
+
+def draw(space: SearchSpace, rng: np.random.Generator, n: int, draws: str, **open_choices: int | None) -> np.ndarray:
+    """Draws archs; arguments and codes as for `SearchSpace.sample`, which draws each gene uniformly.
+
+    In this way hardly any arch is nearly as small as the smallest or as large as the largest. With `draws` "macs", the
+    logarithm of their multiply-accumulates is uniform: candidates lean to small genes or to large ones, each to another
+    degree, and the one is taken that is nearest to the number wanted.
+    """
+    if draws == "choices":
+        return space.sample(rng, n, **open_choices)
+    macs, lowest = _macs(space), space.lowest_genes(**open_choices)
+    ends = np.log(macs(np.stack([space.canonical(lowest[None])[0], space.encode(space.largest())])))
+    wanted = rng.uniform(*ends, (n, 1))
+    powers = np.exp(rng.uniform(-SKEW, SKEW, (n * CANDIDATES, 1)))
+    shares = rng.random((n * CANDIDATES, space.n_genes)) ** powers
+    codes = space.canonical((lowest + shares * (space.gene_sizes - lowest)).astype(np.int32))
+    off = np.abs(np.log(macs(codes)).reshape(n, CANDIDATES) - wanted)
+    return codes.reshape(n, CANDIDATES, -1)[np.arange(n), off.argmin(1)]
+
+
+@lru_cache(8)
+def _macs(space: SearchSpace) -> ArchCosts:
+    return arch_costs(space, lambda block: block.n_macs, CLASSES)
 
 
 def trained_widths(space: SearchSpace, layout: Sequence[Span], span: Span) -> list[Arch]:

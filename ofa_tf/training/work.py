@@ -7,6 +7,7 @@ import numpy as np
 from ofa_tf.blocks import count_macs, walk
 from ofa_tf.space import Arch, SearchSpace
 from ofa_tf.training.recipe import Recipe
+from ofa_tf.training.sampling import draw
 
 CLASSES = 10  # any number will do for an estimate
 SAMPLES = 64
@@ -20,7 +21,7 @@ def passes(recipe: Recipe) -> float:
 def elastic_macs(space: SearchSpace, recipe: Recipe) -> float:
     """Multiply-accumulates of the forward passes of an elastic training, per training image."""
     largest = mean_macs(space, map(space.largest, space.resolutions))
-    random = mean_macs(space, space.decode(space.sample(np.random.default_rng(0), SAMPLES)))
+    random = mean_macs(space, space.decode(draw(space, np.random.default_rng(0), SAMPLES, recipe.draws)))
     ends = mean_macs(space, [space.largest()]) + mean_macs(space, [space.smallest()])
     return sum(
         (phase.epochs + phase.warmup_epochs) * (ends + (phase.subnets - 2) * random if phase.distils else largest)

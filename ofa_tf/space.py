@@ -494,8 +494,7 @@ class SearchSpace:
         """
         document = renamed(document)
         check_keys(document, {"stages"}, {field.name for field in dataclasses.fields(cls)}, where)
-        stages = document["stages"]
-        if not isinstance(stages, list):
+        if not isinstance(stages := document["stages"], list):
             raise SpaceError(f"`stages` (={stages!r}) must be a list of at least one stage.")
         parsed = [from_document(Stage, renamed(stage), f"{where}, stage {i + 1},") for i, stage in enumerate(stages)]
         return from_document(cls, {**document, "stages": parsed}, where)

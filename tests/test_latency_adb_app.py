@@ -134,8 +134,8 @@ def test_files_are_measured_and_the_phone_is_left_as_it_was(phone, app):
     assert first.name.startswith(second.name[:8])
     results = json.loads((first / "results.json").read_text())
     assert results["benchmarks"][0]["runtime"] == dict(device.runtime())
-    orders = {json.loads((path / "results.json").read_text())["turns"] for path in (first, second)}
-    assert orders == {6}
+    turns = {json.loads((path / "results.json").read_text())["turns"] for path in (first, second)}
+    assert turns == {6}
 
 
 def test_a_phone_and_its_runtime_tell_about_themselves(phone, app):

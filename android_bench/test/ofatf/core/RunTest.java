@@ -3,6 +3,7 @@ package ofatf.core;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -11,6 +12,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
+import java.util.HashSet;
 import java.util.List;
 import ofatf.core.Run.State;
 import org.junit.jupiter.api.Test;
@@ -62,18 +64,29 @@ class RunTest {
 
     @Test
     void roundsAreShuffled() {
-        List<String> orders = new ArrayList<>();
-        for (int seed = 0; seed < 8; seed++) {
-            StandIn one = new StandIn();
-            StringBuilder order = new StringBuilder();
-            Job job = new Job(Arrays.asList(small(), large(), small()), 0, 1, 1, seed, null);
-            one.beforeRun = () -> order.append(one.nanos % 7);
-            new Run(job, one, one, ignored -> {}).run();
-            if (!orders.contains(order.toString())) {
-                orders.add(order.toString());
-            }
+        List<List<Integer>> rounds = turns(1);
+        for (List<Integer> round : rounds) {
+            assertEquals(new HashSet<>(Arrays.asList(10, 20, 30, 40)), new HashSet<>(round), "each has one turn");
         }
-        assertTrue(orders.size() > 1, orders.toString());
+        assertTrue(new HashSet<>(rounds).size() > 3, "each round has an order of its own: " + rounds);
+        assertEquals(rounds, turns(1), "the seed says which");
+        assertNotEquals(rounds, turns(2));
+    }
+
+    /** The files, by their sizes, in the order of their turns, in each of eight rounds. */
+    private static List<List<Integer>> turns(long seed) {
+        List<Job.Case> cases = new ArrayList<>();
+        for (int size : new int[] {10, 20, 30, 40}) {
+            cases.add(new Job.Case(Files.plain("file", size, null), 1, "none"));
+        }
+        StandIn one = new StandIn();
+        new Run(new Job(cases, 0, 1, 8, seed, null), one, one, ignored -> {}).run();
+        assertEquals(32, one.sizes.size());
+        List<List<Integer>> rounds = new ArrayList<>();
+        for (int first = 0; first < 32; first += 4) {
+            rounds.add(new ArrayList<>(one.sizes.subList(first, first + 4)));
+        }
+        return rounds;
     }
 
     @ParameterizedTest

@@ -1,7 +1,9 @@
 package ofatf.core;
 
 import java.io.File;
+import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import org.json.JSONException;
 import org.json.JSONObject;
@@ -13,6 +15,8 @@ final class StandIn implements Engine, Phone {
     int opened;
     int open;
     int runs;
+    /** The size of the file of each inference, in order. */
+    final List<Integer> sizes = new ArrayList<>();
     Conditions conditions = new Conditions(0, 1, true);
     /** Called before each inference, with their number so far. */
     Runnable beforeRun;
@@ -54,6 +58,7 @@ final class StandIn implements Engine, Phone {
                     beforeRun.run();
                 }
                 runs++;
+                sizes.add(model.length);
                 nanos += 1000 * microseconds(model, inSize) + 777; // which copying takes
                 return 1000 * microseconds(model, inSize);
             }

@@ -124,14 +124,14 @@ public final class Job {
         }
         List<Case> cases = new ArrayList<>();
         JSONArray delegates = Reading.array(document, "delegates", where);
-        double[] threads = Reading.numbers(document, "threads", 0, 1, 64, where);
+        int[] threads = Reading.wholes(document, "threads", 1, 64, where);
         for (Model model : models) {
             for (int d = 0; d < delegates.length(); d++) {
                 if (!DELEGATES.contains(delegates.opt(d))) {
                     throw new Complaint(where + ": `delegates` (=" + delegates + ") may hold " + DELEGATES + ".");
                 }
-                for (double count : threads) {
-                    cases.add(new Case(model, (int) count, delegates.optString(d)));
+                for (int count : threads) {
+                    cases.add(new Case(model, count, delegates.optString(d)));
                 }
             }
         }

@@ -95,11 +95,25 @@ public final class Reading {
 
     /** A whole number from low to high. */
     public static int whole(JSONObject object, String key, int low, int high, String where) throws Complaint {
-        double number = number(object, key, low, high, where);
+        return whole(object.opt(key), key, low, high, where);
+    }
+
+    private static int whole(Object value, String key, int low, int high, String where) throws Complaint {
+        double number = number(value, key, low, high, where);
         if (number != Math.rint(number)) {
-            throw new Complaint(where + ": `" + key + "` (=" + object.opt(key) + ") must be a whole number.");
+            throw new Complaint(where + ": `" + key + "` (=" + value + ") must be a whole number.");
         }
         return (int) number;
+    }
+
+    /** A list of whole numbers from low to high. */
+    public static int[] wholes(JSONObject object, String key, int low, int high, String where) throws Complaint {
+        JSONArray array = array(object, key, where);
+        int[] values = new int[array.length()];
+        for (int i = 0; i < values.length; i++) {
+            values[i] = whole(array.opt(i), key, low, high, where);
+        }
+        return values;
     }
 
     /** A number, or NaN where the document has null or nothing. */
@@ -132,14 +146,14 @@ public final class Reading {
         return (JSONArray) value;
     }
 
-    /** A list of numbers; {@code length} of them, or any where that is 0. */
+    /** A list of {@code length} numbers. */
     public static double[] numbers(JSONObject object, String key, int length, double low, double high, String where)
         throws Complaint {
         JSONArray array = array(object, key, where);
-        if (length > 0 && array.length() != length) {
+        if (array.length() != length) {
             throw new Complaint(where + ": `" + key + "` (=" + array + ") must have " + length + " numbers.");
         }
-        double[] values = new double[array.length()];
+        double[] values = new double[length];
         for (int i = 0; i < values.length; i++) {
             values[i] = number(array.opt(i), key, low, high, where);
         }

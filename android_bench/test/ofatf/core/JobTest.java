@@ -58,6 +58,7 @@ class JobTest {
         "files     | [{\"file\": \"2.tflite\"}]      | job/2.tflite is missing",
         "files     | [{\"file\": \"0.tflite\", \"x\": 1}] | has the unknown key `x`",
         "threads   | [0]                             | `threads` (=0) must be a number from 1 to 64",
+        "threads   | [1.5]                           | `threads` (=1.5) must be a whole number",
         "threads   | []                              | must each have at least one entry",
         "delegates | [\"tpu\"]                       | may hold [none, xnnpack, nnapi]",
         "runs      | 0                               | `runs` (=0) must be a number from 1",

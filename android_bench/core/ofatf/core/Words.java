@@ -71,7 +71,7 @@ public final class Words {
     }
 
     public static String accuracy(Accuracy found) {
-        String text = String.format(
+        String text = found.n == 0 ? "no pictures were classified" : String.format(
             Locale.ROOT,
             "%.1f %% of %d pictures right (95 %% interval: %.1f to %.1f %%), %.1f %% among the first five",
             100.0 * found.top1 / found.n,

@@ -69,6 +69,16 @@ class AccuracyTest {
     }
 
     @Test
+    void itCanBeEndedBeforeAPictureWasClassified() throws Exception {
+        picture("4/1.jpg");
+        picture("4/2.jpg", 4);
+        assertEquals(
+            "no pictures were classified; 1 could not be read: 1.jpg is empty.", Words.accuracy(measure(soFar -> false))
+        );
+        assertTrue(Words.accuracy(measure(soFar -> true)).startsWith("100.0 % of 1 pictures right (95 % interval: "));
+    }
+
+    @Test
     void aFolderOfNoClassIsNamed() throws Exception {
         picture("badger/1.jpg", 0);
         Complaint complaint = assertThrows(Complaint.class, () -> measure(soFar -> true));

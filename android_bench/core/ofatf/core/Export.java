@@ -92,7 +92,8 @@ public final class Export {
     public void checkLabels(int nOutputs) throws Complaint {
         if (labels.size() != nOutputs) {
             throw new Complaint(
-                name + "/labels.txt has " + labels.size() + " labels, and the file has " + nOutputs + " outputs."
+                name + "/labels.txt has " + labels.size() + " labels, and the file has " + nOutputs
+                    + (nOutputs == 1 ? " output." : " outputs.")
             );
         }
     }

@@ -165,8 +165,8 @@ public final class Run implements Runnable {
                 synchronized (one) {
                     one.loadMs = ms;
                 }
-            } catch (Complaint complaint) {
-                drop(one, complaint);
+            } catch (Complaint | RuntimeException | OutOfMemoryError error) {
+                drop(one, error);
             }
             listener.changed(this);
         }
@@ -182,8 +182,8 @@ public final class Run implements Runnable {
                         check();
                         session.run();
                     }
-                } catch (Complaint complaint) {
-                    drop(one, complaint);
+                } catch (Complaint | RuntimeException | OutOfMemoryError error) {
+                    drop(one, error);
                 }
             }
             check();
@@ -230,8 +230,8 @@ public final class Run implements Runnable {
                     check();
                     runs.add(session.run() / 1e6);
                 }
-            } catch (Complaint complaint) {
-                drop(one, complaint);
+            } catch (Complaint | RuntimeException | OutOfMemoryError error) {
+                drop(one, error);
                 return;
             }
             objection = phone.conditions().objection();
@@ -263,9 +263,10 @@ public final class Run implements Runnable {
         return engine.open(one.what.model.content, one.what.threads, one.what.delegate, one.what.model.inSize);
     }
 
-    private void drop(Measured one, Complaint complaint) {
+    /** Leaves a file with a setting out; the others go on. */
+    private void drop(Measured one, Throwable why) {
         synchronized (one) {
-            one.error = complaint.getMessage();
+            one.error = why instanceof Complaint ? why.getMessage() : "The app failed: " + why + ".";
             one.runsMs.clear();
         }
     }

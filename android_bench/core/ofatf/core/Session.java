@@ -27,6 +27,15 @@ public interface Session extends AutoCloseable {
     final class Outputs {
         private Outputs() {}
 
+        /** How many values an output of this shape has for a picture; a scalar has one. */
+        public static int count(int[] shape) {
+            int n = 1;
+            for (int i = 1; i < shape.length; i++) { // the first is the number of pictures
+                n *= shape[i];
+            }
+            return n;
+        }
+
         /**
          * @param stored in the byte order of the machine
          * @param type "float32", "uint8" or "int8"

@@ -97,7 +97,7 @@ final class LiteRt implements Engine {
 
         @Override
         public int nOutputs() {
-            return interpreter.getOutputTensor(0).numElements() / Math.max(1, interpreter.getOutputTensor(0).shape()[0]);
+            return Outputs.count(interpreter.getOutputTensor(0).shape());
         }
 
         @Override

@@ -217,6 +217,42 @@ class RunTest {
     }
 
     @Test
+    void aBugWithOneFileLeavesTheOthers() {
+        for (int when : new int[] {0, 1, 4, 10}) { // loading it, warming it up, in its first turn and in its second
+            StandIn one = new StandIn();
+            one.onOpen = () -> fail(when == 0 && one.opened == 1);
+            one.beforeRun = () -> {
+                int size = one.sizes.get(one.sizes.size() - 1);
+                fail(size == 1000 && Collections.frequency(one.sizes, size) == when);
+            };
+            Run run = new Run(new Job(Arrays.asList(large(), small()), 2, 4, 3, 1, null), one, one, ignored -> {});
+            run.run();
+            assertEquals(State.FINISHED, run.state(), run.message());
+            assertEquals("The app failed: java.lang.IllegalStateException: broken.", run.measured().get(0).error());
+            assertEquals(0, run.measured().get(0).runsMs().length);
+            assertEquals(12, run.measured().get(1).runsMs().length);
+            assertEquals(0, one.open);
+        }
+    }
+
+    private static void fail(boolean now) {
+        if (now) {
+            throw new IllegalStateException("broken");
+        }
+    }
+
+    @Test
+    void aFileWhoseOutputHasNoDimensionsIsNamed(@TempDir Path root) throws Exception {
+        phone.shape = new int[] {};
+        Export export = Export.read(Files.folder(Files.export(root.resolve("a"))));
+        Run run = run(1, new Job.Case(new Job.Model("a", export.model, 0, null, export), 1, "none"), small());
+        run.run();
+        assertEquals(State.FINISHED, run.state(), run.message());
+        assertEquals("a/labels.txt has 10 labels, and the file has 1 output.", run.measured().get(0).error());
+        assertEquals(4, run.measured().get(1).runsMs().length);
+    }
+
+    @Test
     void aRunOfNothingButRefusedFilesFails() {
         phone.refused.put("none", new Complaint("The file needs the operator GELU."));
         Run run = run(1, small());
@@ -228,9 +264,7 @@ class RunTest {
     @Test
     void aBugEndsTheRunWithItsName() {
         Run run = run(1, small());
-        phone.beforeRun = () -> {
-            throw new IllegalStateException("broken");
-        };
+        phone.beforeRun = () -> fail(true);
         run.run();
         assertEquals(State.FAILED, run.state());
         assertTrue(run.message().contains("broken"));
@@ -239,7 +273,7 @@ class RunTest {
 
     @Test
     void labelsThatDoNotMatchDropTheFile(@TempDir Path root) throws Exception {
-        phone.nOutputs = 9;
+        phone.shape = new int[] {1, 9};
         Export export = Export.read(Files.folder(Files.export(root.resolve("a"))));
         Run run = new Run(Job.ofExports(Collections.singletonList(export), 1), phone, phone, this::note);
         run.run();

@@ -20,9 +20,10 @@ final class StandIn implements Engine, Phone {
     Conditions conditions = new Conditions(0, 1, true);
     /** Called before each inference, with their number so far. */
     Runnable beforeRun;
+    Runnable onOpen;
     Runnable onConditions;
     final Map<String, Complaint> refused = new HashMap<>();
-    int nOutputs = 10;
+    int[] shape = {1, 10};
 
     @Override
     public String version() {
@@ -37,6 +38,9 @@ final class StandIn implements Engine, Phone {
     @Override
     public Session open(final byte[] model, int threads, String delegate, final int inSize) throws Complaint {
         opened++;
+        if (onOpen != null) {
+            onOpen.run();
+        }
         nanos += 2_000_000;
         Complaint refusal = refused.get(delegate);
         if (refusal != null) {
@@ -49,24 +53,24 @@ final class StandIn implements Engine, Phone {
         return new Session() {
             @Override
             public int nOutputs() {
-                return nOutputs;
+                return Outputs.count(shape);
             }
 
             @Override
             public long run() {
+                sizes.add(model.length);
                 if (beforeRun != null) {
                     beforeRun.run();
                 }
                 runs++;
-                sizes.add(model.length);
                 nanos += 1000 * microseconds(model, inSize) + 777; // which copying takes
                 return 1000 * microseconds(model, inSize);
             }
 
             @Override
             public float[] scores(Picture square, Preprocessing preprocessing) {
-                float[] scores = new float[nOutputs];
-                scores[(square.rgb[0] & 255) % nOutputs] = 1; // the class is the red of the first pixel
+                float[] scores = new float[nOutputs()];
+                scores[(square.rgb[0] & 255) % scores.length] = 1; // the class is the red of the first pixel
                 return scores;
             }
 

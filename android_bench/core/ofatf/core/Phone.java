@@ -22,11 +22,14 @@ public interface Phone {
         /** Of the cores, in kHz: their present limit over their highest speed, the least of all; 1 if not known. */
         public final double clockShare;
         public final boolean shown;
+        /** How often this app was left so far. */
+        public final int timesLeft;
 
-        public Conditions(int thermalStatus, double clockShare, boolean shown) {
+        public Conditions(int thermalStatus, double clockShare, boolean shown, int timesLeft) {
             this.thermalStatus = thermalStatus;
             this.clockShare = clockShare;
             this.shown = shown;
+            this.timesLeft = timesLeft;
         }
 
         /** Why a measurement would not count now; null if it would. */
@@ -38,6 +41,11 @@ public interface Phone {
                 return "the phone is hot (thermal status " + thermalStatus + ")";
             }
             return clockShare < 1 ? "its cores are held at " + Math.round(100 * clockShare) + " % of their speed" : null;
+        }
+
+        /** Why a measurement from an earlier moment until now does not count; null if it does. */
+        public String objectionSince(Conditions before) {
+            return timesLeft == before.timesLeft ? objection() : "the app was left during a measurement";
         }
     }
 }

@@ -216,7 +216,8 @@ public final class Run implements Runnable {
                 cool(objection);
             }
             check();
-            objection = phone.conditions().objection();
+            Phone.Conditions before = phone.conditions();
+            objection = before.objection();
             if (objection != null) {
                 continue;
             }
@@ -234,7 +235,7 @@ public final class Run implements Runnable {
                 drop(one, error);
                 return;
             }
-            objection = phone.conditions().objection();
+            objection = phone.conditions().objectionSince(before);
             if (objection == null) {
                 synchronized (one) {
                     one.runsMs.addAll(runs);

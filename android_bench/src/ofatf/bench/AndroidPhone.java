@@ -35,7 +35,7 @@ final class AndroidPhone implements Phone {
 
     @Override
     public Conditions conditions() {
-        return new Conditions(thermalStatus(), clockShare(), MainActivity.isInFront());
+        return new Conditions(thermalStatus(), clockShare(), MainActivity.isInFront(), MainActivity.timesLeft());
     }
 
     @Override

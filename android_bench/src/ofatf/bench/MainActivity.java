@@ -37,6 +37,7 @@ public final class MainActivity extends Activity {
     private static final int PICTURES = 3;
     private static final int MOST_PICTURE = 1 << 26;
     private static volatile boolean shown;
+    private static volatile int timesLeft;
 
     private Worker worker;
     private Button start;
@@ -51,6 +52,11 @@ public final class MainActivity extends Activity {
     /** Whether this app is the one that is seen, to which Android gives cores and clocks that others do not get. */
     static boolean isInFront() {
         return shown;
+    }
+
+    /** How often it was not any more; that is noticed although the user is back. */
+    static int timesLeft() {
+        return timesLeft;
     }
 
     @Override
@@ -95,6 +101,7 @@ public final class MainActivity extends Activity {
     @Override
     protected void onPause() {
         shown = false;
+        timesLeft++; // only the main thread does this
         super.onPause();
     }
 

@@ -134,7 +134,7 @@ class RunTest {
 
     @Test
     void aRunIsCancelledWhileThePhoneCools() {
-        phone.conditions = new Phone.Conditions(3, 1, true);
+        phone.conditions = new Phone.Conditions(3, 1, true, 0);
         Run[] run = new Run[1];
         run[0] = new Run(new Job(Arrays.asList(small()), 1, 1, 1, 1, null), phone, phone, one -> {
             if (!one.message().isEmpty()) {
@@ -160,7 +160,7 @@ class RunTest {
     void aThrottledTurnIsRejectedAndRepeated() {
         Run run = run(1, small());
         int[] asked = {0};
-        phone.onConditions = () -> phone.conditions = new Phone.Conditions(++asked[0] == 2 ? 2 : 0, 1, true);
+        phone.onConditions = () -> phone.conditions = new Phone.Conditions(++asked[0] == 2 ? 2 : 0, 1, true, 0);
         run.run();
         assertEquals(State.FINISHED, run.state());
         assertEquals(1, run.rejected());
@@ -171,7 +171,7 @@ class RunTest {
 
     @Test
     void aPhoneThatStaysThrottledEndsTheRun() {
-        phone.conditions = new Phone.Conditions(0, 0.6, true);
+        phone.conditions = new Phone.Conditions(0, 0.6, true, 0);
         Run run = run(1, small());
         run.run();
         assertEquals(State.FAILED, run.state());
@@ -184,10 +184,27 @@ class RunTest {
     void aTurnBehindAnotherAppDoesNotCount() {
         Run run = run(1, small());
         int[] asked = {0};
-        phone.onConditions = () -> phone.conditions = new Phone.Conditions(-1, 1, ++asked[0] != 2);
+        phone.onConditions = () -> phone.conditions = new Phone.Conditions(-1, 1, ++asked[0] != 2, 0);
         run.run();
         assertEquals(1, run.rejected());
         assertEquals(State.FINISHED, run.state());
+    }
+
+    @Test
+    void aTurnInWhichTheAppWasLeftDoesNotCount() {
+        String[] told = {""};
+        Run run = new Run(run(1, small()).job, phone, phone, one -> told[0] += one.message());
+        int inTheTurn = 2 + 2 + 3; // after two warm-ups
+        phone.beforeRun = () -> {
+            if (phone.runs == inTheTurn) { // left, and back before its end
+                phone.conditions = new Phone.Conditions(0, 1, true, 1);
+            }
+        };
+        run.run();
+        assertEquals(State.FINISHED, run.state());
+        assertEquals(1, run.rejected());
+        assertEquals(4, run.measured().get(0).runsMs().length, "of the second attempt alone");
+        assertEquals("Waiting because the app was left during a measurement.", told[0]);
     }
 
     @Test
@@ -289,8 +306,8 @@ class RunTest {
         }
         assertEquals(3, n);
         assertFalse(State.ROUNDS.isFinal());
-        assertNotNull(new Phone.Conditions(2, 1, true).objection());
-        assertNull(new Phone.Conditions(1, 1, true).objection());
-        assertNull(new Phone.Conditions(-1, 1, true).objection(), "a phone that does not tell its heat");
+        assertNotNull(new Phone.Conditions(2, 1, true, 0).objection());
+        assertNull(new Phone.Conditions(1, 1, true, 0).objection());
+        assertNull(new Phone.Conditions(-1, 1, true, 0).objection(), "a phone that does not tell its heat");
     }
 }

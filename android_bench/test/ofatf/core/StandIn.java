@@ -17,7 +17,7 @@ final class StandIn implements Engine, Phone {
     int runs;
     /** The size of the file of each inference, in order. */
     final List<Integer> sizes = new ArrayList<>();
-    Conditions conditions = new Conditions(0, 1, true);
+    Conditions conditions = new Conditions(0, 1, true, 0);
     /** Called before each inference, with their number so far. */
     Runnable beforeRun;
     Runnable onOpen;

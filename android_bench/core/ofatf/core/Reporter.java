@@ -3,6 +3,7 @@ package ofatf.core;
 import java.io.File;
 import java.io.FileOutputStream;
 import java.io.IOException;
+import org.json.JSONException;
 import org.json.JSONObject;
 
 /**
@@ -11,56 +12,59 @@ import org.json.JSONObject;
  */
 public final class Reporter implements Run.Listener {
     private final File folder;
-    private volatile String problem;
+    private volatile String problem = "";
 
     public Reporter(File folder) {
         this.folder = folder;
     }
 
-    /** Why the last file could not be written; null if it could. */
+    /** Why what changed last could not be written, in sentences; empty if it could. */
     public String problem() {
         return problem;
     }
 
+    /** Results that cannot be written are a failure, whatever the run came to. */
     @Override
     public void changed(Run run) {
+        String lost = run.state().isFinal() ? write("results.json", Results.of(run)) : "";
+        JSONObject status = Results.status(run);
         try {
-            if (run.state().isFinal()) {
-                write("results.json", Results.of(run).toString());
+            if (!lost.isEmpty()) {
+                status.put("state", "failed").put("message", lost);
             }
-            write("status.json", Results.status(run).toString());
-            problem = null;
-        } catch (IOException error) {
-            problem = folder.getName() + " cannot be written: " + error.getMessage() + ".";
+            problem = (lost + " " + write("status.json", status)).trim();
+        } catch (JSONException error) {
+            throw new IllegalStateException(error);
         }
     }
 
     /** For what ends before there is a run, such as a job that cannot be read. */
     public void failed(String why) {
         try {
-            JSONObject status = new JSONObject();
-            status.put("schema", 1);
-            status.put("state", "failed");
-            status.put("done", 0);
-            status.put("total", 0);
-            status.put("message", why);
-            write("status.json", status.toString());
-        } catch (IOException | org.json.JSONException error) {
-            problem = folder.getName() + " cannot be written: " + error.getMessage() + ".";
+            JSONObject status = new JSONObject().put("schema", 1).put("state", "failed").put("done", 0).put("total", 0);
+            problem = write("status.json", status.put("message", why));
+        } catch (JSONException error) {
+            throw new IllegalStateException(error);
         }
     }
 
-    private void write(String name, String text) throws IOException {
-        if (!folder.isDirectory() && !folder.mkdirs()) {
-            throw new IOException("the folder cannot be made");
-        }
+    /** Writes a file; returns a sentence about why it could not, or nothing. */
+    private String write(String name, JSONObject document) {
         File temporary = new File(folder, name + ".tmp");
-        try (FileOutputStream stream = new FileOutputStream(temporary)) {
-            stream.write((text + "\n").getBytes("UTF-8"));
-            stream.getFD().sync();
-        }
-        if (!temporary.renameTo(new File(folder, name))) {
-            throw new IOException(name + " cannot be replaced");
+        try {
+            if (!folder.isDirectory() && !folder.mkdirs()) {
+                throw new IOException("there is no folder " + folder + ", and none can be made");
+            }
+            try (FileOutputStream stream = new FileOutputStream(temporary)) {
+                stream.write((document + "\n").getBytes("UTF-8"));
+                stream.getFD().sync();
+            }
+            if (!temporary.renameTo(new File(folder, name))) {
+                throw new IOException("it cannot be replaced");
+            }
+            return "";
+        } catch (IOException error) {
+            return name + " could not be saved: " + error.getMessage() + ".";
         }
     }
 }

@@ -142,7 +142,7 @@ final class Worker {
                     measure(Job.read(new PlainFolder(job)), reporter);
                 } catch (Complaint complaint) {
                     reporter.failed(complaint.getMessage());
-                    throw complaint;
+                    throw new Complaint(complaint.getMessage() + "\n" + reporter.problem());
                 }
             }
         });
@@ -199,16 +199,14 @@ final class Worker {
         changed();
     }
 
+    /** The results of a computer's job are in its folder; those that are shared are the user's. */
     private void measure(Job job, final Reporter computer) {
-        final Reporter kept = new Reporter(context.getFilesDir());
+        final Reporter reporter = computer == null ? new Reporter(context.getFilesDir()) : computer;
         run = new Run(job, engine, phone, new Run.Listener() {
             @Override
             public void changed(Run one) {
-                if (one.state().isFinal()) {
-                    kept.changed(one);
-                }
-                if (computer != null) {
-                    computer.changed(one);
+                if (computer != null || one.state().isFinal()) {
+                    reporter.changed(one);
                 }
                 Worker.this.changed();
             }
@@ -217,7 +215,7 @@ final class Worker {
             run.cancel();
         }
         run.run();
-        said = kept.problem() == null ? "" : kept.problem();
+        said = reporter.problem();
     }
 
     private interface Work {

@@ -2,7 +2,6 @@ package ofatf.core;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
-import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.File;
@@ -117,7 +116,25 @@ class ResultsTest {
         Run run = new Run(run(null, block("a", 10, 1)).job, phone, phone, reporter);
         run.run();
         assertEquals(Run.State.FINISHED, run.state(), "the run does not need it");
-        assertNotNull(reporter.problem());
+        assertTrue(reporter.problem().startsWith("results.json could not be saved: there is no folder "), reporter.problem());
+        assertTrue(reporter.problem().contains("status.json could not be saved: "), reporter.problem());
+        Reporter early = new Reporter(root.resolve("file/runs").toFile());
+        assertEquals("", early.problem());
+        early.failed("The job cannot be read.");
+        assertTrue(early.problem().startsWith("status.json could not be saved: "), early.problem());
+    }
+
+    @Test
+    void resultsThatCannotBeWrittenAreAFailure(@TempDir Path root) throws Exception {
+        Files.write(root.resolve("results.json.tmp/file"), "in the way");
+        Reporter reporter = new Reporter(root.toFile());
+        Run run = new Run(run(null, block("a", 10, 1)).job, phone, phone, reporter);
+        run.run();
+        assertEquals(Run.State.FINISHED, run.state());
+        assertTrue(reporter.problem().startsWith("results.json could not be saved: "), reporter.problem());
+        JSONObject status = read(root.resolve("status.json").toFile());
+        assertEquals("failed", status.getString("state"), "the computer does not wait for them");
+        assertEquals(reporter.problem(), status.getString("message"));
     }
 
     @Test

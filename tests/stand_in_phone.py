@@ -22,8 +22,8 @@ push)
   cp -r "$2" "$root$3" ;;
 install)
   echo "$*" >> "$root/settings"
-  [ -e "$root/refuses" ] && {{ echo "adb: failed to install $2: Failure [INSTALL_FAILED]" >&2; exit 1; }}
-  cp "$2" "$root/app.apk"; echo Success ;;
+  [ -e "$root/refuses" ] && {{ echo "adb: failed to install $3: Failure [INSTALL_FAILED]" >&2; exit 1; }}
+  cp "$3" "$root/app.apk"; echo Success ;;
 shell)
   [ -e "$root/gone-after" ] && {{ n=$(cat "$root/gone-after"); [ "$n" -le 0 ] && {{ : > "$root/devices"; exit 255; }}
     echo $((n - 1)) > "$root/gone-after"; }}
@@ -39,6 +39,14 @@ PROPERTIES = {
     "ro.board.platform": "sm1",
     "ro.build.version.release": "13",
 }
+PM = """\
+#!/bin/sh
+case "$1" in
+path) [ -e "{root}/app.apk" ] && echo "package:/data/app/base.apk"; exit ;;
+uninstall) rm -rf "{root}/app.apk" "{root}/sdcard/Android/data/$2" ;;
+esac
+echo "pm $*" >> "{root}/settings"
+"""
 SPEEDS = (1800, 1800, 1800, 1800, 2400, 2400, 2400, 2840)
 
 
@@ -57,7 +65,8 @@ def make_phone(tmp_path: Path, monkeypatch) -> Path:
     cases = "".join(f"{name}) echo '{value}' ;;\n" for name, value in PROPERTIES.items())
     write_program(root / "bin" / "getprop", f'#!/bin/sh\ncase "$1" in\n{cases}esac\n')
     write_program(root / "bin" / "taskset", f'#!/bin/sh\necho "$1" >> "{root}/masks"\nshift\nexec "$@"\n')
-    for name in ("svc", "cmd", "pm"):
+    write_program(root / "bin" / "pm", PM.format(root=root))
+    for name in ("svc", "cmd"):
         write_program(root / "bin" / name, f'#!/bin/sh\necho "{name} $*" >> "{root}/settings"\n')
     write_program(root / "bin" / "dumpsys", f'#!/bin/sh\ncat "{root}/heat"\n')
     (root / "heat").write_text("IsStatusOverride: false\nThermal Status: 0\nCached temperatures:\n")

@@ -250,8 +250,15 @@ def test_an_app_measures_what_its_program_does(phone, program, app, file):
     assert set((phone / "masks").read_text().split()) == {"c0"}
     assert list((phone / "data/local/tmp").iterdir()) == []
     settings = (phone / "settings").read_text().splitlines()
-    assert settings[-1] == settings[settings.index(f"install {app}") - 1] == f"pm uninstall {adb.APP}"
-    assert "cmd power set-fixed-performance-mode-enabled false" in settings
+    assert settings.index(f"install -r {app}") < settings.index(f"pm uninstall {adb.APP}")
+    assert settings[-1] == "cmd power set-fixed-performance-mode-enabled false"
+
+
+def test_an_app_that_was_there_stays(phone, app, file):
+    (phone / "app.apk").write_text("an older one")
+    AdbDevice("R58", app, rounds=1).measure([Workload(file)])
+    assert (phone / "app.apk").read_bytes() == app.read_bytes()
+    assert "uninstall" not in (phone / "settings").read_text()
 
 
 def test_an_app_that_is_not_installed(phone, app, file):

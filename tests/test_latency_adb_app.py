@@ -117,7 +117,9 @@ def content(microseconds: int) -> bytes:
     return microseconds.to_bytes(4, "little") + bytes(10 * microseconds - 4)
 
 
-def test_files_are_measured_and_the_phone_is_left_as_it_was(phone, app):
+def test_files_are_measured_and_the_phone_is_left_as_it_was(phone, app, monkeypatch):
+    seen = []
+    monkeypatch.setattr(adb_app, "check_results", lambda *given: seen.append(given[0]) or check_results(*given))
     device = AppDevice("R58", app, threads=2, rounds=2, runs=3)
     timings = device.measure([Workload(content(50)), Workload(content(50), 64), Workload(content(900))] * 2)
     for timing, expected in zip(timings, [0.05, 0.114, 0.9] * 2, strict=True):
@@ -125,17 +127,31 @@ def test_files_are_measured_and_the_phone_is_left_as_it_was(phone, app):
     assert list((phone / "data/local/tmp").iterdir()) == []
     settings = (phone / "settings").read_text().splitlines()
     assert settings[0] == "svc power stayon true"
-    assert settings[-1] == settings[settings.index(f"install {app}") - 1] == f"pm uninstall {APP}"
+    assert settings.index(f"install -r {app}") < settings.index(f"pm uninstall {APP}")
     assert "svc power stayon false" in settings
     scripts = (phone / "scripts").read_text()
     assert scripts.count("am start") == 2, "a job for each round"
-    job = phone / f"{ANSWERS[1:]}"
-    first, second = sorted(job.iterdir())
-    assert first.name.startswith(second.name[:8])
-    results = json.loads((first / "results.json").read_text())
-    assert results["benchmarks"][0]["runtime"] == dict(device.runtime())
-    turns = {json.loads((path / "results.json").read_text())["turns"] for path in (first, second)}
-    assert turns == {6}
+    names = re.findall(r"--es name (\w+)-(\d)-0 ", scripts)
+    assert [number for _, number in names] == ["0", "1"]
+    assert len({name for name, _ in names}) == 1
+    assert [results["turns"] for results in seen] == [6, 6]
+    assert seen[0]["benchmarks"][0]["runtime"] == dict(device.runtime())
+    assert not (phone / "app.apk").exists()
+
+
+def test_an_app_that_was_there_stays(phone, app):
+    """With its exports and its results; only what was installed for the measurement is removed."""
+    files = phone / "sdcard/Android/data" / APP / "files"
+    for name in ("exports/first/model.tflite", "runs/mine/results.json"):
+        (files / name).parent.mkdir(parents=True)
+        (files / name).write_text("the user's")
+    (phone / "app.apk").write_text("an older one")
+    AppDevice("R58", app, rounds=1, runs=2).measure([Workload(content(50))])
+    left = sorted(str(path.relative_to(files)) for path in files.rglob("*") if path.is_file())
+    assert left == ["exports/first/model.tflite", "runs/mine/results.json"]
+    assert (phone / "app.apk").read_bytes() == app.read_bytes()
+    assert "uninstall" not in (phone / "settings").read_text()
+    assert f"am force-stop {APP}" in (phone / "scripts").read_text(), "it does not keep the screen on"
 
 
 def test_a_phone_and_its_runtime_tell_about_themselves(phone, app):
@@ -282,6 +298,7 @@ def test_the_app_is_chosen(phone, app, monkeypatch):
     [
         ("INSTALL_FAILED_INSUFFICIENT_STORAGE", "The phone R58 has not enough space for the app"),
         ("INSTALL_FAILED_NO_MATCHING_ABIS", "The phone R58 has another processor"),
+        ("INSTALL_FAILED_UPDATE_INCOMPATIBLE", "The phone R58 has the app signed with another key: save its exports"),
         ("INSTALL_FAILED_OTHER", "adb install failed: .*INSTALL_FAILED_OTHER"),
     ],
 )

@@ -13,7 +13,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,7 @@ from ofa_tf.latency.adb_call import (
     REMOTE,
     STAY_AWAKE,
     STOP_STAYING_AWAKE,
+    app_on,
     call,
     choose_phone,
     number,
@@ -167,8 +168,7 @@ class AdbDevice:
                 self._shell(STAY_AWAKE)
                 self._adb(["push", f"{folder}/.", remote])
                 if self._is_app:
-                    self._shell(f"chmod -R a+rX {remote}; pm uninstall {APP}; true")  # it may be of another key
-                    self._adb(["install", str(self.program)])
+                    self._shell(f"chmod -R a+rX {remote}")  # the app is another user
                 else:
                     self._adb(["push", str(self.program), f"{remote}/benchmark_model"])
                     self._shell(f"chmod 755 {remote}/benchmark_model")
@@ -182,9 +182,11 @@ class AdbDevice:
                         )
                     graph = f"--graph={remote}/{numbers[workload.content]}.tflite"
                     lines.append(shlex.join(self._command(remote, [graph, *options])) + " 2>&1")
-                yield lines
+                with app_on(self.serial, self.program) if self._is_app else nullcontext():
+                    yield lines
             finally:
-                self._tidy(remote)
+                with suppress(DeviceError):  # a phone that is gone cannot be tidied
+                    self._shell(f"rm -rf {remote}; {STOP_STAYING_AWAKE}")
 
     def _command(self, remote: str, flags: Sequence[str]) -> list[str]:
         """Runs benchmark_model on the phone, bound to the cores used."""
@@ -192,13 +194,6 @@ class AdbDevice:
         if not self._is_app:
             return ["taskset", mask, f"{remote}/benchmark_model", *flags]
         return ["am", "instrument", "-w", "-e", "cores", mask, "-e", "flags", "\n".join(flags), f"{APP}/.Bench"]
-
-    def _tidy(self, remote: str) -> None:
-        """Leaves the phone as it was; one that is gone cannot be tidied."""
-        with suppress(DeviceError):
-            self._shell(
-                f"rm -rf {remote}; {STOP_STAYING_AWAKE}" + (f"; pm uninstall {APP}; true" if self._is_app else "")
-            )
 
     def _run_cool(self, lines: Sequence[str]) -> list[float]:
         """Milliseconds of each command line, from a call that was not throttled."""

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ofa_tf.errors import DeviceError
-from ofa_tf.latency.adb_call import APP, REMOTE, STAY_AWAKE, STOP_STAYING_AWAKE, call, phone_facts
+from ofa_tf.latency.adb_call import APP, REMOTE, STAY_AWAKE, STOP_STAYING_AWAKE, app_on, call, phone_facts
 from ofa_tf.latency.device import Timing, Workload, check_settings
 from ofa_tf.progress import SILENT, Progress
 
@@ -40,12 +40,6 @@ RESTARTS = 3
 FINAL = ("finished", "failed", "cancelled")
 SILENT_S = 600.0  # without any progress, after which the app counts as hanging
 LONGEST_MS = 1e9
-INSTALLING = {
-    "INSTALL_FAILED_INSUFFICIENT_STORAGE": "has not enough space for the app: make room on it",
-    "INSTALL_FAILED_NO_MATCHING_ABIS": "has another processor than the app was built for",
-    "INSTALL_FAILED_OLDER_SDK": "is too old for the app: it needs Android 8",
-    "INSTALL_FAILED_USER_RESTRICTED": "did not allow the installation: allow it in its developer options",
-}
 
 
 @dataclass(frozen=True)
@@ -100,7 +94,8 @@ class AppDevice:
         runs_ms: list[list[float]] = [[] for _ in workloads]
         name = secrets.token_hex(4)  # of an earlier call, answers may still be on the phone
         total = len(workloads) * self.rounds
-        with self._prepared(workloads) as remote, progress.task("measuring on the phone", total, "turns") as advance:
+        prepared = self._prepared(workloads, name)
+        with prepared as remote, progress.task("measuring on the phone", total, "turns") as advance:
             for number, round_seed in enumerate(seeds.tolist()):
                 self._write_job(remote, workloads, round_seed)
                 found = self._run(remote, f"{name}-{number}", advance)
@@ -133,7 +128,7 @@ class AppDevice:
         return litert, abis
 
     @contextmanager
-    def _prepared(self, workloads: Sequence[Workload]) -> Iterator[str]:
+    def _prepared(self, workloads: Sequence[Workload], name: str) -> Iterator[str]:
         """The files and the app on the phone, and the phone awake; yields the files' folder. Cleaned up in the end."""
         remote = f"{REMOTE}-{os.getpid()}"
         self._check_processor()
@@ -144,27 +139,17 @@ class AppDevice:
                 self._shell(f"mkdir -p {remote}")
                 self._shell(STAY_AWAKE)
                 self._adb(["push", f"{folder}/.", remote])
-                self._shell(f"pm uninstall {APP}; true")  # it may be of another key
-                self._install()
-                yield remote
+                with app_on(self.serial, self.app):
+                    yield remote
             finally:
                 with suppress(DeviceError):  # a phone that is gone cannot be tidied
-                    self._shell(f"rm -rf {remote}; {STOP_STAYING_AWAKE}; pm uninstall {APP}; true")
+                    self._shell(f"rm -rf {remote} {ANSWERS}/{name}-*; {STOP_STAYING_AWAKE}")
 
     def _check_processor(self) -> None:
         known = self._shell("getprop ro.product.cpu.abilist").strip().split(",")
         if known != [""] and not self._packed[1] & set(known):
             ours = ", ".join(sorted(self._packed[1]))
             raise DeviceError(f"The phone {self.serial} runs {', '.join(known)}, and the app is for {ours}.")
-
-    def _install(self) -> None:
-        try:
-            self._adb(["install", str(self.app)])
-        except DeviceError as error:
-            for code, what in INSTALLING.items():
-                if code in str(error):
-                    raise DeviceError(f"The phone {self.serial} {what} ({code}).") from None
-            raise
 
     def _write_job(self, remote: str, workloads: Sequence[Workload], seed: int) -> None:
         files = [{"file": name, "in_size": in_size} for name, in_size in self._named(workloads)]

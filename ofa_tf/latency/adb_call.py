@@ -1,7 +1,9 @@
-"""The program `adb`: which phones it sees, and what it answers."""
+"""The program `adb`: which phones it sees, what it answers, and our app on a phone."""
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from ofa_tf.errors import DeviceError
@@ -13,6 +15,16 @@ CALL_S = 900  # after which a call counts as lost
 # Where a phone has no such mode, it is measured as it is.
 STAY_AWAKE = "svc power stayon true; cmd power set-fixed-performance-mode-enabled true; true"
 STOP_STAYING_AWAKE = "svc power stayon false; cmd power set-fixed-performance-mode-enabled false; true"
+INSTALLING = {
+    "INSTALL_FAILED_INSUFFICIENT_STORAGE": "has not enough space for the app: make room on it",
+    "INSTALL_FAILED_NO_MATCHING_ABIS": "has another processor than the app was built for",
+    "INSTALL_FAILED_OLDER_SDK": "is too old for the app: it needs Android 8",
+    "INSTALL_FAILED_USER_RESTRICTED": "did not allow the installation: allow it in its developer options",
+    "INSTALL_FAILED_UPDATE_INCOMPATIBLE": "has the app signed with another key: save its exports and results, then run "
+    f"`adb uninstall {APP}`",
+    "INSTALL_FAILED_VERSION_DOWNGRADE": "has a newer version of the app: save its exports and results, then run "
+    f"`adb uninstall {APP}`",
+}
 
 
 def phones() -> dict[str, str]:
@@ -60,6 +72,32 @@ def phone_facts(serial: str) -> Mapping[str, Any]:
         "soc": told("ro.soc.model") or told("ro.board.platform"),
         "os": f"Android {told('ro.build.version.release')}",
     }
+
+
+@contextmanager
+def app_on(serial: str, apk: Path) -> Iterator[None]:
+    """The app on a phone for a while; one that was there before is updated, and stays with its exports and results.
+
+    Raises:
+        DeviceError: the phone refuses it; why is in the message.
+    """
+    had_it = call(["-s", serial, "shell", f"pm path {APP} 2>/dev/null; true"]).startswith("package:")
+    try:
+        _install(serial, apk)
+        yield
+    finally:
+        with suppress(DeviceError):  # a phone that is gone cannot be tidied
+            call(["-s", serial, "shell", f"{'am force-stop' if had_it else 'pm uninstall'} {APP}; true"])
+
+
+def _install(serial: str, apk: Path) -> None:
+    try:
+        call(["-s", serial, "install", "-r", str(apk)])
+    except DeviceError as error:
+        for code, what in INSTALLING.items():
+            if code in str(error):
+                raise DeviceError(f"The phone {serial} {what} ({code}).") from None
+        raise
 
 
 def number(word: str) -> int | None:

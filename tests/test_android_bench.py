@@ -1,5 +1,6 @@
 """The Android app of `android_bench/`, built with the real tools; what needs no phone of it is run."""
 
+import json
 import os
 import shutil
 import struct
@@ -11,6 +12,7 @@ import pytest
 from android_tools import JAVA_TOOLS, copied_sources, run
 
 from ofa_tf.latency.adb import APP
+from ofa_tf.latency.adb_app import FACTS
 
 TOOLS = (*JAVA_TOOLS, "keytool", "aapt2", "aapt", "zipalign", "apksigner", "dexdump")
 PHONES = ("arm64-v8a", "armeabi-v7a", "x86_64")
@@ -93,6 +95,8 @@ def test_the_app_is_what_a_phone_installs(app):
             f"lib/{abi}/libtensorflowlite_jni.so" for abi in PHONES
         }
         assert not [name for name in names if name.endswith((".tflite", ".java", ".class"))]
+        litert = json.loads(file.read(FACTS))["litert"].encode()
+        assert b"\0" + litert + b"\0" in file.read("lib/x86_64/libtensorflowlite_jni.so"), "what it reports itself"
         assert file.getinfo("resources.arsc").compress_type == zipfile.ZIP_STORED, "Android 11 refuses it otherwise"
 
 

@@ -277,6 +277,14 @@ def test_an_app_of_another_version(tmp_path):
         AppDevice("R58", old)
 
 
+def test_an_app_with_another_runtime_than_it_names(phone, tmp_path):
+    """What it names is in the table's runtime, so it must be what ran."""
+    other = make_app(tmp_path / "other.apk", litert="2.17.0")
+    said = r"The app on the phone R58 runs LiteRT 2\.16\.1, and .*other\.apk. names 2\.17\.0: build it again with `make"
+    with pytest.raises(DeviceError, match=said):
+        AppDevice("R58", other, rounds=1, runs=2).measure([Workload(content(50))])
+
+
 def test_an_app_that_is_not_there(tmp_path):
     with pytest.raises(DeviceError, match="is not a file: name the app that `make -C android_bench` builds with --app"):
         AppDevice("R58", tmp_path / "none.apk")

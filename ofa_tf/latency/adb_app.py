@@ -99,10 +99,10 @@ class AppDevice:
             for number, round_seed in enumerate(seeds.tolist()):
                 self._write_job(remote, workloads, round_seed)
                 found = self._run(remote, f"{name}-{number}", advance)
-                for runs, measured in zip(
-                    runs_ms, check_results(found, self._named(workloads), self.runs), strict=True
-                ):
-                    runs.extend(measured)
+                measured = check_results(found, self._named(workloads), self.runs)
+                self._check_runtime(found.get("litert"))
+                for runs, more in zip(runs_ms, measured, strict=True):
+                    runs.extend(more)
         return [Timing(np.array(runs)) for runs in runs_ms]
 
     @cached_property
@@ -150,6 +150,13 @@ class AppDevice:
         if known != [""] and not self._packed[1] & set(known):
             ours = ", ".join(sorted(self._packed[1]))
             raise DeviceError(f"The phone {self.serial} runs {', '.join(known)}, and the app is for {ours}.")
+
+    def _check_runtime(self, reported: Any) -> None:
+        if reported != self._packed[0]:
+            raise DeviceError(
+                f"The app on the phone {self.serial} runs LiteRT {_shown(reported).rstrip('.')}, and {str(self.app)!r} "
+                f"names {self._packed[0]}: build it again with `make -C android_bench`."
+            )
 
     def _write_job(self, remote: str, workloads: Sequence[Workload], seed: int) -> None:
         files = [{"file": name, "in_size": in_size} for name, in_size in self._named(workloads)]

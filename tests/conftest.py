@@ -29,6 +29,14 @@ def fixtures_dir() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def java(tmp_path_factory) -> str:
+    """Runs the Android app's code on this machine, as `compiled_app` says."""
+    from stand_in_app import compiled_app
+
+    return compiled_app(tmp_path_factory.mktemp("android") / "app")
+
+
 @pytest.fixture(autouse=True)
 def nothing_at_hand(monkeypatch):
     """No pretrained weights are installed or downloaded, unless a test names some."""

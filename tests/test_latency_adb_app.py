@@ -1,8 +1,4 @@
-"""Phones timed by the app: a stand-in `adb`, and the app's own Java code, in which alone LiteRT is replaced.
-
-The app's part of the protocol (reading the job, the run, its status and results) is that of the phone; a file "runs"
-for as long as its size says.
-"""
+"""Phones timed by the app: a stand-in `adb`, and the app's own Java code, in which alone LiteRT is replaced."""
 
 import json
 import re
@@ -12,89 +8,32 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from android_tools import JAVA_TOOLS, SOURCE, copied_sources, run
-from stand_in_phone import make_phone, write_program
+from android_tools import SOURCE
+from model_files import tint_file
+from stand_in_app import AM, PutIn, bare_workdir, content, make_app, make_app_phone
+from stand_in_phone import write_program
 
-from ofa_tf.blocks import Block, walk
-from ofa_tf.data import Preprocessing
-from ofa_tf.errors import DeviceError, FormatError, TableError, WorkdirError
+from ofa_tf.errors import DeviceError
 from ofa_tf.latency import adb_app
 from ofa_tf.latency.adb_app import ANSWERS, APP_VERSION, FACTS, KIND, AppDevice, check_results
 from ofa_tf.latency.adb_call import APP
-from ofa_tf.latency.app_results import results_of_app, tables_of
 from ofa_tf.latency.backends import open_device
 from ofa_tf.latency.device import Workload
 from ofa_tf.latency.measure import build_table
 from ofa_tf.latency.settings import Settings
 from ofa_tf.latency.table import LatencyTable, distinct_blocks
-from ofa_tf.project.table_files import import_any
-from ofa_tf.project.workdir import Config, Workdir
-from ofa_tf.space import Arch
+from ofa_tf.project.workdir import Workdir
 from ofa_tf.spaces import TINY
-from ofa_tf.training.recipe import RECIPES
-
-# As `am start` of AOSP, which returns once the app runs. The app is another user than the shell. `kills` of the first
-# runs end in the middle, as Android ends an app that is in its way.
-AM = """\
-#!/bin/sh
-[ "$*" = "start -n {app}/.MainActivity -a {app}.RUN --es job $8 --es name ${{11}}" ] || {{
-  echo "Error: Activity class {{$3}} does not exist."; exit 1; }}
-answers="{root}{answers}/${{11}}"
-mkdir -p "$answers"
-kills=$(cat "{root}/kills" 2>/dev/null || echo 0)
-case "$(stat -c %A "$8" "$8"/* | cut -c8)" in
-*-*) echo '{{"schema": 1, "state": "failed", "done": 0, "total": 0, "message": "Permission denied."}}' \
-  > "$answers/status.json"; exit 0 ;;
-esac
-if [ "$kills" -gt 0 ]; then
-  echo $((kills - 1)) > "{root}/kills"
-  echo '{{"schema": 1, "state": "rounds", "done": 1, "total": 2, "message": ""}}' > "$answers/status.json"
-  exit 0
-fi
-{java} > "{root}/app-said" 2>&1 &
-echo $! > "{root}/process"
-echo "Starting: Intent {{ act={app}.RUN cmp={app}/.MainActivity (has extras) }}"
-"""
-PIDOF = """\
-#!/bin/sh
-kill -0 "$(cat "{root}/process" 2>/dev/null)" 2>/dev/null && cat "{root}/process"
-"""
 
 
-@pytest.fixture(scope="module")
-def java(tmp_path_factory) -> str:
-    """Runs the app's code on the folder of a job and that of its answers."""
-    folder = copied_sources(tmp_path_factory.mktemp("android") / "app", JAVA_TOOLS)
-    run("make", "jvm", folder=folder)
-    said = run("make", "--dry-run", "test", folder=folder)
-    (classes,) = re.findall(r"-cp '(.*?)'", said)
-    options = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto"
-    return f"cd '{folder}' && exec java {options} -cp '{classes}' ofatf.core.StandIn \"$8\" \"$answers\""
-
-
-def make_app(path: Path, **facts) -> Path:
-    """Of the APK, what matters here."""
-    with zipfile.ZipFile(path, "w") as file:
-        file.writestr(FACTS, json.dumps({"schema": 1, "app_version": APP_VERSION, "litert": "2.16.1", **facts}))
-        for abi in ("arm64-v8a", "x86_64"):
-            file.writestr(f"lib/{abi}/libtensorflowlite_jni.so", b"library")
-    return path
+@pytest.fixture
+def phone(tmp_path, monkeypatch, java) -> Path:
+    return make_app_phone(tmp_path, monkeypatch, java)
 
 
 @pytest.fixture
 def app(tmp_path) -> Path:
     return make_app(tmp_path / "bench.apk")
-
-
-@pytest.fixture
-def phone(tmp_path, monkeypatch, java) -> Path:
-    """The folder that stands for a phone."""
-    root = make_phone(tmp_path, monkeypatch)
-    program = f"( {java} )"
-    write_program(root / "bin" / "am", AM.format(app=APP, root=root, answers=ANSWERS, java=program))
-    write_program(root / "bin" / "pidof", PIDOF.format(root=root))
-    monkeypatch.setattr(adb_app, "POLL_S", 0.05)
-    return root
 
 
 def set_answers(phone: Path, status: str, results: str | None = None) -> None:
@@ -110,11 +49,6 @@ def set_answers(phone: Path, status: str, results: str | None = None) -> None:
 
 def status(state: str, done: int = 0, message: str = "") -> str:
     return json.dumps({"schema": 1, "state": state, "done": done, "total": 1, "message": message})
-
-
-def content(microseconds: int) -> bytes:
-    """A file that takes so long."""
-    return microseconds.to_bytes(4, "little") + bytes(10 * microseconds - 4)
 
 
 def test_files_are_measured_and_the_phone_is_left_as_it_was(phone, app, monkeypatch):
@@ -337,37 +271,6 @@ def test_an_app_that_does_not_start(phone, app):
 # --- the whole loop ---------------------------------------------------------------------------------------------------
 
 
-class PutIn:
-    """A converter whose files take as long as they are told, and those of a network as long as its blocks."""
-
-    def __init__(self, blocks: dict[str, Block]):
-        rng = np.random.default_rng(3)
-        self.microseconds = {key: int(us) for key, us in zip(blocks, rng.integers(100, 900, len(blocks)), strict=True)}
-        self.blocks = blocks
-
-    def convert(self, wanted, progress=None) -> list[bytes]:
-        by_shape: dict[str, str] = {}
-        for key, block in self.blocks.items():
-            by_shape.setdefault(self.shape(block), key)
-        return [
-            content(self.microseconds[by_shape[self.shape(one)]] if isinstance(one, Block) else self.whole_us(one))
-            for one in wanted
-        ]
-
-    def whole_us(self, arch: Arch) -> int:
-        return round(1000 * sum(self.expected_ms(block.key) for block in walk(TINY, arch, 10)))
-
-    @staticmethod
-    def shape(block: Block) -> str:
-        """A block at another resolution is the same file."""
-        return re.sub(r"\d+x\d+x", "", block.key)
-
-    def expected_ms(self, key: str) -> float:
-        block = self.blocks[key]
-        first = next(k for k in self.blocks if self.shape(self.blocks[k]) == self.shape(block))
-        return (self.microseconds[first] + (block.in_size if block.takes_images else 0)) / 1000
-
-
 def test_a_table_is_the_one_that_was_put_in(phone, app, tmp_path):
     """It survives a killed app and a lost phone, and is resumed."""
     resolution = TINY.resolutions[0]
@@ -405,10 +308,7 @@ def test_a_table_is_the_one_that_was_put_in(phone, app, tmp_path):
 
 @pytest.fixture
 def project(tmp_path) -> Workdir:
-    """A workdir with nothing in it but its config."""
-    workdir = Workdir(tmp_path / "work")
-    workdir.create(Config(TINY, "digits", tuple("0123456789"), Preprocessing(), RECIPES["imagenet"], seed=0))
-    return workdir
+    return bare_workdir(tmp_path / "work")
 
 
 def test_commands_measure_with_the_app(ofa, phone, app, project, monkeypatch):
@@ -434,6 +334,27 @@ def test_commands_measure_with_the_app(ofa, phone, app, project, monkeypatch):
     assert validation["mape"] < 0.01, "networks take as long as their blocks"
 
 
+def test_a_file_is_timed_with_the_app(ofa, phone, app, tmp_path):
+    """What the app's results say is what is printed."""
+    path = tmp_path / "tints.tflite"
+    path.write_bytes(tint_file())
+    expected_ms = len(path.read_bytes()) // 10 / 1000
+    command = ["benchmark", path, "--device", "adb", "--app", app, "--threads", 2]
+    found = json.loads(ofa(*command, "--json").out)
+    assert found["device"]["name"] == "adb:R58"
+    assert found["runtime"] == {"name": "litert_app", "version": "2.16.1", "threads": 2, "delegate": "xnnpack"}
+    assert found["n_runs"] == 150
+    assert found["p10_ms"] == found["p99_ms"] == pytest.approx(expected_ms, rel=1e-12)
+    assert (found["load_ms"], found["peak_bytes"]) == (None, None), "which a phone does not report"
+    printed = ofa(*command).out
+    assert "name litert_app, version 2.16.1, threads 2, delegate xnnpack" in printed
+    assert f"{expected_ms:.3g}" in printed
+    (phone / "kills").write_text("9")
+    run = ofa(*command)
+    assert run.code == 2
+    assert "The app on the phone R58 was killed 4 times" in run.last
+
+
 def test_commands_without_a_usable_phone_or_app(ofa, phone, app, project, tmp_path):
     for devices, device, apk, said in (
         ("", "adb", app, "No phone is ready: attach one and allow debugging over USB; adb lists none."),
@@ -453,75 +374,3 @@ def test_commands_without_a_usable_phone_or_app(ofa, phone, app, project, tmp_pa
         assert run.code == 2
         assert said in run.last, run.err
         assert not project.tables.exists()
-
-
-# --- results that came by mail ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def mailed(java, tmp_path) -> Path:
-    """What the app shares after it measured the blocks of `tiny`, each for as long as its number says."""
-    blocks = distinct_blocks(TINY, TINY.resolutions, 10)
-    job, answers = tmp_path / "job", tmp_path / "answers"
-    job.mkdir()
-    files = []
-    for number, key in enumerate(blocks):
-        (job / f"{number}.tflite").write_bytes(content(100 + number))
-        files.append({"file": f"{number}.tflite", "in_size": None, "key": key})
-    settings = {"threads": [1, 2], "delegates": ["xnnpack"], "warmup": 0, "runs": 2, "rounds": 1, "seed": 0}
-    (job / "job.json").write_text(json.dumps({"schema": 1, "precision": "int8", **settings, "files": files}))
-    run("sh", "-c", java.replace('"$8"', str(job)).replace('"$answers"', str(answers)))
-    return answers / "results.json"
-
-
-def test_mailed_results_are_tables(mailed):
-    """Their predictions are the sums of what was put in, as those of a table that was written here."""
-    results = results_of_app(mailed)
-    blocks = list(distinct_blocks(TINY, TINY.resolutions, 10))
-    tables = tables_of(results, "results.json")
-    assert [table.runtime["threads"] for table in tables] == [1, 2]
-    for table in tables:
-        assert table.label == "acme-one (int8, measured)"
-        assert {key: entry["p10_ms"] for key, entry in table.entries.items()} == {
-            key: (100 + number) / 1000 for number, key in enumerate(blocks)
-        }
-        codes = TINY.sample(np.random.default_rng(0), 20)
-        entries = {key: {"p10_ms": (100 + number) / 1000, "runs": 2} for number, key in enumerate(blocks)}
-        here = LatencyTable(table.device, table.runtime, "int8", "measured", entries, "p10_ms")
-        np.testing.assert_array_equal(table.costs(TINY, 10)(codes), here.costs(TINY, 10)(codes))
-
-
-def test_mailed_results_are_imported(mailed, project):
-    first = import_any(mailed, project.path)
-    names = sorted(path.name for path in project.tables.iterdir())
-    assert names == [f"acme-one__litert-app-2.16.1-{threads}t-xnnpack__int8.json" for threads in (1, 2)]
-    assert first.table == LatencyTable.load(first.path)
-    with pytest.raises(WorkdirError, match="exists: replace it with --force"):
-        import_any(mailed, project.path)
-    assert import_any(mailed, project.path, force=True, name="pixel").table.device["name"] == "pixel"
-
-
-def test_results_that_were_edited_by_hand(mailed):
-    def refused(said: str, error=FormatError, **changes) -> None:
-        with pytest.raises(error, match=said):
-            tables_of({**results_of_app(mailed), **changes}, "results.json")
-
-    table = results_of_app(mailed)["tables"][0]
-    refused(r"results\.json is from version 1 of the benchmark app, and this ofa-tf reads version 2", app_version=1)
-    refused("is from version", schema=2)
-    refused("has the unknown key 'more'", more=1)
-    refused("`tables` and `benchmarks` must be lists", tables={})
-    refused("holds no table, only the latencies of", TableError, tables=[])
-    refused("table 1 must be a JSON object of schema 1", tables=[3])
-    refused("table 1 must be a JSON object of schema 1", tables=[{**table, "schema": 9}])
-    refused("table 2 has the unknown key 'x'", tables=[table, {**table, "x": 1}])
-    refused("results.json, table 1, entry 'a'", tables=[{**table, "entries": {"a": {"p10_ms": -1, "runs": 1}}}])
-    refused("must consist of printable characters", tables=[{**table, "device": {"name": "\u001b[2J"}}])
-
-
-def test_other_files_are_no_results(tmp_path):
-    for text in ("", "{", "[]", '{"schema": 1}', '{"kind": 3}'):
-        path = tmp_path / "file.json"
-        path.write_text(text)
-        assert results_of_app(path) is None
-    assert results_of_app(tmp_path / "none.json") is None

@@ -19,6 +19,14 @@ from ofa_tf.cli.common import (
 from ofa_tf.formatting import percent
 from ofa_tf.precision import table_precisions
 
+resolutions_option = click.option(
+    "--resolution",
+    "resolutions",
+    type=Whole(1, 4096),
+    multiple=True,
+    help="Measure only this resolution; may be repeated.  [default: all]",
+)
+
 
 @click.group("lut")
 def command():
@@ -29,13 +37,7 @@ def command():
 @workdir_option()
 @device_option
 @precision_option
-@click.option(
-    "--resolution",
-    "resolutions",
-    type=Whole(1, 4096),
-    multiple=True,
-    help="Measure only this resolution; may be repeated.  [default: all]",
-)
+@resolutions_option
 @runtime_options
 @click.option(
     "--runtime",
@@ -141,6 +143,38 @@ def show_command(table, workdir, precision, plot, as_json):
             for name, of in found.shares.items()
         ]
         print_table(["subnet", "latency", *parts], rows, "Where the time goes, at the largest resolution covered:")
+
+
+@command.command("job")
+@workdir_option()
+@click.option("--out", required=True, metavar="FOLDER", help="New folder to write the job to.")
+@precision_option
+@resolutions_option
+@click.option("--threads", type=Whole(1, 64), default=1, show_default=True, help="Threads of the interpreter.")
+@click.option(
+    "--delegate",
+    type=click.Choice(["none", "xnnpack"]),
+    default="xnnpack",
+    show_default=True,
+    help="Delegate of the interpreter.",
+)
+@json_option
+def job_command(workdir, out, precision, resolutions, threads, delegate, as_json):
+    """Write every block of the workdir's space into a folder, for a phone without a cable.
+
+    Copy the folder to the phone, choose it in the Android app, which measures it, and import the results that the app
+    shares with `ofa-tf lut import`.
+    """
+    with library(tensorflow=False) as progress:
+        from ofa_tf.project.lut import write_job
+        from ofa_tf.project.opened import open_existing
+
+        job = write_job(open_existing(workdir, progress), out, precision, resolutions or None, threads, delegate)
+    if as_json:
+        print_json({**job.__dict__, "path": str(job.path)})
+        return
+    say(f"{job.path}: {job.n_blocks} blocks in {job.n_files} files, {job.size_bytes / 1e6:.1f} MB.")
+    say("Copy the folder to the phone, choose it in the app, and import the results that the app shares.")
 
 
 @command.command("import")

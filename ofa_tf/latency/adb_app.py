@@ -30,6 +30,7 @@ VARIABLE = "OFA_TF_APP"
 APP_VERSION = 2  # that of `Results.java`
 KIND = "ofa-tf android results"
 RUNTIME = "litert_app"
+JOB = "job.json"  # in a folder of files
 FACTS = "assets/ofa-tf.json"  # of the APK
 ANSWERS = f"/sdcard/Android/data/{APP}/files/runs"
 WARM_UP = 5
@@ -160,11 +161,11 @@ class AppDevice:
 
     def _write_job(self, remote: str, workloads: Sequence[Workload], seed: int) -> None:
         files = [{"file": name, "in_size": in_size} for name, in_size in self._named(workloads)]
-        settings = {"threads": [self.threads], "delegates": [self.delegate], "warmup": WARM_UP, "runs": self.runs}
+        document = job_document(files, self.threads, self.delegate, self.runs, rounds=1, seed=seed)
         with tempfile.TemporaryDirectory(prefix="ofa-tf-") as folder:
-            path = Path(folder, "job.json")
-            path.write_text(json.dumps({"schema": 1, **settings, "rounds": 1, "seed": seed, "files": files}))
-            self._adb(["push", str(path), f"{remote}/job.json"])
+            path = Path(folder, JOB)
+            path.write_text(json.dumps(document))
+            self._adb(["push", str(path), f"{remote}/{JOB}"])
         self._shell(f"chmod -R a+rX {remote}")  # the app is another user
 
     def _named(self, workloads: Sequence[Workload]) -> list[tuple[str, int | None]]:
@@ -244,6 +245,20 @@ class AppDevice:
 
     def _adb(self, arguments: Sequence[str]) -> str:
         return call(["-s", self.serial, *arguments])
+
+
+def job_document(
+    files: Sequence[Mapping[str, Any]],
+    threads: int,
+    delegate: str,
+    runs: int = 30,
+    rounds: int = 5,
+    seed: int = 0,
+    precision: str | None = None,
+) -> dict[str, Any]:
+    """What `job.json` says: `file`, `in_size` and, if it is a block, `key` of each file, and how to run them."""
+    settings = {"threads": [threads], "delegates": [delegate], "warmup": WARM_UP, "runs": runs, "rounds": rounds}
+    return {"schema": 1, **settings, "seed": seed, "precision": precision, "files": list(files)}
 
 
 def check_results(found: Any, expected: Sequence[tuple[str, int | None]], runs: int) -> list[list[float]]:

@@ -85,7 +85,7 @@ def build_table(
     held_out = held_out_subnets(space, covered, codes, validation_subnets, seed)
 
     # A block at another resolution is the same file with a resized input.
-    shapes = [_as_converted(block) if device.resizes else block for block in blocks.values()]
+    shapes = [as_converted(block) if device.resizes else block for block in blocks.values()]
     archs = space.decode(np.concatenate([codes, held_out]))
     files = converter.convert([*shapes, *archs], progress)
     sizes = [block.in_size if device.resizes and block.takes_images else None for block in blocks.values()]
@@ -218,7 +218,8 @@ def leave_one_out(sums_ms: np.ndarray, n_blocks: np.ndarray, whole_ms: np.ndarra
     return latency_errors(predicted, whole_ms)
 
 
-def _as_converted(block: Block) -> Block:
+def as_converted(block: Block) -> Block:
+    """The block whose file is made: at any resolution it is the same, with a resized input."""
     return dataclasses.replace(block, in_size=CONVERTED_SIZE) if block.takes_images else block
 
 

@@ -12,6 +12,7 @@ from ofa_tf.project.wording import library_wording, note_caution
 
 if TYPE_CHECKING:
     from ofa_tf.accuracy.store import FittedPredictor
+    from ofa_tf.latency.app_job import AppJob
     from ofa_tf.latency.table import LatencyTable
     from ofa_tf.project.lut import TableFile
 
@@ -64,7 +65,7 @@ def _with_caution(project: OpenedWorkdir, fitted: "FittedPredictor") -> "FittedP
 
 @dataclass(frozen=True)
 class TableCommands:
-    """`ofa-tf lut build`, `validate`, `list`, `show`, `import` and `merge`, as methods of `project.lut`."""
+    """`ofa-tf lut build`, `validate`, `list`, `show`, `job`, `import` and `merge`, as methods of `project.lut`."""
 
     project: OpenedWorkdir
 
@@ -142,6 +143,31 @@ class TableCommands:
 
         wanted = None if precision is None else table_precision(precision)
         return show(table, self.project.workdir.path, plot, wanted)
+
+    @library_wording
+    def job(
+        self,
+        out: str | Path,
+        *,
+        precision: str = "int8",
+        resolutions: Sequence[int] = (),
+        threads: int = 1,
+        delegate: str = "xnnpack",
+    ) -> "AppJob":
+        """Writes every block of the space into a folder that the Android app measures, for a phone without a cable.
+
+        Args:
+            out: a new folder; copy it to the phone, choose it in the app, and import the results that the app shares.
+            precision: precision of the files: "int8", "fp16" or "fp32".
+            resolutions: the resolutions to measure; empty for all of the space.
+            threads: threads of the interpreter.
+            delegate: "none" or "xnnpack".
+        """
+        from ofa_tf.project.lut import write_job
+
+        n_threads = required("threads", whole, threads, 1, 64)
+        sizes = list(resolutions) or None
+        return write_job(self.project, out, table_precision(precision), sizes, n_threads, delegate)
 
     @library_wording
     def import_(self, source: str | Path, name: str | None = None, *, force: bool = False) -> "LatencyTable":

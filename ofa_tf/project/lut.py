@@ -8,6 +8,7 @@ import numpy as np
 from ofa_tf.energy import Meter
 from ofa_tf.errors import AbsentError, DeviceError, WorkdirError
 from ofa_tf.export.block_files import BlockFiles
+from ofa_tf.latency.app_job import AppJob, write_block_job
 from ofa_tf.latency.backends import backend_of, cannot_be_measured
 from ofa_tf.latency.host import HOST
 from ofa_tf.latency.measure import CALIBRATION_SUBNETS, PASSES, build_table, sample_subnets, validate_table
@@ -18,8 +19,19 @@ from ofa_tf.progress import Progress
 from ofa_tf.project.opened import OpenedWorkdir
 from ofa_tf.project.table_files import TableFile, import_any, list_files, merge, show
 from ofa_tf.project.tables import device_of, find_device_table
+from ofa_tf.space import SearchSpace
 
-__all__ = ["TableFile", "get_table", "import_any", "list_files", "measure_table", "merge", "show", "validate"]
+__all__ = [
+    "TableFile",
+    "get_table",
+    "import_any",
+    "list_files",
+    "measure_table",
+    "merge",
+    "show",
+    "validate",
+    "write_job",
+]
 TRIED_SUBNETS = 5  # for comparing settings of a runtime
 
 
@@ -53,9 +65,7 @@ def measure_table(
         ExportError: a file cannot be converted or compiled.
     """
     space, workdir, progress = project.config.space, project.workdir, project.progress
-    unknown = sorted(set(resolutions or ()) - set(space.resolutions))
-    if unknown:
-        raise DeviceError(f"`resolution` (={unknown[0]}) must be one of the space's {list(space.resolutions)}.")
+    _check_resolutions(space, resolutions)
     backend = backend_of(device)
     backend.require_legal(space, precision)
     try:
@@ -98,6 +108,52 @@ def measure_table(
         journal.unlink(missing_ok=True)
         workdir.ledger().spend(f"latency table {path.stem}", meter.lap())
     return path, table
+
+
+def write_job(
+    project: OpenedWorkdir,
+    out: str | Path,
+    precision: str = "int8",
+    resolutions: Sequence[int] | None = None,
+    threads: int = 1,
+    delegate: str = "xnnpack",
+) -> AppJob:
+    """Writes a folder with every block of the workdir's space, which the Android app measures without a computer.
+
+    Args:
+        project: the workdir.
+        out: a new folder.
+        precision: "int8", "fp16" or "fp32".
+        resolutions: those to measure, None for all of the space.
+        threads: threads of the interpreter.
+        delegate: "none" or "xnnpack".
+
+    Raises:
+        DeviceError: a setting does not exist, or the space has no such resolution.
+        WorkdirError: the folder exists.
+        ExportError: a file cannot be converted.
+    """
+    config = project.config
+    _check_resolutions(config.space, resolutions)
+    with project.workdir.lock():
+        return write_block_job(
+            out,
+            config.space,
+            config.n_classes,
+            precision,
+            _converter(project, precision),
+            resolutions,
+            threads,
+            delegate,
+            config.seed,
+            project.progress,
+        )
+
+
+def _check_resolutions(space: SearchSpace, resolutions: Sequence[int] | None) -> None:
+    unknown = sorted(set(resolutions or ()) - set(space.resolutions))
+    if unknown:
+        raise DeviceError(f"`resolution` (={unknown[0]}) must be one of the space's {list(space.resolutions)}.")
 
 
 def _known_table(path: Path, folder: Path, progress: Progress) -> LatencyTable | None:

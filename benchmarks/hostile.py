@@ -91,11 +91,18 @@ def readers() -> dict[str, Reader]:
     from ofa_tf.blocks import walk
     from ofa_tf.data import Preprocessing
     from ofa_tf.data.decode import decode_square, encode
+    from ofa_tf.edgetpu import lint as edgetpu
     from ofa_tf.edgetpu.compiler import parse_report
     from ofa_tf.edgetpu.latency_model import modelled_table
+    from ofa_tf.ethosu import lint as ethosu
+    from ofa_tf.ethosu.targets import parse_target
+    from ofa_tf.ethosu.vela import FIGURES, FLASH, read_results
     from ofa_tf.jsonio import SPACE_SCHEMA, read_json
+    from ofa_tf.latency.adb_app import APP_VERSION, KIND
+    from ofa_tf.latency.app_results import KEYS, results_of_app, tables_of
     from ofa_tf.latency.benchmark_model import parse_ms
     from ofa_tf.latency.table import LatencyTable
+    from ofa_tf.micro.plan import file_arena, with_plan
     from ofa_tf.npzio import read_arrays
     from ofa_tf.project.report import read_export
     from ofa_tf.project.workdir import Config
@@ -133,9 +140,34 @@ def readers() -> dict[str, Reader]:
 
     manifest, model = EXPORT / "manifest.json", (EXPORT / "model.tflite").read_bytes()
     old = Config.load(EXPORT.parents[1] / "config.json").space
+    app: dict[str, Any] = {
+        **dict.fromkeys(KEYS - {"schema"}, ""),
+        "kind": KIND,
+        "app_version": APP_VERSION,
+        "benchmarks": [],
+    }
+    app["tables"] = [json.loads(table_file)]
+    target = parse_target(ethosu.DEFAULT_NAME)
+    summary = ",".join((*FIGURES, *FLASH)) + "\n0.00025,88.5,0.0,0.0,3.25\n"
+    texts = {"log.txt": "NPU operators = 6 (100.0%)\n", f"model_summary_{target.system_config}.csv": summary}
 
     def of_json(sample: bytes, read: Callable[[Path], Any], name: str) -> Reader:
         return Reader(sample, of_file(read, name), values=True)
+
+    def of_vela(name: str) -> Reader:
+        """Of one of the two texts that Vela writes, beside the other and the file as they should be."""
+
+        def read(path: Path) -> None:
+            for other in texts.keys() - {name}:
+                path.with_name(other).write_text(texts[other])
+            path.with_name("model_vela.tflite").write_bytes(model)
+            read_results(path.parent, path.with_name("log.txt"), "5.2.0", target)
+
+        return Reader(texts[name].encode(), of_file(read, name))
+
+    def of_app(path: Path) -> Any:
+        results = results_of_app(path)
+        return None if results is None else tables_of(results, str(path))
 
     def arch_of(path: Path) -> Any:
         return TINY.arch_from_document(read_json(path, SPACE_SCHEMA), str(path))
@@ -157,9 +189,17 @@ def readers() -> dict[str, Reader]:
         ),
         "yaml": Reader(yaml, of_file(read_note10, "224_lookup_table.yaml")),
         "benchmark_model": Reader(timings.encode(), parse_ms, text=True),
+        "app": of_json(as_json(app, 1), of_app, "results.json"),
         "compiler": Reader(compiled.encode(), parse_report, text=True),
+        "vela_log": of_vela("log.txt"),
+        "vela_summary": of_vela(f"model_summary_{target.system_config}.csv"),
         "labels": Reader(b"{'names': {0: 'cat', 1: 'dog'}}", label_lines, text=True),
         "tflite": Reader(model, lambda content: inspect_file(content, "model.tflite")),
+        "edgetpu": Reader(model, edgetpu.lint),
+        "ethosu": Reader(
+            model, lambda content: [ethosu.lint(content, name) for name in (target.name, "ethos-u85-256")]
+        ),
+        "arena": Reader(model, lambda content: (file_arena(content), with_plan(content))),
         "metadata": Reader(model, lambda content: read_metadata(content, "model.tflite")),
         "image": Reader(picture, lambda content: decode_square(content, 8, "image"), share=IMAGES),
     }

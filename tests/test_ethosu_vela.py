@@ -105,7 +105,10 @@ def test_a_summary_of_another_format_is_one_sentence(tmp_path, relu, column):
         (SUMMARY.replace("0.00025", "nan"), "impossible numbers"),
         (SUMMARY.replace("88.5", "-1"), "impossible numbers"),
         (SUMMARY.replace("88.5", "inf"), "impossible numbers"),
+        (SUMMARY.replace("88.5", "1e308"), "impossible numbers"),
         (SUMMARY.splitlines()[0] + "\n1\n", "a summary that cannot be read"),
+        (SUMMARY.replace("88.5", "8" * 200_000), "a summary that cannot be read"),
+        (SUMMARY + " " * 1_000_000, "wrote no summary model_summary_.*csv that can be read"),
     ],
 )
 def test_a_summary_that_makes_no_sense_is_one_sentence(tmp_path, relu, summary, match):

@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ofa_tf.edgetpu import rules as edgetpu
 from ofa_tf.errors import OfaError
+from ofa_tf.ethosu import rules as ethosu
+from ofa_tf.tflite.operators import Operator, Tensor
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 INPUTS = 150
@@ -31,7 +34,8 @@ def readers(bench):
 @pytest.mark.parametrize(
     "name",
     ["arch", "space", "recipe", "config", "ledger", "table", "manifest", "journal", "predictor", "checkpoint", "yaml",
-     "benchmark_model", "compiler", "labels", "tflite", "metadata", "image"],
+     "benchmark_model", "app", "compiler", "vela_log", "vela_summary", "labels", "tflite", "edgetpu", "ethosu", "arena",
+     "metadata", "image"],
 )  # fmt: skip
 def test_a_reader_survives(bench, readers, name):
     reader = readers[name]
@@ -50,3 +54,34 @@ def test_a_reader_survives(bench, readers, name):
 def test_no_reader_is_left_out(readers):
     (parameters,) = (mark for mark in test_a_reader_survives.pytestmark if mark.name == "parametrize")
     assert set(parameters.args[1]) == set(readers)
+
+
+TYPES = ("INT8", "UINT8", "INT16", "INT32", "INT64", "FLOAT32", "BOOL", "TYPE_99")
+SIZES = (-1, 0, 1, 2, 3, 8, 255, 65_536, 2**31 - 1)
+SCALES = ((), (0.1,), (0.0,), (float("nan"),), (float("inf"),), (0.1, 0.2))
+OPTIONS = (
+    "padding", "stride_width", "stride_height", "dilation_width", "dilation_height", "filter_width", "filter_height",
+    "fused_activation", "weights_format", "axis", "align_corners", "half_pixel_centers",
+)  # fmt: skip
+
+
+def any_tensor(rng: np.random.Generator) -> Tensor | None:
+    """A tensor that may contradict itself, or none."""
+    if rng.random() < 0.1:
+        return None
+    data = rng.integers(256, size=rng.integers(1, 20)).astype(np.uint8) if rng.random() < 0.5 else None
+    shape = tuple(int(size) for size in rng.choice(SIZES, rng.integers(6)))
+    return Tensor("t", str(rng.choice(TYPES)), shape, data, scales=SCALES[rng.integers(len(SCALES))])
+
+
+@pytest.mark.parametrize("name", sorted(ethosu.BOTH | ethosu.U85_ONLY | edgetpu.ALWAYS | edgetpu.MAPPED))
+def test_no_operator_breaks_the_rules_of_an_accelerator(name):
+    """Of a file that contradicts itself in every way: a rule says yes, or why not."""
+    for number in range(100):
+        rng = np.random.default_rng([2, number])
+        inputs, outputs = (tuple(any_tensor(rng) for _ in range(rng.integers(5))) for _ in range(2))
+        options = {key: int(rng.choice(SIZES)) for key in OPTIONS if rng.random() < 0.7}
+        op = Operator(name, 1, inputs, outputs, options)
+        for reason in (ethosu.fallback_reason(op, "ethos-u55"), ethosu.fallback_reason(op, "ethos-u85"),
+                       edgetpu.fallback_reason(op)):  # fmt: skip
+            assert reason is None or 0 < len(reason) < 400

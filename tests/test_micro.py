@@ -203,6 +203,13 @@ def test_the_predicted_arena_is_that_of_the_interpreter(photo_file):
         assert np.abs(run.outputs.astype(int) - run_reference(content, stored)).max() <= 1
 
 
+def test_a_file_of_countless_tensors_is_not_planned(photo_file, monkeypatch):
+    """Which would take minutes: what lies where is a matter of every pair of them."""
+    monkeypatch.setattr("ofa_tf.micro.plan.MOST_TENSORS", 10)
+    assert with_plan(photo_file) == photo_file
+    assert file_arena(photo_file) is None
+
+
 @needs_interpreter
 def test_an_arena_that_is_too_small_and_a_file_that_is_none_are_refused(photo_file):
     image = np.zeros((1, 1, 32, 32, 3), np.int8)

@@ -22,13 +22,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from ofa_tf.errors import ExportError, FormatError
 from ofa_tf.ethosu.targets import NpuTarget
 from ofa_tf.progress import SILENT, Progress
+from ofa_tf.reading import read_text
 from ofa_tf.tflite.operators import read_operators
 
 PROGRAM = "vela"
@@ -42,6 +42,7 @@ INSTALL = "pip install 'ofa-tf[ethosu]'"
 ABSENT = f"{PROGRAM}, Arm's compiler for Ethos-U, is not on PATH: `{INSTALL}`."
 FIGURES = ("inference_time", "sram_memory_used", "dram_memory_used")
 FLASH = ("on_chip_flash_memory_used", "off_chip_flash_memory_used")
+LARGEST_FIGURE = 1e12  # seconds, or KiB
 VERSION = re.compile(r"\d+(\.\d+)*\S{0,40}")
 
 
@@ -168,7 +169,7 @@ class Vela:
                 for job, status in zip(jobs, statuses, strict=True):
                     said = _read_log(job.log)
                     self._require_success(status, said, self.seconds)
-                    compiled.append(_read_results(job, said, version, target))
+                    compiled.append(read_results(job.folder, job.log, version, target))
                     shutil.rmtree(job.folder)
                     advance(1)
         found = dict(zip(different, compiled, strict=True))
@@ -276,9 +277,19 @@ def _read_log(log: Path) -> str:
     return ""
 
 
-def _read_results(job: _Job, said: str, version: str, target: NpuTarget) -> Compiled:
-    """The compiled file, and the report from the summary that Vela writes beside it."""
-    model = job.folder / "model_vela.tflite"
+def read_results(folder: Path, log: Path, version: str, target: NpuTarget) -> Compiled:
+    """The compiled file, and the report from the summary that Vela writes beside it.
+
+    Args:
+        folder: where Vela wrote, of a file `model.tflite`.
+        log: what it printed.
+        version: its version.
+        target: what it compiled for.
+
+    Raises:
+        ExportError: a file is missing, or says nothing that can be read.
+    """
+    model, said = folder / "model_vela.tflite", _read_log(log)
     try:
         content = model.read_bytes()
         kinds = Counter(op.name for op in read_operators(content))
@@ -286,7 +297,7 @@ def _read_results(job: _Job, said: str, version: str, target: NpuTarget) -> Comp
         raise ExportError(f"{PROGRAM} wrote no compiled file: {_cause(said)}") from None
     except FormatError as error:
         raise ExportError(f"{PROGRAM} wrote a file that cannot be read: {error}") from None
-    row = _read_summary(job.folder / f"model_summary_{target.system_config}.csv", version)
+    row = _read_summary(folder / f"model_summary_{target.system_config}.csv", version)
     found = re.search(r"^NPU operators = (\d{1,9})\b", said, re.MULTILINE)
     if found is None:
         raise ExportError(f"{PROGRAM} {version} does not say how many operators run on the NPU: {_expected()}")
@@ -309,16 +320,15 @@ def _read_results(job: _Job, said: str, version: str, target: NpuTarget) -> Comp
 def _read_summary(path: Path, version: str) -> dict[str, float]:
     """The figures of the summary's only row."""
     try:
-        with open(path, newline="") as file:
-            (row,) = csv.DictReader(file.read(MOST_OUTPUT_BYTES).splitlines())
+        (row,) = csv.DictReader(read_text(path, "CSV", MOST_OUTPUT_BYTES).splitlines())
         found = {name: float(row[name]) for name in (*FIGURES, *FLASH)}
-    except OSError:
-        raise ExportError(f"{PROGRAM} {version} wrote no summary {path.name}: {_expected()}") from None
+    except FormatError:
+        raise ExportError(f"{PROGRAM} {version} wrote no summary {path.name} that can be read: {_expected()}") from None
     except KeyError as error:
         raise ExportError(f"{PROGRAM} {version} wrote a summary without {error}: {_expected()}") from None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, csv.Error):
         raise ExportError(f"{PROGRAM} {version} wrote a summary that cannot be read: {_expected()}") from None
-    if not all(isfinite(value) and value >= 0 for value in found.values()):
+    if not all(0 <= value <= LARGEST_FIGURE for value in found.values()):
         raise ExportError(f"{PROGRAM} {version} wrote a summary with impossible numbers: {_expected()}")
     return found
 

@@ -20,7 +20,7 @@ ENTRY = "OfflineMemoryAllocation"  # the metadata that the interpreter looks for
 HEADER = struct.Struct("<iii")  # version, subgraph, number of tensors; an offset for each of them follows
 BYTES = {"INT8": 1, "UINT8": 1, "BOOL": 1, "INT16": 2, "INT32": 4, "FLOAT32": 4, "INT64": 8}
 UNPLANNED = -1
-MOST_TENSORS = 2000  # of a file that is planned: networks have some hundred
+MOST_TENSORS = 1000  # of a file that is planned: networks have some hundred
 MOST_STEPS = 20_000  # before no plan is found; networks of ours take one for each tensor
 
 
@@ -161,7 +161,7 @@ def with_plan(content: bytes) -> bytes:
         buffers = read_buffers(content)
     except FormatError as error:
         raise ExportError(f"The memory of the file cannot be planned: {error}") from None
-    if greedy_peak(buffers) == most_at_once(buffers):
+    if len(buffers) > MOST_TENSORS or greedy_peak(buffers) == most_at_once(buffers):
         return content
     offsets = find_offsets(buffers)
     if offsets is None:

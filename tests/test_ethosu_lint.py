@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ethosu_files import relu_file, require_vela
+from model_files import edited
 
 from ofa_tf.errors import DeviceError, ExportError, FormatError
 from ofa_tf.ethosu.lint import lint
 from ofa_tf.ethosu.rules import BOTH, RULES, U85_ONLY, U85_RULES, fallback_reason
 from ofa_tf.ethosu.targets import parse_target
 from ofa_tf.ethosu.vela import Vela
+from ofa_tf.tflite import operators
 from ofa_tf.tflite.operators import Operator, Tensor
 
 
@@ -80,6 +82,68 @@ def test_a_stride_counts_where_there_are_places_and_padding(vela, side, legal):
     shapes = {"shape": (1, side, side, 8), "out_shape": (1, side // 4, side // 4, 8)}
     found = agree(vela, {"pool": relu_file(name="MAX_POOL_2D", options=options, **shapes)}, "ethos-u55-128")
     assert (found["pool"] == {}) == legal
+
+
+@pytest.mark.parametrize(("device", "of_16_bits"), [("ethos-u55-128", {"FULLY_CONNECTED": 1}), ("ethos-u85-256", {})])
+def test_weights_that_overflow_are_illegal_for_both(vela, device, of_16_bits):
+    """The limit is on the sum over a filter, not over all of them, and counts from the zero point."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    def file(name: str, weights: np.ndarray, shape: Sequence[int], options, n_out: int, dtype: str = "INT8") -> bytes:
+        options.strideW = options.strideH = 1
+        out_shape = (*shape[:-1], n_out)
+        return relu_file(dtype, shape, name, [(weights.shape, weights)], out_shape=out_shape, options=options)
+
+    def dense(values: Sequence[int], n: int, dtype: str = "INT8", kind=np.int8) -> bytes:
+        weights = np.repeat(np.array(values, kind)[:, None], n, axis=1)
+        return file("FULLY_CONNECTED", weights, (1, n), schema.FullyConnectedOptionsT(), len(values), dtype)
+
+    def conv(value: int) -> bytes:
+        weights = np.full((2, 3, 3, 7282), value, np.int8)
+        return file("CONV_2D", weights, (1, 3, 3, 7282), schema.Conv2DOptionsT(), 2)
+
+    def depthwise(value: int, side: int, n: int) -> bytes:
+        options = schema.DepthwiseConv2DOptionsT()
+        options.depthMultiplier = 1
+        weights = np.full((1, side, side, n), value, np.int8)
+        return file("DEPTHWISE_CONV_2D", weights, (1, side, side, n), options, n)
+
+    def shift(model) -> None:
+        model.subgraphs[0].tensors[1].quantization.zeroPoint = [128]
+
+    files = {
+        "limit": dense([127, -127], 65_536),
+        "above": dense([0, -128], 65_536),
+        "wide": dense([0, -128], 65_536, "INT16"),
+        "unsigned": dense([255], 65_536, kind=np.uint8),
+        "shifted": edited(dense([255], 65_536, kind=np.uint8), shift),
+        "conv": conv(126),
+        "conv above": conv(127),
+        "depthwise": depthwise(127, 256, 2),
+        "depthwise above": depthwise(-128, 256, 2),
+        "all channels": depthwise(127, 128, 8),
+    }
+    found = agree(vela, files, device)
+    refused = {name for name, on_cpu in found.items() if on_cpu}
+    assert refused - {"wide"} == {"above", "unsigned", "conv above", "depthwise above"}
+    assert found["wide"] == of_16_bits
+
+
+@pytest.mark.parametrize("device", ["ethos-u55-128", "ethos-u85-256"])
+def test_what_has_no_dimensions_is_illegal_for_both(vela, device):
+    """But not constants."""
+    zero, axis = np.zeros(1, np.int8), np.zeros(1, np.int32)
+    files = {name: relu_file(name=name, shape=()) for name in ("RELU", "LOGISTIC", "QUANTIZE", "NEG")}
+    files |= {name: relu_file(name=name, shape=(), constants=[((), zero)]) for name in ("ADD", "MUL", "MAXIMUM")}
+    files |= {
+        "to one": relu_file(name="RESHAPE", shape=(1, 1), out_shape=()),
+        "from one": relu_file(name="RESHAPE", shape=(), out_shape=(1, 1)),
+        "expanded": relu_file(name="EXPAND_DIMS", shape=(), constants=[((), axis)], out_shape=(1,)),
+        "constant": relu_file(name="ADD", constants=[((), zero)]),
+        "axis": relu_file(name="EXPAND_DIMS", shape=(8, 4), constants=[((), axis)], out_shape=(1, 8, 4)),
+    }
+    found = agree(vela, files, device)
+    assert {name for name, on_cpu in found.items() if not on_cpu} == {"constant", "axis"}
 
 
 def test_the_operators_are_those_that_vela_lists(vela, tmp_path, monkeypatch):
@@ -235,6 +299,26 @@ def test_an_operator_that_lacks_its_image_is_a_fallback():
 def test_a_tensor_of_too_many_dimensions_is_refused():
     with pytest.raises(FormatError, match="600 dimensions"):
         lint(relu_file(name="SOFTMAX", shape=(1,) * 600))
+
+
+def test_weights_that_many_operators_share_are_added_up_once(monkeypatch):
+    weights = relu_file(
+        name="FULLY_CONNECTED", shape=(1, 40_000), constants=[((2, 40_000), np.ones((2, 40_000), np.int8))]
+    )
+    sums, largest_sum = [], operators._largest_sum
+    monkeypatch.setattr(operators, "_largest_sum", lambda *of: sums.append(of) or largest_sum(*of))
+
+    def repeat(model) -> None:
+        model.subgraphs[0].operators *= 100
+
+    assert lint(edited(weights, repeat)).n_operators == 100
+    assert len(sums) == 1
+
+    def share(model) -> None:
+        model.subgraphs[0].tensors += [model.subgraphs[0].tensors[1]] * 100
+
+    with pytest.raises(FormatError, match="more elements than it has bytes"):
+        lint(edited(weights, share))
 
 
 @pytest.mark.parametrize("name", ["NEG", "RESHAPE"])

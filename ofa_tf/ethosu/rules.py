@@ -39,11 +39,12 @@ INTEGERS = ("INT8", "UINT8", "INT16", "INT32", "INT64")
 NARROW = ("INT8", "UINT8", "INT16")
 MOST_PLACES = 65_536
 MOST_AXIS = 4096
+MOST_WEIGHTS, MOST_WEIGHTS_OF_16_BITS = 127 << 16, 127 << 24  # the latter only of an Ethos-U85
 MOST_REDUCED = {"INT8": 1 << 24, "UINT8": 1 << 23, "INT16": 1 << 16}
 
 
-def _parameters(op: Operator) -> str | None:
-    """Weights of 8 bits and a constant bias."""
+def _parameters(op: Operator, most_of_16_bits: int = MOST_WEIGHTS) -> str | None:
+    """Weights of 8 bits that do not overflow, and a constant bias."""
     weights, bias = (op.inputs[index] if index < len(op.inputs) else None for index in (1, 2))
     if op.name == "TRANSPOSE_CONV":
         bias = op.inputs[3] if len(op.inputs) > 3 else None
@@ -53,7 +54,17 @@ def _parameters(op: Operator) -> str | None:
         return "its bias is not a constant"
     if bias is not None and bias.type not in ("INT32", "INT64"):
         return f"its bias is {bias.type}, not INT32 or INT64"
-    return None
+    return _weights(op, weights, most_of_16_bits)
+
+
+def _weights(op: Operator, weights: Tensor, most_of_16_bits: int) -> str | None:
+    """A bound on the sum over a filter; most have too few weights to exceed it."""
+    image, axis = _feature_maps(op)[0], -1 if op.name == "DEPTHWISE_CONV_2D" else 0
+    most = MOST_WEIGHTS if image.type in ("INT8", "UINT8") else most_of_16_bits
+    if not weights.shape or 255 * prod(weights.shape) < most * weights.shape[axis]:
+        return None
+    found = weights.largest_sum(axis)
+    return None if found <= most else f"the weights of a filter add up to {found:,}, of which {most:,} are supported"
 
 
 def _convolution(op: Operator) -> str | None:
@@ -84,11 +95,19 @@ def _depthwise(op: Operator) -> str | None:
     return _parameters(op) or (None if largest <= 3 else f"its stride of {largest} is above 3")
 
 
+def _parameters_u85(op: Operator) -> str | None:
+    return _parameters(op, MOST_WEIGHTS_OF_16_BITS)
+
+
 def _dense(op: Operator) -> str | None:
+    return _flat(op) or _parameters(op)
+
+
+def _flat(op: Operator) -> str | None:
     weights = op.inputs[1] if len(op.inputs) > 1 else None
     if weights is not None and any(size != 1 for size in weights.shape[1:-1]):
         return f"its weights {list(weights.shape)} have more than two dimensions"
-    return _parameters(op)
+    return None
 
 
 def _average_pool(op: Operator) -> str | None:
@@ -256,12 +275,13 @@ RULES: Mapping[str, Rule] = {
 U85_RULES: Mapping[str, Rule] = {
     **{name: rule for name, rule in RULES.items() if name not in ("ARG_MAX", "BATCH_MATMUL")},
     "AVERAGE_POOL_2D": lambda op: _pool_kernel(op, 8),
-    "CONV_2D": _parameters,
-    "DEPTHWISE_CONV_2D": _parameters,
+    "CONV_2D": _parameters_u85,
+    "DEPTHWISE_CONV_2D": _parameters_u85,
+    "FULLY_CONNECTED": lambda op: _flat(op) or _parameters_u85(op),
     "MAX_POOL_2D": lambda op: _pool_kernel(op, 256),
     "RESIZE_BILINEAR": _resize_u85,
     "RESIZE_NEAREST_NEIGHBOR": _resize_u85,
-    "TRANSPOSE_CONV": _parameters,
+    "TRANSPOSE_CONV": _parameters_u85,
 }
 
 
@@ -281,6 +301,8 @@ def _tensor_reason(op: Operator, u85: bool) -> str | None:
     for tensor in op.tensors:
         if -1 in tensor.shape and not tensor.constant:
             return f"the shape of `{tensor.name}` is not known before it runs"
+        if not (tensor.shape or tensor.constant):
+            return f"`{tensor.name}` is a single number, without dimensions"
     for tensor in _feature_maps(op):
         if tensor.type not in (*INTEGERS, "BOOL")[: len(INTEGERS) + u85]:
             return f"`{tensor.name}` is {tensor.type}, and only integers are supported"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
@@ -28,6 +29,8 @@ OPTIONS: Mapping[str, tuple[tuple[str, int, str, int], ...]] = {
 
 
 MOST_DIMENSIONS = 32
+MOST_SHARED = 4  # times that tensors may share all data of a file, on average
+PART = 1 << 20  # weights at once
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Tensor:
         index: its place among the tensors of the file.
         open_batch: whether the first dimension may change.
         scales: of its quantisation, one for all or one for each channel; empty if it has none.
+        zero_points: likewise.
     """
 
     name: str
@@ -51,6 +55,8 @@ class Tensor:
     index: int = -1
     open_batch: bool = False
     scales: tuple[float, ...] = field(default=(1.0,), repr=False)
+    zero_points: tuple[int, ...] = field(default=(), repr=False)
+    _sums: dict[int, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def constant(self) -> bool:
@@ -62,6 +68,19 @@ class Tensor:
         if self.data is None or self.type != "INT32" or len(self.data) > 4 * MOST_INTEGERS or len(self.data) % 4:
             return []
         return self.data.view("<i4").tolist()
+
+    def largest_sum(self, axis: int) -> int:
+        """The largest sum of absolute weights, less their zero point, over a filter.
+
+        Args:
+            axis: along which the filters lie: 0, or -1 of depthwise weights.
+
+        Returns:
+            The sum; 0 of anything but constants of 8 bits that fill the shape.
+        """
+        if axis not in self._sums:  # many operators may share a tensor
+            self._sums[axis] = _largest_sum(self, axis)
+        return self._sums[axis]
 
 
 @dataclass(frozen=True)
@@ -109,7 +128,26 @@ def _tensor(tensor: Table, index: int, buffers: Sequence[Table]) -> Tensor:
     data = data if data is not None and len(data) else None
     quantisation = tensor.table(4)
     scales = () if quantisation is None else quantisation.numbers(2, "f")
-    return Tensor(tensor.text(3), type_name(tensor), shape, data, index, open_batch, scales)
+    zero_points = () if quantisation is None else quantisation.numbers(3, "q")
+    # What looks at weights looks at all of them once, and many tensors may share a buffer.
+    tensor.buffer.spend(0 if data is None else len(data) // MOST_SHARED)
+    return Tensor(tensor.text(3), type_name(tensor), shape, data, index, open_batch, scales, zero_points)
+
+
+def _largest_sum(tensor: Tensor, axis: int) -> int:
+    full = tensor.data is not None and min(tensor.shape, default=0) > 0 and prod(tensor.shape) == len(tensor.data)
+    if tensor.data is None or not full or tensor.type not in ("INT8", "UINT8"):
+        return 0
+    weights = np.moveaxis(tensor.data.view(tensor.type.lower()).reshape(tensor.shape), axis, 0)
+    filters = weights.reshape(len(weights), -1)
+    zeros = tensor.zero_points if len(tensor.zero_points) == len(filters) else (tensor.zero_points or (0,))[:1]
+    return max(_absolute_sum(weights, zeros[index % len(zeros)]) for index, weights in enumerate(filters))
+
+
+def _absolute_sum(weights: np.ndarray, zero_point: int) -> int:
+    zero_point = min(max(zero_point, -(2**31)), 2**31)  # which no legal one is near
+    parts = (weights[start : start + PART].astype(np.int64) for start in range(0, len(weights), PART))
+    return sum(int(np.abs(part - zero_point).sum()) for part in parts)
 
 
 def _operator(operator: Table, codes: Sequence[tuple[str, int]], tensors: Sequence[Tensor]) -> Operator:

@@ -127,18 +127,26 @@ def test_the_line_that_says_why_is_told(stand_in, clean, report, why):
         assert str(caught.value).endswith(f": it says {why!r}.")
 
 
+def is_gone(child: Path) -> bool:
+    """Whether the process that wrote its number to a file ends soon."""
+    stat, until = Path("/proc") / child.read_text().strip() / "stat", time.monotonic() + 10
+    while stat.exists() and "Z" not in stat.read_text().split()[2] and time.monotonic() < until:
+        time.sleep(0.05)
+    return not stat.exists() or "Z" in stat.read_text().split()[2]
+
+
 def test_a_compiler_that_hangs_is_ended_with_its_children(stand_in, clean, tmp_path):
     program = stand_in(GOOD, f"sh -c 'echo $$ > {tmp_path}/child; exec sleep 600' & wait")
     with pytest.raises(ExportError, match="stopped after 1 seconds without a result"):
         compile_file(clean, program, seconds=1)
-    child = int((tmp_path / "child").read_text())
-    until = time.monotonic() + 10
-    while (Path("/proc") / str(child)).exists() and time.monotonic() < until:
-        if "Z" in (Path("/proc") / str(child) / "stat").read_text().split()[2]:
-            break
-        time.sleep(0.05)
-    else:
-        assert not (Path("/proc") / str(child)).exists()
+    assert is_gone(tmp_path / "child")
+
+
+def test_a_compiler_that_has_ended_leaves_no_child(stand_in, clean, tmp_path):
+    child = tmp_path / "child"
+    copy = f'cp "$4" "$3/model_edgetpu.tflite"; while [ ! -s {child} ]; do sleep 0.1; done'
+    compile_file(clean, stand_in(GOOD, f"sh -c 'echo $$ > {child}; exec sleep 600' & {copy}"))
+    assert is_gone(child)
 
 
 def test_a_compiler_that_cannot_be_run_is_one_sentence(clean, tmp_path):

@@ -3,22 +3,19 @@
 Reference: coral.ai/docs/edgetpu/compiler, version 16.0 of the compiler.
 """
 
-import os
 import re
 import shutil
-import signal
-import subprocess
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ofa_tf.errors import ExportError
+from ofa_tf.processes import read_log, run_to_log
 from ofa_tf.tflite.inspect import IDENTIFIER
 
 PROGRAM = "edgetpu_compiler"
 SECONDS = 300.0
-MOST_OUTPUT_BYTES = 1_000_000
 MAPPED = "Mapped to Edge TPU"
 CAUSES = ("ERROR", "Compilation failed:", "Compilation timeout", "Internal compiler error")  # begin lines that say why
 CONSEQUENCE = "ERROR: Restored original execution plan"  # of the cause, which a later line names
@@ -91,9 +88,10 @@ def compile_file(content: bytes, program: str, seconds: float = SECONDS) -> tupl
     with tempfile.TemporaryDirectory() as folder:
         model, log = Path(folder, "model.tflite"), Path(folder, "log.txt")
         model.write_bytes(content)
-        code = _run([program, "-s", "-o", folder, str(model)], log, seconds)
-        with open(log, "rb") as file:
-            said = file.read(MOST_OUTPUT_BYTES).decode(errors="replace")
+        code = run_to_log([program, "-s", "-o", folder, str(model)], log, seconds)
+        said = read_log(log)
+        if code is None:
+            raise ExportError(f"{PROGRAM} was stopped after {seconds:g} seconds without a result.")
         if code:
             raise ExportError(f"{PROGRAM} failed with status {code}: {_cause(said)}")
         report = parse_report(said)
@@ -101,25 +99,6 @@ def compile_file(content: bytes, program: str, seconds: float = SECONDS) -> tupl
         if not compiled.is_file() or compiled.read_bytes()[4:8] != IDENTIFIER:
             raise ExportError(f"{PROGRAM} wrote no TFLite file: {_cause(said)}")
         return compiled.read_bytes(), report
-
-
-def _run(command: list[str], log: Path, seconds: float) -> int:
-    """Runs a program with its children; its exit status."""
-    with open(log, "wb") as output:
-        try:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
-        except OSError as error:
-            raise ExportError(f"{command[0]} cannot be run: {error.strerror}.") from None
-        try:
-            return process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise ExportError(f"{PROGRAM} was stopped after {seconds:g} seconds without a result.") from None
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
 
 
 def parse_report(said: str) -> CompilerReport:

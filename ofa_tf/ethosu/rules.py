@@ -7,7 +7,7 @@ on files (`tests/test_ethosu_lint.py`). It has one table for Ethos-U55 and U65, 
 from collections.abc import Mapping, Sequence
 from math import prod
 
-from ofa_tf.tflite.fallback import Rule, integers, kernel
+from ofa_tf.tflite.fallback import Rule, axes, integers, kernel
 from ofa_tf.tflite.operators import Operator, Tensor
 
 VALID = 1  # of the schema's paddings; SAME is 0
@@ -135,8 +135,7 @@ def _mean(op: Operator) -> str | None:
         return "its axes are not constants"
     if not integers(op, 1):
         return "its axes are not integers of 32 bits"
-    rank = len(source.shape)
-    reduced = {axis % rank for axis in integers(op, 1)} if rank else set()
+    reduced, rank, _ = axes(op)
     if rank == 4 and source.shape[0] != 1:
         return f"it has a batch of {source.shape[0]}"
     sizes = [source.shape[axis] for axis in reduced]

@@ -13,13 +13,12 @@ import os
 import re
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import Any
 
 from ofa_tf.errors import ExportError, FormatError
 from ofa_tf.ethosu.targets import NpuTarget
+from ofa_tf.processes import MOST_OUTPUT_BYTES, end, read_log, run_to_log
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.reading import read_text
 from ofa_tf.tflite.operators import read_operators
@@ -35,7 +35,6 @@ PROGRAM = "vela"
 KNOWN_VERSION = "5.2.0"
 SECONDS = 300.0  # for one file
 VERSION_SECONDS = 60.0
-MOST_OUTPUT_BYTES = 1_000_000
 NPU_OPERATOR = "CUSTOM ethos-u"  # what Vela makes of the operators that run on the NPU
 CONFIG = "Arm/vela.ini"  # comes with Vela
 INSTALL = "pip install 'ofa-tf[ethosu]'"
@@ -130,7 +129,7 @@ class Vela:
         with tempfile.TemporaryDirectory(prefix="ofa-tf-") as folder:
             log = Path(folder, "log.txt")
             status = self._run(["--version"], log, min(self.seconds, VERSION_SECONDS))
-            said = _read_log(log)
+            said = read_log(log)
             self._require_success(status, said, min(self.seconds, VERSION_SECONDS))
         if not VERSION.fullmatch(said.strip()):
             raise ExportError(f"{PROGRAM} --version printed no version: {_cause(said)}")
@@ -167,7 +166,7 @@ class Vela:
                 self._statuses(jobs) as statuses,
             ):
                 for job, status in zip(jobs, statuses, strict=True):
-                    said = _read_log(job.log)
+                    said = read_log(job.log)
                     self._require_success(status, said, self.seconds)
                     compiled.append(read_results(job.folder, job.log, version, target))
                     shutil.rmtree(job.folder)
@@ -193,7 +192,7 @@ class Vela:
         try:
             yield self._answers(process, jobs, log)
         finally:
-            _end(process)
+            end(process)
 
     def _answers(self, process: subprocess.Popen, jobs: Sequence["_Job"], log: Path) -> Iterator[int | None]:
         assert process.stdout is not None
@@ -204,45 +203,19 @@ class Vela:
             try:
                 yield json.loads(process.stdout.readline())["status"]
             except ValueError:
-                said = _read_log(log)
+                said = read_log(log)
                 if "ModuleNotFoundError" in said:
                     raise ExportError(f"{PROGRAM} cannot be loaded by {sys.executable}: `{INSTALL}`.") from None
                 raise ExportError(f"{PROGRAM} ended early in {sys.executable}: {_cause(said)}") from None
 
     def _run(self, arguments: Sequence[str], log: Path, seconds: float) -> int | None:
-        """Runs the program with its children; its exit status, None if it did not end in time."""
-        with open(log, "wb") as output:
-            try:
-                process = subprocess.Popen(
-                    [self.program, *arguments],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise ExportError(f"{self.program} cannot be run: {error.strerror}.") from None
-            try:
-                return process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                return None
-            finally:
-                _end(process)
+        return run_to_log([self.program, *arguments], log, seconds)
 
     def _require_success(self, status: int | None, said: str, seconds: float) -> None:
         if status is None:
             raise ExportError(f"{PROGRAM} was stopped after {seconds:g} seconds without a result.")
         if status:
             raise ExportError(f"{PROGRAM} failed with status {status}: {_cause(said)}")
-
-
-def _end(process: subprocess.Popen) -> None:
-    """Ends a process, and its children even if it has ended already."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
 
 
 @dataclass(frozen=True)
@@ -271,12 +244,6 @@ def _write_job(folder: Path, content: bytes, target: NpuTarget) -> _Job:
     return _Job(folder, [str(model), *(word for pair in arguments.items() for word in pair), "--show-cpu-operations"])
 
 
-def _read_log(log: Path) -> str:
-    with suppress(OSError), open(log, "rb") as file:
-        return file.read(MOST_OUTPUT_BYTES).decode(errors="replace")
-    return ""
-
-
 def read_results(folder: Path, log: Path, version: str, target: NpuTarget) -> Compiled:
     """The compiled file, and the report from the summary that Vela writes beside it.
 
@@ -289,7 +256,7 @@ def read_results(folder: Path, log: Path, version: str, target: NpuTarget) -> Co
     Raises:
         ExportError: a file is missing, or says nothing that can be read.
     """
-    model, said = folder / "model_vela.tflite", _read_log(log)
+    model, said = folder / "model_vela.tflite", read_log(log)
     try:
         content = model.read_bytes()
         kinds = Counter(op.name for op in read_operators(content))

@@ -48,5 +48,5 @@ def integers(op: Operator, index: int) -> list[int]:
 def axes(op: Operator) -> tuple[set[int], int, int]:
     """Axes that are reduced, the rank and the channels of the input."""
     shape = op.inputs[0].shape if op.inputs and op.inputs[0] is not None else ()
-    found = {axis % len(shape) if shape else axis for axis in integers(op, 1)}
+    found = {axis % len(shape) for axis in integers(op, 1)} if shape else set()
     return found, len(shape), shape[-1] if shape else 0

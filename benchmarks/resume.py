@@ -1,12 +1,13 @@
 """Nothing is lost: commands that are killed again and again end as those that never were.
 
-    python benchmarks/resume.py [--quick] [--kills N] [--json FILE]
+    python benchmarks/resume.py [--quick] [--kills N] [--only NAME,NAME] [--fixtures DIR] [--json FILE]
 
 First a training: all four stages of the `tiny` space on the bundled digits, with dropout, in processes that are killed
 (SIGKILL) at random moments, until one reaches the end; the next one goes on. Every third time the newest checkpoint is
 cut short before it does. Then the other commands, in copies of a small workdir that is trained: `train --restart` of a
-stage, `export --finetune`, `predictor fit`, `lut build`, `data pack`, `report`. Every fsync and every rename of theirs
-takes a third of a second longer and is where they are killed.
+stage, `export --finetune`, `predictor fit`, `lut build`, `data pack`, `report`, and, with the folder of the published
+project's reference numbers, `zoo import`. Every fsync and every rename of theirs takes a third of a second longer and
+is where they are killed.
 
 `kills`: how many processes died. `bit_identical`: 1 if all weights and momenta at the end of every stage, and what each
 command made that does not depend on the time, are equal to the last bit to those of an undisturbed run. `left_behind`:
@@ -17,6 +18,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,6 +54,8 @@ for name in ("fsync", "rename", "replace"):
 from ofa_tf.cli.main import main
 main()
 """
+PUBLISHED, N_CLASSES = "torch_parity/mbv3_w0.25.pth", 10  # of the reference numbers
+DONE = "is already a workdir"  # says an import that was done before it was killed
 W = ["--workdir", "work"]
 ARCH = ["--arch", "work/arch.json"]
 COMMANDS = {  # what is killed, and which of its files do not depend on the time
@@ -64,6 +68,10 @@ COMMANDS = {  # what is killed, and which of its files do not depend on the time
     "lut": (["lut", "build", *W, "--resolution", "24"], []),
     "pack": (["data", "pack", "--data", "digits", "--out", "packed", "--shards", "3", "--force"], ["packed/*"]),
     "report": (["report", *W], []),
+    "import": (
+        ["zoo", "import", "supernet", "net.pth", "--workdir", "new", "--classes", "names.txt", "--resolution", "64"],
+        ["new/checkpoints/*/*.npz", "new/*.json"],
+    ),
 }
 TIMED = ("logs", "block-files", "report.html")  # names, or contents, that differ from run to run
 
@@ -141,9 +149,12 @@ def run_slowly(command: list[str], folder: Path, mark: int | None, rng: random.R
         if writes == mark:
             time.sleep(rng.uniform(0, 0.35))
             process.kill()
-            process.communicate()
-            return (None, writes) if process.returncode < 0 else (process.returncode, writes)
-    if process.wait():
+            said += process.communicate()[1].splitlines()
+            break
+    status = process.wait()
+    if status == -signal.SIGKILL:
+        return None, writes
+    if status and not (said and DONE in said[-1]):
         raise RuntimeError(f"{command} failed: {said[-1:]}")
     return 0, writes
 
@@ -184,23 +195,40 @@ def make_base(folder: Path, recipe: Path) -> Path:
     command = [sys.executable, "-c", PROGRAM, "train", *W, "--recipe", str(recipe)]
     subprocess.run(command, cwd=base, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     (base / "work" / "arch.json").write_text(json.dumps({"schema": 1, **TINY.smallest(24).to_document()}))
+    (base / "names.txt").write_text("".join(f"class {number}\n" for number in range(N_CLASSES)))
     return base
 
 
-def kill_commands(folder: Path, n_kills: int, rng: random.Random) -> tuple[int, bool, int]:
-    """Kills, whether all commands ended as they should, and files left behind."""
+def kill_commands(
+    folder: Path, names: list[str], published: Path | None, n_kills: int, rng: random.Random
+) -> tuple[int, bool, int]:
+    """Kills, whether all of these commands ended as they should, and files left behind."""
     recipe = folder / "short.json"
     write_recipe(recipe, 0.5)
     base = make_base(folder, recipe)
+    if published is not None:
+        shutil.copyfile(published, base / "net.pth")
     untrained = folder / "untrained"
     shutil.copytree(base, untrained)
     ledger = json.loads((untrained / "work" / "ledger.json").read_text())
     del ledger["stages"]["width"]
     (untrained / "work" / "ledger.json").write_text(json.dumps(ledger))
     shutil.rmtree(untrained / "work" / "checkpoints" / "width")
-    share = -(-n_kills // len(COMMANDS))
-    found = [kill_command(name, untrained if name == "train" else base, folder, share, rng) for name in COMMANDS]
-    return share * len(COMMANDS), all(good for good, _ in found), sum(left for _, left in found)
+    share = -(-n_kills // len(names))
+    found = [kill_command(name, untrained if name == "train" else base, folder, share, rng) for name in names]
+    return share * len(names), all(good for good, _ in found), sum(left for _, left in found)
+
+
+def kill_training(folder: Path, quick: bool) -> tuple[int, bool]:
+    """Kills, and whether the training ended as one that was left alone."""
+    recipe = folder / "recipe.json"
+    write_recipe(recipe, 2 if quick else 8)
+    began = time.monotonic()
+    if start(folder / "alone", recipe).wait() != 0:
+        raise RuntimeError("the training that was left alone failed")
+    longest_s = (time.monotonic() - began) / (2 if quick else 4)
+    kills = kill_until_done(folder / "killed", recipe, 3 if quick else 20, longest_s, random.Random(0))
+    return kills, same(ends(folder / "alone"), ends(folder / "killed"))
 
 
 def main() -> None:
@@ -208,22 +236,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="three kills of the training, one of each command")
     parser.add_argument("--kills", type=int, default=180, metavar="N", help="of the other commands together")
+    parser.add_argument("--fixtures", metavar="DIR", help="the published reference numbers, for `zoo import`")
+    parser.add_argument("--only", default="", metavar="NAME,NAME", help=f"of {', '.join(COMMANDS)}; no training")
     parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        recipe = Path(folder) / "recipe.json"
-        write_recipe(recipe, 2 if options.quick else 8)
-        began = time.monotonic()
-        if start(Path(folder) / "alone", recipe).wait() != 0:
-            raise RuntimeError("the training that was left alone failed")
-        longest_s = (time.monotonic() - began) / (2 if options.quick else 4)
-        kills = kill_until_done(
-            Path(folder) / "killed", recipe, 3 if options.quick else 20, longest_s, random.Random(0)
+    published = None if options.fixtures is None else Path(options.fixtures, PUBLISHED)
+    all_names = [name for name in COMMANDS if name != "import" or published is not None]
+    names = list(filter(None, options.only.split(","))) or all_names
+    if unknown := sorted(set(names) - set(COMMANDS)):
+        parser.error(f"--only: there is no {', '.join(unknown)}, only {', '.join(COMMANDS)}")
+    if not set(names) <= set(all_names):
+        parser.error("--only import needs --fixtures DIR")
+    with tempfile.TemporaryDirectory() as place:
+        folder, kills, identical = Path(place), 0, True
+        if not options.only:
+            kills, identical = kill_training(folder, options.quick)
+        more, good, left = kill_commands(
+            folder, names, published, len(names) if options.quick else options.kills, random.Random(1)
         )
-        identical = same(ends(Path(folder) / "alone"), ends(Path(folder) / "killed"))
-        n_kills = len(COMMANDS) if options.quick else options.kills
-        more, good, left = kill_commands(Path(folder), n_kills, random.Random(1))
-        shutil.rmtree(folder, ignore_errors=True)
     figures = {"kills": kills + more, "bit_identical": int(identical and good), "left_behind": left}
     report(figures, seed=0, json_file=options.json)
 

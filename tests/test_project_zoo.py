@@ -156,8 +156,22 @@ def test_an_existing_workdir_is_left_alone(parity, workdir, imported):
         import_supernet(str(parity / "mbv3_w0.25.pth"), workdir, CLASSES)
     assert before == {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
     (workdir / "config.json").unlink()
+    mine = workdir / "checkpoints" / "width" / "step-00000002.npz"
+    mine.write_bytes(b"trained")
     with pytest.raises(WorkdirError, match="parts of a workdir"):
         import_supernet(str(parity / "mbv3_w0.25.pth"), workdir, CLASSES, [64])
+    assert mine.read_bytes() == b"trained"
+
+
+def test_an_import_that_was_killed_is_done_again(parity, workdir, imported):
+    """Before its last file was written, and before its first was whole."""
+    for missing in (["config.json"], ["config.json", "ledger.json"]):
+        for name in missing:
+            (workdir / name).unlink()
+        (workdir / "checkpoints" / "width" / ".step-00000000.npz.999999999.tmp").write_bytes(b"half")
+        import_supernet(str(parity / "mbv3_w0.25.pth"), workdir, CLASSES, [64])
+        assert {path.name for path in workdir.rglob("*")} == {path.name for path in imported.rglob("*")}
+        assert (workdir / "config.json").read_bytes() == (imported / "config.json").read_bytes()
 
 
 def test_bad_sources_leave_nothing_behind(parity, tmp_path, run):

@@ -119,7 +119,7 @@ def _write_workdir(target: Workdir, config: Config, supernet: Supernet, source: 
     """Weights, ledger, and last the config, which makes a workdir of the folder."""
     existed, folder, ledger = target.path.exists(), target.checkpoints(STAGES[-1]), target.ledger()
     with target.lock():
-        if target.exists or ledger.path.exists() or folder.parent.exists():
+        if target.exists or not _left_by_import(target):
             raise WorkdirError(f"{target} holds parts of a workdir: import into another folder.")
         try:
             checkpoint.save(folder, 0, weights_of(supernet))
@@ -130,6 +130,19 @@ def _write_workdir(target: Workdir, config: Config, supernet: Supernet, source: 
             ledger.path.unlink(missing_ok=True)
             shutil.rmtree(target.path if not existed else folder.parent, ignore_errors=True)
             raise
+
+
+def _left_by_import(target: Workdir) -> bool:
+    """Whether a folder holds nothing of a workdir but what an import that was killed may have written."""
+    checkpoints, ledger = target.path / "checkpoints", target.ledger()
+    imported = checkpoint.checkpoint_path(target.checkpoints(STAGES[-1]), 0)
+    others = (target.tables, target.accuracy, target.exports, target.finetuned)
+    return (
+        all(path == imported for path in checkpoints.rglob("*") if not path.is_dir())
+        and all(record.source is not None for record in ledger.stages.values())
+        and ledger.init is None
+        and not any(path.exists() for path in others)
+    )
 
 
 # --- predictor --------------------------------------------------------------------------------------------------------

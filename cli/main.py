@@ -123,13 +123,14 @@ def _open_streams() -> None:
 
 
 def _fail(sentence: str) -> NoReturn:
-    click.echo(f"Error: {visible(sentence)}", err=True)
+    line = visible(sentence).replace("\n", "\\n")  # of a file's name
+    click.echo(f"Error: {line}", err=True)
     sys.exit(2)
 
 
 def _sentence(error: click.ClickException) -> str:
     """What was given and what would be right, on one line."""
-    said, context = error.format_message(), getattr(error, "ctx", None)
+    said, context = " ".join(error.format_message().split()), getattr(error, "ctx", None)
     if context is None or isinstance(error, click.BadParameter):
         return said
     if isinstance(context.command, click.Group):

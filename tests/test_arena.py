@@ -102,6 +102,14 @@ def test_arguments_become_budgets():
         make_budgets(ram_kb=-1)
 
 
+def test_flash_is_another_name_of_size_and_not_a_second_budget():
+    assert make_budgets(flash_kb=100) == make_budgets(size_kb=100) == Budgets(size_bytes=100e3)
+    with pytest.raises(ArgumentError, match="`flash_kb`: -1 is not a positive number"):
+        make_budgets(flash_kb=-1)
+    with pytest.raises(ArgumentError, match="--size-kb or --flash-kb, not both: they are two names of one budget"):
+        make_budgets(size_kb=100, flash_kb=50)
+
+
 def test_what_does_not_fit_is_told():
     board = Budgets({"mcu:bluepill": None})
     assert excess(board, 10_000, 40_000) is None

@@ -204,6 +204,7 @@ def test_open_refuses(tmp_path, options, said):
         (lambda p: p.search(latency_ms=1, device="pi4"), "no table of a device 'pi4'"),
         (lambda p: p.search(macs_millions=1, precision="int4"), "`precision`: 'int4' is not one of 'int8'"),
         (lambda p: p.search(macs_millions=1, out="."), "`out` . must be a file"),
+        (lambda p: p.search(size_kb=100, flash_kb=50), "Give `size_kb` or `flash_kb`, not both"),
         (lambda p: p.pareto(points=1), "`points`: 1 is not a whole number from 2"),
         (lambda p: p.pareto(plot="front.gif"), "must be a file named"),
         (lambda p: p.export(), "Give either a choice or a budget: `latency_ms`"),

@@ -20,12 +20,15 @@ def make_budgets(
     params_thousands: float | None = None,
     size_kb: float | None = None,
     ram_kb: float | None = None,
+    flash_kb: float | None = None,
 ) -> Budgets:
     """The arguments of `Project.search` as budgets.
 
     Raises:
-        ArgumentError: one of them is no positive number.
+        ArgumentError: one of them is no positive number, or the file's size is limited twice.
     """
+    if size_kb is not None and flash_kb is not None:
+        raise ArgumentError("Give --size-kb or --flash-kb, not both: they are two names of one budget.")
     limits: Mapping[str, Any] = {}
     if isinstance(latency_ms, Mapping):
         limits = latency_ms
@@ -39,7 +42,7 @@ def make_budgets(
         },
         _scaled("macs_millions", macs_millions, 1e6),
         _scaled("params_thousands", params_thousands, 1e3),
-        _scaled("size_kb", size_kb, 1e3),
+        _scaled("size_kb", size_kb, 1e3) if flash_kb is None else _scaled("flash_kb", flash_kb, 1e3),
         _scaled("ram_kb", ram_kb, 1e3),
     )
 

@@ -178,8 +178,7 @@ class Project(OpenedWorkdir):
         from ofa_tf.project.memories import make_budgets
         from ofa_tf.project.search import find_all
 
-        size_kb = size_kb if flash_kb is None else flash_kb
-        budgets = make_budgets(latency_ms, device, macs_millions, params_thousands, size_kb, ram_kb)
+        budgets = make_budgets(latency_ms, device, macs_millions, params_thousands, size_kb, ram_kb, flash_kb)
         n_verified = optional("verify", whole, verify, 1, 1000) or 0
         (answer,), _ = find_all(self, [budgets], table_precision(precision), n_verified, out)
         note_caution(self.progress, answer.choice.predictor_caution)
@@ -282,7 +281,7 @@ class Project(OpenedWorkdir):
         from ofa_tf.project.memories import make_budgets
 
         budget_ms = optional("latency_ms", positive, latency_ms, "milliseconds")
-        limits = make_budgets(budget_ms, device or "host", size_kb=flash_kb, ram_kb=ram_kb)
+        limits = make_budgets(budget_ms, device or "host", flash_kb=flash_kb, ram_kb=ram_kb)
         if (choice is None) != (limits.given or (choice is None and bool(limits.latency_ms))):
             raise ArgumentError("Give either a choice or a budget: `latency_ms`, `ram_kb` or `flash_kb`.")
         n_epochs = optional("epochs", positive, epochs, "epochs")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rich_spaces import COUPLED, LAST, RICH, RICH_SPACES
 
+from ofa_tf.arena import arena_costs
 from ofa_tf.blocks import walk
 from ofa_tf.costs import ArchCosts, arch_costs
 from ofa_tf.errors import InfeasibleError, OfaError
@@ -100,6 +101,33 @@ def test_a_search_finds_the_optimum_within_a_peak_and_sums(seed):
     within = np.logical_and.reduce([budget.costs(everything) <= budget.limit for budget in budgets])
     found = search(SMALL, score, budgets, seed=seed)
     assert found.score == pytest.approx(score(everything[within]).max(), abs=1e-12)
+
+
+@cache
+def _machine():
+    """Everything in `SMALL`, its RAM, a latency that grows with the kernels and not with the image, and a score."""
+    latency = arch_costs(SMALL, lambda block: 1e-5 * block.n_params * (1 + block.kernel**2), 10)
+    slopes = np.random.default_rng(0).uniform(0.5, 2, SMALL.n_genes)
+
+    def score(codes):
+        return np.tanh((codes + SMALL.active(codes).sum(1, keepdims=True)) / 4) @ slopes
+
+    return _everything(SMALL), arena_costs(SMALL, 10), latency, score
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.6])
+def test_latency_and_ram_each_bind_a_search(share):
+    everything, ram, latency, score = _machine()
+    budgets = [
+        Budget("latency", "ms", latency, float(np.quantile(latency(everything), share))),
+        Budget("peak RAM", "bytes", ram, float(np.quantile(ram(everything), share))),
+    ]
+    kept = np.array([budget.costs(everything) <= budget.limit for budget in budgets])
+    for some in ([0], [1], [0, 1]):
+        found = search(SMALL, score, [budgets[index] for index in some])
+        assert found.score == pytest.approx(score(everything[kept[some].all(0)]).max(), abs=1e-12)
+        within = [bool(budget.costs(found.code[None])[0] <= budget.limit) for budget in budgets]
+        assert within == [index in some for index in range(2)]
 
 
 def test_what_binds_is_named():

@@ -2,13 +2,19 @@
 
 import hashlib
 import json
+from itertools import product
 
+import numpy as np
 import pytest
+from commands import HOST_TABLE
 from finished_workdir import CLASSES, N_VAL, space_of, write_arch
 
 import ofa_tf as api
-from ofa_tf.arena import arena_size
+from ofa_tf.accuracy.store import FittedPredictor
+from ofa_tf.arena import ALIGNMENT, arena_costs, arena_size
+from ofa_tf.latency.table import LatencyTable
 from ofa_tf.micro import interpreter
+from ofa_tf.search.file_size import size_costs
 
 SEARCH = ["search", "--workdir", "work"]
 EXPORT = ["export", "--workdir", "work", "--no-gate"]
@@ -39,6 +45,30 @@ def test_a_board_needs_no_other_budget_and_ram_goes_with_latency(ofa, workdir):
     choice = project.search(device="mcu:nucleo-l4r5zi")
     assert "kB of RAM)" in repr(choice)
     assert project.export(choice, name="board", gate=False).manifest.device["name"] == "mcu:nucleo-l4r5zi"
+
+
+class Everything:
+    """All subnets of a workdir's space: latency, RAM, file size and accuracy, as predicted."""
+
+    def __init__(self, workdir):
+        space = space_of(workdir)
+        codes = np.array(list(product(*map(range, space.gene_sizes))), np.int32)
+        codes = np.unique(space.canonical(codes), axis=0)
+        self.rams = arena_costs(space, len(CLASSES))(codes)
+        self.sizes = size_costs(space, len(CLASSES), "int8")(codes)
+        self.scores = np.clip(FittedPredictor.load(workdir / "accuracy", space).predictor(codes), 0, 1)
+        self.latencies = LatencyTable.load(*workdir.glob(HOST_TABLE)).costs(space, len(CLASSES))(codes)
+
+
+def test_latency_and_ram_together_give_the_best_of_all_subnets_within_both(workdir):
+    project, of = api.open("work"), Everything(workdir)
+    for share in (0.1, 0.5):
+        latency_ms, ram_bytes = np.quantile(of.latencies, share), np.quantile(of.rams, share)
+        choice = project.search(float(latency_ms), ram_kb=float(ram_bytes) / 1e3)
+        assert choice.predicted_ms <= latency_ms
+        assert choice.predicted_ram_bytes <= ram_bytes + ALIGNMENT
+        best = of.scores[(of.latencies <= latency_ms) & (of.rams <= ram_bytes)].max()
+        assert choice.predicted_accuracy == pytest.approx(best, abs=1e-6)
 
 
 @pytest.mark.parametrize(

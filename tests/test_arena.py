@@ -52,6 +52,12 @@ def test_boards_have_memories_and_sources():
     for board in boards().values():
         assert 0 < board.free_ram_bytes < board.ram_bytes < board.flash_bytes
         assert board.source.startswith("https://")
+        assert board.checked_with.startswith("https://github.com/")
+
+
+def test_only_ram_in_one_piece_counts():
+    assert get_board("arduino-portenta-h7").ram_bytes == 512 * 1024  # of 1 MB in several places
+    assert get_board("nucleo-l4r5zi").ram_bytes == 640 * 1024  # in three, one after the other
 
 
 def test_a_board_that_is_not_known_is_refused_with_the_nearest_names():

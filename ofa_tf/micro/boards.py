@@ -20,9 +20,10 @@ class Board:
     Args:
         name: as in `mcu:NAME`.
         chip: its microcontroller.
-        ram_bytes: its RAM, as its maker gives it.
+        ram_bytes: the RAM that lies in one piece, as an arena must.
         flash_bytes: its flash.
         source: the maker's page.
+        checked_with: a file of another project that gives the same memories, but for what its bootloader takes.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Board:
     ram_bytes: int
     flash_bytes: int
     source: str
+    checked_with: str
 
     @property
     def free_ram_bytes(self) -> int:

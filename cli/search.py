@@ -23,6 +23,8 @@ from ofa_tf.formatting import milliseconds, percent
 from ofa_tf.project.arguments import NO_BUDGET
 
 BAR = 8  # characters of the longest bar
+MEMORIES = ("--ram-kb", "--size-kb")
+SUBNET = ("parameters", "size", "arch (kernel x expand)")  # columns of a front that tell of its subnets
 
 
 @click.command("search")
@@ -47,8 +49,14 @@ BAR = 8  # characters of the longest bar
 @click.option(
     "--verify", type=Whole(1, 1000), default=None, help="Evaluate and measure N candidates before choosing one."
 )
-@click.option("--pareto", is_flag=True, help="Find the best subnets at many latencies instead of one within a budget.")
-@click.option("--points", type=Whole(2, 1000), default=20, show_default=True, help="Number of latencies on a front.")
+@click.option(
+    "--pareto",
+    is_flag=True,
+    help="Find the best subnets at many latencies (for `mcu` at many sizes of RAM) instead of one within a budget.",
+)
+@click.option(
+    "--points", type=Whole(2, 1000), default=20, show_default=True, help="Number of latencies or sizes on a front."
+)
 @click.option("--plot", type=click.Path(dir_okay=False), help="Also draw the front: a .png or .svg file.")
 @precision_option
 @images_option
@@ -85,17 +93,17 @@ def command(
         from ofa_tf.project.search import Budgets, find_all, find_fronts
 
         project = open_existing(workdir, progress, data)
-        if pareto:
-            choices = find_fronts(project, devices or ["host"], precision, points, out, plot)
-        else:
-            kilobytes = size_kb and size_kb * 1e3, ram_kb and ram_kb * 1e3
-            most = Budgets({}, macs and macs * 1e6, params and params * 1e3, *kilobytes)
-            try:
+        kilobytes = size_kb and size_kb * 1e3, ram_kb and ram_kb * 1e3
+        most = Budgets({}, macs and macs * 1e6, params and params * 1e3, *kilobytes)
+        try:
+            if pareto:
+                choices = find_fronts(project, devices or ["host"], precision, points, out, plot, most)
+            else:
                 answers, path = find_all(project, _each(most, devices, latencies), precision, verify or 0, out)
-            except InfeasibleError as error:
-                if as_json:
-                    print_json({"infeasible": error.details})
-                raise
+        except InfeasibleError as error:
+            if as_json:
+                print_json({"infeasible": error.details})
+            raise
     if pareto:
         _print_fronts(choices, as_json)
     else:
@@ -108,8 +116,8 @@ def _check(devices, latencies, budgets, pareto, plot) -> None:
         raise click.UsageError("--device names a device twice: name each once, with its --latency.")
     given = [name for name, value in budgets.items() if value]
     if pareto:
-        if given:
-            raise click.UsageError(f"--pareto takes no budget: leave {', '.join(given)} out.")
+        if wrong := [name for name in given if name not in MEMORIES]:
+            raise click.UsageError(f"--pareto takes only --ram-kb and --flash-kb: leave {', '.join(wrong)} out.")
         return
     if plot is not None:
         raise click.UsageError("--plot draws fronts: give --pareto with it.")
@@ -153,9 +161,10 @@ def _print_fronts(choices, as_json: bool) -> None:
         print_caution(choices[0].predictor_caution, as_json)
         return
     points = list(zip(choices, choices.steps, strict=True))
-    for device in dict.fromkeys(choice.latencies[0].device for choice in choices):
-        _print_front(device, [point for point in points if point[0].latencies[0].device == device])
-    say("Gain: points of accuracy over the row before. Price: the extra latency that they cost.")
+    for device in dict.fromkeys(choice.device_label for choice in choices):
+        _print_front(device, [point for point in points if point[0].device_label == device])
+    cost = "latency" if choices[0].latencies else "RAM"
+    say(f"Gain: points of accuracy over the row before. Price: the extra {cost} that they cost.")
     _print_notes(choices[0])
 
 
@@ -164,17 +173,25 @@ def _print_front(device, points) -> None:
     most = max((step.gained_points for _, step in points if step), default=0.0)
     table: dict[str, list[str]] = {}
     for choice, step in points:
-        latency, *rest = _cells(choice)
-        accuracy, macs, params, size, arch = rest[-5:]
-        others = {f"latency on {other.device}": ms for other, ms in zip(choice.latencies[1:], rest, strict=False)}
-        row = {"latency": latency, "accuracy": accuracy, **_gain(step, most), "MACs": macs, **others}
-        for name, cell in {**row, "parameters": params, "size": size, "arch (kernel x expand)": arch}.items():
+        names = [name.removeprefix("predicted ") for name in _columns(choice)]
+        cells = dict(zip(names, _cells(choice), strict=True))
+        cost = names[0] if choice.latencies else "RAM"
+        first = {cost.split(" on ")[0]: cells.pop(cost), "accuracy": cells.pop("accuracy")}
+        last = {name: cells.pop(name) for name in SUBNET}
+        for name, cell in {**first, **_gain(step, most), "MACs": cells.pop("MACs"), **cells, **last}.items():
             table.setdefault(name, []).append(cell)
-    title, names = f"Front of {device}, all predicted", list(table)
+    title, names = f"Front of {device}{_within(points[0][0])}, all predicted", list(table)
     if not fits(names, _rows(table, names)):
         print_table(names[:-3], _rows(table, names[:-3]), title)
-        title, names = "Its subnets", [names[0], *names[-3:]]
+        title, names = "Its subnets", [names[0], *SUBNET]
     print_table(names, _rows(table, names), title)
+
+
+def _within(choice) -> str:
+    """The memories that a front keeps to."""
+    limits = [(choice.budget_ram_bytes, "RAM"), (choice.budget_size_bytes, "flash")]
+    said = " and ".join(f"{limit / 1e3:g} kB of {name}" for limit, name in limits if limit is not None)
+    return f" within {said}" if said else ""
 
 
 def _rows(table, names) -> list[tuple]:
@@ -186,7 +203,8 @@ def _gain(step, most: float) -> dict[str, str]:
     if step is None:
         return {"gain": "", "price": "", "": ""}
     width = round(BAR * step.gained_points / most) if most > 0 else 0
-    return {"gain": f"{step.gained_points:+.2g}", "price": f"+{milliseconds(step.extra_ms)}", "": "█" * width or "▏"}
+    price = f"{step.extra_ram_bytes / 1e3:.1f} kB" if step.extra_ms is None else milliseconds(step.extra_ms)
+    return {"gain": f"{step.gained_points:+.2g}", "price": f"+{price}", "": "█" * width or "▏"}
 
 
 def _print_verified(answer) -> None:

@@ -13,7 +13,7 @@ from ofa_tf.blocks import walk
 from ofa_tf.costs import ArchCosts, arch_costs
 from ofa_tf.errors import InfeasibleError, OfaError
 from ofa_tf.peaks import PeakCosts
-from ofa_tf.search import Budget, search
+from ofa_tf.search import Budget, pareto, search
 from ofa_tf.search.problem import Problem
 from ofa_tf.spaces import MOBILENET_V3, TINY
 
@@ -128,6 +128,37 @@ def test_latency_and_ram_each_bind_a_search(share):
         assert found.score == pytest.approx(score(everything[kept[some].all(0)]).max(), abs=1e-12)
         within = [bool(budget.costs(found.code[None])[0] <= budget.limit) for budget in budgets]
         assert within == [index in some for index in range(2)]
+
+
+@pytest.mark.parametrize("over", ["RAM", "another cost"])
+def test_a_front_within_a_budget_is_the_true_one(over):
+    everything, ram, _, score = _machine()
+    opposed = arch_costs(SMALL, lambda block: 1e4 / (block.n_params + 100), 10)  # small blocks cost most
+    costs, other = (ram, opposed) if over == "RAM" else (opposed, ram)
+    budget = Budget("the other", "", other, float(np.quantile(other(everything), 0.05)))
+    within = everything[other(everything) <= budget.limit]
+    limits = np.geomspace(costs(everything).min(), costs(within).max(), 12)
+    front = pareto(SMALL, score, costs, limits, within=[budget])
+    assert (other(front.codes) <= budget.limit).all()
+    reachable = limits[limits >= costs(within).min()]
+    assert len(reachable) < len(limits)  # the cheapest arch of all is not within the budget
+    expected = [score(within[costs(within) <= limit]).max() for limit in reachable]
+    found = [front.scores[front.costs <= limit].max() for limit in reachable]
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert front.costs == pytest.approx(costs(front.codes))
+
+
+@pytest.mark.parametrize("space", [TINY, RICH], ids=lambda space: space.name)
+def test_moves_beyond_a_budget_beside_the_load_are_none(space):
+    memory, macs = _memory(space), arch_costs(space, lambda block: block.n_macs, 10)
+    codes = space.sample(np.random.default_rng(0), 12)
+    load, beside = Budget("MACs", "", macs, 1e6), Budget("memory", "bytes", memory, float(np.median(memory(codes))))
+    resolutions = np.arange(len(space.resolutions))
+    free, bound = (Problem(space, lambda codes: codes[:, 0], [load], resolutions, more) for more in ((), (beside,)))
+    parents, moves = np.nonzero(np.isfinite(free.move_loads(codes)))
+    loads = bound.load(free.move(codes, parents, moves))
+    assert 0 < np.isinf(loads).sum() < len(loads)
+    assert bound.move_loads(codes)[parents, moves] == pytest.approx(loads)
 
 
 def test_what_binds_is_named():

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from itertools import product
+from itertools import pairwise, product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,6 +70,79 @@ def test_latency_and_ram_together_give_the_best_of_all_subnets_within_both(workd
         assert choice.predicted_ram_bytes <= ram_bytes + ALIGNMENT
         best = of.scores[(of.latencies <= latency_ms) & (of.rams <= ram_bytes)].max()
         assert choice.predicted_accuracy == pytest.approx(best, abs=1e-6)
+
+
+def test_the_front_of_a_microcontroller_is_over_ram(ofa, workdir):
+    run = ofa(*SEARCH, "--pareto", "--device", "mcu", "--points", 6, "--out", "f.json", "--plot", "f.svg", "--json")
+    assert run.code == 0, run.err
+    front, of = json.loads(run.out)["choices"], Everything(workdir)
+    assert json.loads(Path("f.json").read_text())["choices"] == front
+    assert "predicted peak RAM, kB" in Path("f.svg").read_text()
+    rams = [choice["predicted_ram_bytes"] for choice in front]
+    assert rams[0] == pytest.approx(of.rams.min(), abs=ALIGNMENT)
+    assert len(rams) > 2
+    for before, choice in pairwise([None, *front]):
+        best = of.scores[of.rams <= choice["predicted_ram_bytes"]].max()
+        assert choice["predicted_accuracy"] == pytest.approx(best, abs=1e-6)
+        assert (choice["target"], choice["latencies"], choice["extra_ms"]) == ("mcu", [], None)
+        if before:
+            assert choice["extra_ram_bytes"] == choice["predicted_ram_bytes"] - before["predicted_ram_bytes"] > 0
+            gained = 100 * (choice["predicted_accuracy"] - before["predicted_accuracy"])
+            assert choice["gained_points"] == pytest.approx(gained)
+    out = ofa(*SEARCH, "--pareto", "--device", "mcu", "--points", 6).out
+    for said in ("Front of mcu, all predicted", f"{rams[-1] / 1e3:.1f} kB", "Price: the extra RAM", "RAM: the arena"):
+        assert said in out
+    assert "latency" not in out
+
+
+def test_a_front_over_ram_ends_at_its_budget(workdir):
+    of, project = Everything(workdir), api.open("work")
+    ram_kb, flash_kb = np.quantile(of.rams, 0.6) / 1e3, np.quantile(of.sizes, 0.4) / 1e3
+    front = project.pareto("mcu", points=5, ram_kb=ram_kb, flash_kb=flash_kb)
+    within = (of.rams <= ram_kb * 1e3) & (of.sizes <= flash_kb * 1e3)
+    assert front[-1].predicted_accuracy == pytest.approx(of.scores[within].max(), abs=1e-6)
+    assert all(choice.predicted_ram_bytes <= ram_kb * 1e3 + ALIGNMENT for choice in front)
+    assert all(choice.predicted_bytes <= flash_kb * 1e3 for choice in front)
+    board = project.pareto("mcu:nucleo-l4r5zi", points=2)
+    assert board[0].budget_ram_bytes == 589824
+    assert list(board.to_pandas().predicted_ram_bytes) == [choice.predicted_ram_bytes for choice in board]
+
+
+def test_a_front_over_latency_keeps_to_memories(ofa, workdir):
+    of = Everything(workdir)
+    ram_kb, flash_kb = np.quantile(of.rams, 0.3) / 1e3, np.quantile(of.sizes, 0.5) / 1e3
+    memories = "--ram-kb", float(ram_kb), "--flash-kb", float(flash_kb)
+    run = ofa(*SEARCH, "--pareto", *memories, "--points", 8, "--json")
+    assert run.code == 0, run.err
+    within = (of.rams <= ram_kb * 1e3) & (of.sizes <= flash_kb * 1e3)
+    front = json.loads(run.out)["choices"]
+    for choice in front:
+        best = of.scores[within & (of.latencies <= choice["predicted_ms"] * (1 + 1e-9))].max()
+        assert choice["predicted_accuracy"] == pytest.approx(best, abs=1e-6)
+        assert choice["predicted_ram_bytes"] <= ram_kb * 1e3 + ALIGNMENT
+        assert choice["predicted_bytes"] <= flash_kb * 1e3
+    assert front[-1]["predicted_accuracy"] == pytest.approx(of.scores[within].max(), abs=1e-6)
+    out = ofa(*SEARCH, "--pareto", *memories, "--points", 8).out
+    assert f"within {ram_kb:g} kB of RAM and {flash_kb:g} kB of flash, all predicted" in out
+    assert f"{front[0]['predicted_ram_bytes'] / 1e3:.1f} kB" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--device", "mcu", "--device", "host"], "--device mcu has no latency table: give it alone"),
+        (["--device", "mcu:pikko"], "There is no board 'pikko': did you mean 'pico'"),
+        (["--device", "mcu", "--precision", "fp32"], "--precision fp32 is not for a microcontroller"),
+        (["--ram-kb", 9, "--precision", "fp32"], "--ram-kb is for int8 files"),
+        (["--ram-kb", 0.5], "less than the smallest input image"),
+        (["--ram-kb", 3], "No subnet of `small` meets the budget for peak RAM"),
+        (["--device", "mcu", "--ram-kb", 3, "--flash-kb", 500], "No subnet of `small` meets the budget for peak RAM"),
+    ],
+)
+def test_a_front_that_cannot_be_is_one_sentence(ofa, workdir, arguments, said):
+    run = ofa(*SEARCH, "--pareto", *arguments)
+    assert (run.code, run.out) == (2, "")
+    assert said in run.last
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,11 @@ class Choice:
         return self.latencies[0].name if self.latencies else self.target
 
     @property
+    def device_label(self) -> str:
+        """The first device, with the precision and the source of its table if it has one."""
+        return self.latencies[0].device if self.latencies else str(self.target)
+
+    @property
     def budget_ms(self) -> float | None:
         """The latency budget on the first device."""
         return self.latencies[0].budget_ms if self.latencies else None
@@ -179,15 +184,25 @@ class Step:
 
     Args:
         gained_points: accuracy, in percentage points.
-        extra_ms: latency on the front's device.
+        extra_ms: latency on the front's device; None on a front over RAM.
+        extra_ram_bytes: RAM; None on a front over latency.
     """
 
     gained_points: float
-    extra_ms: float
+    extra_ms: float | None
+    extra_ram_bytes: int | None = None
+
+    @classmethod
+    def between(cls, before: Choice, choice: Choice) -> "Step":
+        """The step from one subnet of a front to the next."""
+        gained_points = 100 * (choice.predicted_accuracy - before.predicted_accuracy)
+        if choice.predicted_ms is not None and before.predicted_ms is not None:
+            return cls(gained_points, choice.predicted_ms - before.predicted_ms)
+        return cls(gained_points, None, (choice.predicted_ram_bytes or 0) - (before.predicted_ram_bytes or 0))
 
 
 class Fronts(list[Choice]):
-    """The subnets of one or several fronts, by ascending latency on the device of each front."""
+    """The subnets of one or several fronts, by ascending latency on the device of each front, or by ascending RAM."""
 
     __slots__ = ()
 
@@ -196,14 +211,14 @@ class Fronts(list[Choice]):
         """What each subnet has over the one before; None for the first of a front."""
         found: list[Step | None] = [None] * len(self)
         for index, (before, choice) in enumerate(pairwise(self), 1):
-            if before.latencies[0].device == choice.latencies[0].device:
-                gained_points = 100 * (choice.predicted_accuracy - before.predicted_accuracy)
-                found[index] = Step(gained_points, choice.latencies[0].predicted_ms - before.latencies[0].predicted_ms)
+            if before.device_label == choice.device_label:
+                found[index] = Step.between(before, choice)
         return found
 
     def to_documents(self) -> list[dict[str, Any]]:
         """The subnets as JSON values, with what each has over the one before."""
-        steps = [{"gained_points": None, "extra_ms": None} if step is None else step.__dict__ for step in self.steps]
+        nothing = dict.fromkeys(Step.__dataclass_fields__)
+        steps = [nothing if step is None else step.__dict__ for step in self.steps]
         return [{**choice.to_document(), **step} for choice, step in zip(self, steps, strict=True)]
 
     def __repr__(self) -> str:
@@ -216,7 +231,8 @@ class Fronts(list[Choice]):
         Raises:
             MissingDependencyError: pandas is not installed.
         """
-        columns = ("device", "predicted_ms", "predicted_accuracy", "n_macs", "n_params", "predicted_bytes")
+        columns = ("device", "predicted_ms", "predicted_accuracy", "n_macs", "n_params", "predicted_bytes",
+                   "predicted_ram_bytes")  # fmt: skip
         rows = []
         for choice, step in zip(self, self.steps, strict=True):
             gained = {name: getattr(step, name, None) for name in Step.__dataclass_fields__}

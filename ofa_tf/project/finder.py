@@ -1,7 +1,7 @@
 """The best subnets of a workdir within budgets, and its fronts."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ofa_tf.errors import InfeasibleError, TableError
 from ofa_tf.jsonio import write_json
 from ofa_tf.latency.backends import fits_memory, memory_limits
 from ofa_tf.latency.table import LatencyTable
-from ofa_tf.peaks import PeakCosts
+from ofa_tf.peaks import Costs, PeakCosts
 from ofa_tf.precision import get_precision
 from ofa_tf.project.choice import Budgets, Choice, Fronts, Latency
 from ofa_tf.project.lut import get_table
@@ -29,6 +29,8 @@ from ofa_tf.report.plot import Series, check_picture, plot_fronts
 from ofa_tf.search import Budget, pareto, search
 from ofa_tf.search.file_size import size_costs
 from ofa_tf.space import SearchSpace
+
+NO_BUDGETS = Budgets()
 
 
 @dataclass(frozen=True)
@@ -139,12 +141,29 @@ class Finder:
         found = search(self.space, self.fitted.predictor, self.limits(budgets), seed=seed, top=n)
         return self.choices(found.candidates, budgets)
 
-    def front(self, device: str, points: int) -> list[Choice]:
-        """The best subnets at latencies from the fastest to the largest one's, in one search."""
-        costs, space = self.latencies(device), self.space
-        fastest_ms, slowest_ms = costs(np.stack([costs.cheapest(), space.encode(space.largest(self.resolutions[-1]))]))
-        limits_ms = np.geomspace(fastest_ms, max(fastest_ms, slowest_ms), points)
-        front = pareto(space, self.fitted.predictor, costs, limits_ms, seed=self.project.config.seed)
+    def front(self, device: str | None, points: int, budgets: Budgets) -> list[Choice]:
+        """The best subnets at latencies or sizes of RAM from the least to that of the best or largest, in one search.
+
+        Args:
+            device: the device of the latencies; None for a front over RAM.
+            points: number of latencies or sizes.
+            budgets: what all of them must meet, without latencies.
+
+        Raises:
+            InfeasibleError: no subnet is within the budgets, or none fits into the memory of the device.
+        """
+        space, predictor, seed = self.space, self.fitted.predictor, self.project.config.seed
+        costs: Costs = self._rams.limited_to(self.resolutions) if device is None else self.latencies(device)
+        if budgets.given:
+            last = search(space, predictor, self.limits(budgets), seed=seed, top=1).code
+        else:
+            last = space.encode(space.largest(self.resolutions[-1]))
+        least, most = costs(np.stack([costs.cheapest(), last]))
+        others = self.limits(budgets if device is not None else replace(budgets, ram_bytes=None))
+        limits = np.geomspace(least, max(least, most), points)
+        front = pareto(space, predictor, costs, limits, within=others, seed=seed)
+        if device is None:
+            return self.choices(front.codes, budgets)
         within = fits_memory(self.tables[device], space, self.project.config.n_classes, front.codes)
         if not within.any():
             raise InfeasibleError(
@@ -156,8 +175,8 @@ class Finder:
                 f"{(~within).sum()} of {len(within)} subnets on the front have more parameters than the memory of "
                 f"{device} holds, and are left out."
             )
-        others = [other for other in self.tables if other != device]
-        return self.choices(front.codes[within], Budgets(dict.fromkeys([device, *others])))
+        devices = dict.fromkeys([device, *self.tables])
+        return self.choices(front.codes[within], replace(budgets, latency_ms=devices))
 
     def choices(self, codes: np.ndarray, budgets: Budgets) -> list[Choice]:
         """What is predicted for codes of shape (archs, genes)."""
@@ -244,22 +263,26 @@ def find_fronts(
     points: int = 20,
     out: str | Path | None = None,
     plot: str | Path | None = None,
+    memories: Budgets = NO_BUDGETS,
 ) -> Fronts:
     """A front for each device, one search each: its best subnets at `points` latencies, with those on the others.
+
+    The front of a microcontroller, which has no latencies, is over RAM.
 
     Args:
         project: the workdir.
         devices: whose fronts.
         precision: of the files that the tables are of.
-        points: number of latencies, from the fastest subnet's to the largest one's.
+        points: number of latencies, from the fastest subnet's to the largest one's, or of sizes of RAM.
         out: file to also write the fronts to, as JSON.
         plot: `.png` or `.svg` file to also draw them in.
+        memories: budgets of RAM and file size that all subnets must meet.
 
     Returns:
-        Front after front, by ascending latency.
+        Front after front, by ascending latency, or by ascending RAM.
 
     Raises:
-        InfeasibleError: no subnet on a front fits into the memory of its device.
+        InfeasibleError: no subnet fits into the memories.
         OfaError: no such device, nothing trained yet, a picture of another kind, or a place that cannot be written.
     """
     if plot is not None:
@@ -267,17 +290,26 @@ def find_fronts(
     for option, place in (("--out", out), ("--plot", plot)):
         if place is not None:
             check_place(place, option)
-    finder = Finder.of(project, devices, precision)
-    fronts = {device: finder.front(device, points) for device in devices}
-    choices = Fronts(choice for front in fronts.values() for choice in front)
+    limits = with_memories(
+        replace(memories, latency_ms=dict.fromkeys(devices)), project.config.space, precision, both=False
+    )
+    finder, memories = Finder.of(project, limits.latency_ms, precision), replace(limits, latency_ms={})
+    fronted: list[str | None] = [*limits.latency_ms] or [None]
+    fronts = [finder.front(device, points, memories) for device in fronted]
+    choices = Fronts(choice for front in fronts for choice in front)
     if out is not None:
         write_json(out, {"choices": choices.to_documents()})
     if plot is not None:
         lines = {
-            front[0].latencies[0].device: Series(
-                [choice.latencies[0].predicted_ms for choice in front], [choice.predicted_accuracy for choice in front]
+            front[0].device_label: Series(
+                [_cost(choice) for choice in front], [choice.predicted_accuracy for choice in front]
             )
-            for front in fronts.values()
+            for front in fronts
         }
-        plot_fronts(plot, lines)
+        plot_fronts(plot, lines, "predicted latency, ms" if limits.latency_ms else "predicted peak RAM, kB")
     return choices
+
+
+def _cost(choice: Choice) -> float:
+    """Where a subnet lies on its front: milliseconds, or kilobytes of RAM."""
+    return (choice.predicted_ram_bytes or 0) / 1e3 if choice.predicted_ms is None else choice.predicted_ms

@@ -52,13 +52,14 @@ def _scaled(name: str, value: Any, unit: float) -> float | None:
     return None if number is None else number * unit
 
 
-def with_memories(budgets: Budgets, space: SearchSpace, precision: str) -> Budgets:
+def with_memories(budgets: Budgets, space: SearchSpace, precision: str, both: bool = True) -> Budgets:
     """Budgets in which a device without latency tables is replaced by the limits of its memories.
 
     Args:
         budgets: as the user gave them, such a device among those of `latency_ms`.
         space: what is searched.
         precision: of the files.
+        both: whether such a device must have limits of both RAM and flash.
 
     Raises:
         DeviceError: the board is not known, or the precision is not for it.
@@ -80,7 +81,7 @@ def with_memories(budgets: Budgets, space: SearchSpace, precision: str) -> Budge
         if memories is not None:
             ram_bytes = min(ram_bytes or memories.ram_bytes, memories.ram_bytes)
             size_bytes = min(size_bytes or memories.flash_bytes, memories.flash_bytes)
-        if ram_bytes is None or size_bytes is None:
+        if both and (ram_bytes is None or size_bytes is None):
             raise ArgumentError(
                 f"--device {device} needs both --ram-kb and --flash-kb: how large are its memories? "
                 f"`{device}:NAME` knows those of a board."

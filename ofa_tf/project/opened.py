@@ -41,6 +41,14 @@ class OpenedWorkdir:
     progress: Progress = SILENT
     keep: bool = True
 
+    def __repr__(self) -> str:
+        config, ledger = self.config, self.workdir.ledger()
+        images = "no images" if config.data is None else f"{Path(config.data).name} of {config.n_classes} classes"
+        done = ", ".join(stage for stage in STAGES if ledger.done(stage)) or "nothing"
+        begun = f" from {config.init['name']}" if config.init else ""
+        trained = f"imported from {ledger.source['address']}" if ledger.source else f"trained{begun}: {done}"
+        return f"Project({str(self.workdir)!r}: {config.space.name}, {images}; {trained})"
+
     @cached_property
     def data(self) -> Data:
         """The images.

@@ -56,14 +56,6 @@ class Project(OpenedWorkdir):
         project.__dict__.update({name: opened.__dict__[name] for name in ("data", "host") if name in opened.__dict__})
         return project
 
-    def __repr__(self) -> str:
-        config, ledger = self.config, self.workdir.ledger()
-        images = "no images" if config.data is None else f"{Path(config.data).name} of {config.n_classes} classes"
-        done = ", ".join(stage for stage in STAGES if ledger.done(stage)) or "nothing"
-        begun = f" from {config.init['name']}" if config.init else ""
-        trained = f"imported from {ledger.source['address']}" if ledger.source else f"trained{begun}: {done}"
-        return f"Project({str(self.workdir)!r}: {config.space.name}, {images}; {trained})"
-
     @library_wording
     def train(
         self,
@@ -193,15 +185,19 @@ class Project(OpenedWorkdir):
         precision: str = "int8",
         out: str | Path | None = None,
         plot: str | Path | None = None,
+        ram_kb: float | None = None,
+        flash_kb: float | None = None,
     ) -> "Fronts":
-        """Searches for the best subnets at many latencies: `ofa-tf search --pareto`.
+        """Searches for the best subnets at many latencies, or sizes of RAM: `ofa-tf search --pareto`.
 
         Args:
-            device: `host`, or a device that has a latency table; several give a front for each.
-            points: number of latencies, from the fastest subnet's to the largest one's.
+            device: `host`, or a device that has a latency table; several give a front for each. `mcu` or `mcu:BOARD`
+                gives one over RAM.
+            points: number of latencies, from the fastest subnet's to the largest one's, or of sizes of RAM.
             precision: precision of the files: "int8", "fp16" or "fp32".
             out: file to also write the fronts to, as JSON.
             plot: `.png` or `.svg` file to also draw them in.
+            ram_kb, flash_kb: budgets that all must meet: peak RAM in TensorFlow Lite Micro and file size, in kilobytes.
 
         Examples:
             >>> project = ofa.open("work")
@@ -211,11 +207,13 @@ class Project(OpenedWorkdir):
             >>> list(front.to_pandas().columns)[:3]
             ['arch', 'device', 'predicted_ms']
         """
+        from ofa_tf.project.memories import make_budgets
         from ofa_tf.project.search import find_fronts
 
         devices = [device] if isinstance(device, str) else list(device)
         n_points = required("points", whole, points, 2, 1000)
-        fronts = find_fronts(self, devices, table_precision(precision), n_points, out, plot)
+        memories = make_budgets(ram_kb=ram_kb, flash_kb=flash_kb)
+        fronts = find_fronts(self, devices, table_precision(precision), n_points, out, plot, memories)
         note_caution(self.progress, fronts[0].predictor_caution)
         return fronts
 

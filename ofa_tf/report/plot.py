@@ -16,14 +16,14 @@ KINDS = (".png", ".svg")
 
 @dataclass(frozen=True)
 class Series:
-    """Subnets in the plane of latency and accuracy.
+    """Subnets in the plane of cost and accuracy.
 
     Args:
-        latency_ms: shape (subnets,).
+        costs: latency in milliseconds, or RAM in kilobytes; shape (subnets,).
         accuracy: 0 to 1, shape (subnets,).
     """
 
-    latency_ms: Sequence[float] | np.ndarray
+    costs: Sequence[float] | np.ndarray
     accuracy: Sequence[float] | np.ndarray
 
 
@@ -50,21 +50,22 @@ def plot_front(
         chosen: exported files; latency measured, accuracy of the file on the validation images.
         labels: one per chosen file.
     """
-    marks = list(zip(chosen.latency_ms, chosen.accuracy, labels, strict=True))
+    marks = list(zip(chosen.costs, chosen.accuracy, labels, strict=True))
     with _front_axes(path, f"latency on {device}, ms", marks) as axes:
         _scatter(axes, evaluated, s=14, color="#9aa5b1", label="random subnets, evaluated")
         _line(axes, front, color="#1f6feb", label="front, predicted")
         _scatter(axes, chosen, s=90, marker="*", color="#d1242f", zorder=3, label="exported files, measured")
 
 
-def plot_fronts(path: str | Path, fronts: Mapping[str, Series]) -> None:
+def plot_fronts(path: str | Path, fronts: Mapping[str, Series], costs: str = "predicted latency, ms") -> None:
     """Draws fronts of several devices side by side.
 
     Args:
         path: where to write it, a `.png` or `.svg` file.
-        fronts: by the label of the device; latency and accuracy predicted.
+        fronts: by the label of the device; costs and accuracy predicted.
+        costs: label of their axis.
     """
-    with _front_axes(Path(path), "predicted latency, ms") as axes:
+    with _front_axes(Path(path), costs) as axes:
         for label, front in fronts.items():
             _line(axes, front, marker=".", label=_plain(label))
         axes.set_ylabel("predicted top-1 accuracy, %")
@@ -97,13 +98,13 @@ def plot_shares(path: str | Path, title: str, shares: Mapping[str, Mapping[str, 
 
 
 @contextmanager
-def _front_axes(path: Path, latency: str, marks: Sequence[tuple[float, float, str]] = ()) -> Iterator:
-    """Axes for latency (logarithmic) and accuracy; what was drawn is written to `path`.
+def _front_axes(path: Path, costs: str, marks: Sequence[tuple[float, float, str]] = ()) -> Iterator:
+    """Axes for costs (logarithmic) and accuracy; what was drawn is written to `path`.
 
     Args:
         path: where.
-        latency: label of the latency axis.
-        marks: points that bear a label: latency, accuracy (0 to 1), label.
+        costs: label of their axis.
+        marks: points that bear a label: cost, accuracy (0 to 1), label.
     """
     with _picture(path, height=5) as axes:
         from matplotlib.ticker import NullLocator
@@ -112,7 +113,7 @@ def _front_axes(path: Path, latency: str, marks: Sequence[tuple[float, float, st
 
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel(_plain(latency))
+        axes.set_xlabel(_plain(costs))
         axes.set_ylabel("top-1 accuracy, %")
         axes.grid(alpha=0.25)
         yield axes
@@ -148,9 +149,9 @@ def _plain(text: str) -> str:
 
 
 def _line(axes, points: Series, **style) -> None:
-    order = np.argsort(points.latency_ms)
-    axes.plot(np.array(points.latency_ms)[order], np.array(points.accuracy)[order] * 100, **style)
+    order = np.argsort(points.costs)
+    axes.plot(np.array(points.costs)[order], np.array(points.accuracy)[order] * 100, **style)
 
 
 def _scatter(axes, points: Series, **style) -> None:
-    axes.scatter(points.latency_ms, np.array(points.accuracy) * 100, **style)
+    axes.scatter(points.costs, np.array(points.accuracy) * 100, **style)

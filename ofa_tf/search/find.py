@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ofa_tf.costs import ArchCosts
-from ofa_tf.errors import OfaError
+from ofa_tf.errors import InfeasibleError, OfaError
+from ofa_tf.peaks import Costs
 from ofa_tf.search.budget import Budget, known_resolutions, starts
 from ofa_tf.search.evolution import evolve, first_population, survivors
 from ofa_tf.search.local import Points, improve, tabu
@@ -167,9 +167,10 @@ def search(
 def pareto(
     space: SearchSpace,
     score: Score,
-    costs: ArchCosts,
+    costs: Costs,
     limits: Sequence[float] | np.ndarray | None = None,
     *,
+    within: Sequence[Budget] = (),
     seed: int = 0,
     population: int = 1024,
     generations: int = 2,
@@ -183,6 +184,7 @@ def pareto(
         score: as in `search`.
         costs: the cost of every arch; resolutions where it is infinite are left out.
         limits: the costs at which the front is wanted; None for 50 from the cheapest arch to the largest.
+        within: budgets that every subnet of the front must meet, too.
         seed: seed of the search.
         population: archs scored per generation.
         generations: generations of the evolution.
@@ -191,7 +193,7 @@ def pareto(
 
     Raises:
         OfaError: limits are not finite numbers above 0, or scores are not numbers.
-        InfeasibleError: no arch meets the largest limit.
+        InfeasibleError: no arch meets the largest limit and the budgets.
 
     Examples:
         >>> from ofa_tf.costs import arch_costs
@@ -203,10 +205,10 @@ def pareto(
         True
     """
     rng = np.random.default_rng(seed)
-    resolutions = known_resolutions(space, [costs])
+    resolutions = known_resolutions(space, [costs, *(budget.costs for budget in within)])
     wanted = _limits(space, costs, resolutions, limits)
-    problem = Problem(space, score, [Budget("the front", "", costs, 1.0)], resolutions)
-    first = starts(space, [Budget("the front", "", costs, float(wanted[-1]))])
+    problem = Problem(space, score, [Budget("the front", "", costs, 1.0)], resolutions, within)
+    first = _front_starts(space, costs, wanted, within)
     wanted = wanted[wanted >= costs(first).min()]
     done = 0
 
@@ -248,6 +250,19 @@ def pareto(
     return Front(points.codes, points.scores, points.loads)
 
 
+def _front_starts(space: SearchSpace, costs: Costs, limits: np.ndarray, within: Sequence[Budget]) -> np.ndarray:
+    """Archs within the largest limit and, as far as the other budgets allow, within each smaller one."""
+    first = starts(space, [Budget("the front", "", costs, float(limits[-1])), *within])
+    for limit in limits[-2::-1] if within else ():  # without budgets these are the cheapest already
+        if costs(first).min() > limit:
+            try:
+                lower = starts(space, [Budget("the front", "", costs, float(limit)), *within])
+            except InfeasibleError:
+                break
+            first = np.concatenate([first, lower])
+    return first
+
+
 def _climb(problem: Problem, points: Points, limits: np.ndarray) -> Points:
     """The best point within each limit, once no single move from any of them leads to a better one within any limit."""
     climbed = np.zeros(0, np.uint64)
@@ -262,7 +277,7 @@ def _climb(problem: Problem, points: Points, limits: np.ndarray) -> Points:
         points = Points.join([best, Points.of(problem, codes[problem.load(codes) <= limits[-1]])])
 
 
-def _limits(space: SearchSpace, costs: ArchCosts, resolutions: np.ndarray, limits) -> np.ndarray:
+def _limits(space: SearchSpace, costs: Costs, resolutions: np.ndarray, limits) -> np.ndarray:
     """The limits of a front, ascending."""
     if limits is None:
         low = float(costs(costs.cheapest()[None])[0])

@@ -14,6 +14,7 @@ from ofa_tf.errors import OfaError
 from ofa_tf.search.budget import Budget, loads
 from ofa_tf.space import SearchSpace
 
+ROUNDING = 1e-9  # of a load that is foretold
 Score = Callable[[np.ndarray], np.ndarray]
 """Codes of shape (archs, genes) to predicted scores of shape (archs,); more is better."""
 
@@ -56,16 +57,19 @@ class Problem:
         score_codes: the scores of codes.
         budgets: what makes the load.
         resolutions: indices of the resolutions to search.
+        within: budgets that do not make the load, but must be met: beyond them it is infinite.
     """
 
     space: SearchSpace
     score_codes: Score
     budgets: Sequence[Budget]
     resolutions: np.ndarray
+    within: Sequence[Budget] = ()
 
     def load(self, codes: np.ndarray) -> np.ndarray:
         """Loads of codes: float64 of shape (archs,)."""
-        return loads(self.budgets, codes)
+        total = loads(self.budgets, codes)
+        return np.where(loads(self.within, codes) <= 1, total, np.inf) if self.within else total
 
     def score(self, codes: np.ndarray) -> np.ndarray:
         """Scores of codes: float64 of shape (archs,).
@@ -238,11 +242,23 @@ class Problem:
         used = own & (np.array(self.space.block_positions)[:, None] < n_used)
         return used.astype(np.float32), own.astype(np.float32)
 
+    @cached_property
+    def _bounds(self) -> "Problem":
+        """The budgets of `within` as a problem of their own."""
+        return Problem(self.space, self.score_codes, self.within, self.resolutions)
+
     def move_loads(self, codes: np.ndarray) -> np.ndarray:
         """The loads after each move, without making it: shape (archs, moves), infinite where it changes nothing.
 
         They are added up in another order than by `load`, so they may differ in the last digits.
         """
+        foretold = self._foretell(codes)
+        if self.within:
+            foretold[self._bounds._foretell(codes) > 1 + ROUNDING] = np.inf
+        return foretold
+
+    def _foretell(self, codes: np.ndarray) -> np.ndarray:
+        """The loads after each move, by the budgets that make it."""
         n, n_blocks, (stage, depth) = len(codes), self.space.n_blocks, self._depths
         active, option = self.space.active(codes), self._options(codes)
         pairs, ends = (self._index.pairs(codes), self._index.ends(codes)) if self._index.n > 1 else (0, 0)

@@ -46,6 +46,11 @@ def milliseconds(value: float | None, error: float | None = None) -> str:
     return f"{value:.3g} ms ± {error * 100:.{0 if error >= 0.0095 else 1}f} %"
 
 
+def kilobytes(size_bytes: float) -> str:
+    """`12.3 kB`, of 1,000 bytes."""
+    return f"{size_bytes / 1e3:.1f} kB"
+
+
 def duration(seconds: float) -> str:
     """`45 s`, `12 min`, `3.5 h` or `12 days`."""
     for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (2 * 86400, 3600, "h")):

@@ -10,15 +10,19 @@ import numpy as np
 from ofa_tf.accuracy.collect import JOURNAL, read_journal
 from ofa_tf.accuracy.store import FittedPredictor
 from ofa_tf.atomic import check_place, write_bytes
-from ofa_tf.errors import FormatError
+from ofa_tf.errors import DeviceError, FormatError, InfeasibleError
 from ofa_tf.formatting import shown
 from ofa_tf.jsonio import read_json
-from ofa_tf.latency.backends import fits_memory
+from ofa_tf.latency.backends import backend_of, fits_memory
 from ofa_tf.latency.shares import parts_ms
 from ofa_tf.latency.store import list_tables
 from ofa_tf.latency.table import LatencyTable
+from ofa_tf.project.choice import Budgets
+from ofa_tf.project.finder import Finder
+from ofa_tf.project.memories import with_memories
+from ofa_tf.project.opened import OpenedWorkdir
 from ofa_tf.project.workdir import Config, Workdir
-from ofa_tf.report.contents import Contents, DeviceView, ExportView
+from ofa_tf.report.contents import Contents, DeviceView, ExportView, MemoryPoint
 from ofa_tf.report.curves import read_curves
 from ofa_tf.report.page import render
 from ofa_tf.report.pictures import CONFUSION, WORST
@@ -27,10 +31,12 @@ from ofa_tf.space import Arch, SearchSpace
 
 FILE = "report.html"
 MOST_SUBNETS = 2000
+INT8, POINTS_OF_MEMORY = "int8", 20  # of the front of a microcontroller
 MOST_PICTURE_BYTES = 4_000_000  # of all exports together, so that the page can still be passed on
 PNG = b"\x89PNG\r\n\x1a\n"  # begins every such file
 NUMBERS = ("predicted_ms", "measured_ms", "budget_ms", "predicted_ms_error", "size_bytes", "n_macs", "n_params",
            "float_accuracy", "file_accuracy", "agreement", "validation_images", "predicted_accuracy")  # fmt: skip
+ARENAS = ("arena_bytes", "predicted_arena_bytes")  # numbers of `microcontroller`
 MOST = 1e18  # that any of them can be
 
 
@@ -111,7 +117,29 @@ def read_contents(path: str | Path) -> Contents:
         ],
         exports=exports,
         costs=ledger.costs,
+        memory_fronts=_memory_fronts(OpenedWorkdir(workdir, config), exports, fitted),
     )
+
+
+def _memory_fronts(
+    project: OpenedWorkdir, exports: list[ExportView], fitted: FittedPredictor | None
+) -> dict[str, list[MemoryPoint]]:
+    """The fronts over RAM of the microcontrollers that there are exports for."""
+    space, fronts = project.config.space, {}
+    if fitted is None or not set(space.resolutions) & set(fitted.predictor.resolutions):
+        return {}
+    for device in dict.fromkeys(export.manifest["device"]["name"] for export in exports):
+        if backend_of(device).tabulated:
+            continue
+        try:
+            budgets = with_memories(Budgets({device: None}), space, INT8, both=False)
+            found = Finder(project, {}, fitted, INT8).front(None, POINTS_OF_MEMORY, budgets)
+        except (DeviceError, InfeasibleError):  # a board that is not known any more, or too small for this predictor
+            continue
+        fronts[device] = [
+            MemoryPoint(of.arch, of.predicted_ram_bytes or 0, of.predicted_accuracy, of.predicted_bytes) for of in found
+        ]
+    return fronts
 
 
 def _device(path: Path, table: LatencyTable, config: Config, fitted: FittedPredictor | None) -> DeviceView:
@@ -176,8 +204,10 @@ def read_export(path: Path, space: SearchSpace) -> ExportView:
         SpaceError: an arch of another space.
     """
     manifest = read_json(path)
-    for name in NUMBERS:
-        value = manifest.get(name)
+    micro = manifest.get("microcontroller") or {}
+    if not isinstance(micro, Mapping):
+        raise FormatError(f"{path}: `microcontroller` must be an object, or null.")
+    for name, value in [(name, manifest.get(name)) for name in NUMBERS] + [(name, micro.get(name)) for name in ARENAS]:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if value is not None and not (number and 0 <= value <= MOST):
             raise FormatError(f"{path}: `{name}` (={shown(value)}) must be a number from 0 to {MOST:g}, or null.")

@@ -5,7 +5,7 @@ import math
 import shlex
 
 from ofa_tf.jsonio import SPACE_SCHEMA
-from ofa_tf.report.contents import Contents, DeviceView, ExportView
+from ofa_tf.report.contents import Contents, DeviceView, ExportView, MemoryPoint
 from ofa_tf.space import Arch
 
 SHORTEST_MS = 1e-6
@@ -23,6 +23,13 @@ def export_budget(contents: Contents, device: DeviceView, latency_ms: float) -> 
     step_ms = 10.0 ** (math.floor(math.log10(latency_ms)) - 3)
     limit_ms = math.ceil(latency_ms / step_ms) * step_ms
     return ofa_tf(contents, "export", *_target(device), "--latency", f"{limit_ms:.4g}", *_images(contents))
+
+
+def export_fitting(contents: Contents, device: str, point: MemoryPoint) -> str:
+    """Exports the best subnet of a microcontroller that needs no more memory than a point of its front, rounded up."""
+    ram_kb, flash_kb = (math.ceil((size + 1) / 100) / 10 for size in (point.ram_bytes, point.size_bytes))
+    limits = ("--ram-kb", f"{ram_kb:.1f}", "--flash-kb", f"{flash_kb:.1f}")
+    return ofa_tf(contents, "export", "--device", device, *limits, *_images(contents))
 
 
 def export_again(contents: Contents, export: ExportView) -> str:

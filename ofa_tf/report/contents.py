@@ -56,6 +56,23 @@ class ExportView:
 
 
 @dataclass(frozen=True)
+class MemoryPoint:
+    """A subnet on the front of a microcontroller; all predicted.
+
+    Args:
+        arch: the subnet.
+        ram_bytes: its arena in TensorFlow Lite Micro.
+        accuracy: 0 to 1.
+        size_bytes: its int8 file.
+    """
+
+    arch: Arch
+    ram_bytes: int
+    accuracy: float
+    size_bytes: int
+
+
+@dataclass(frozen=True)
 class Contents:
     """Everything a report shows.
 
@@ -71,6 +88,7 @@ class Contents:
         devices: a latency table each.
         exports: by name.
         costs: of work other than the stages, by what it was.
+        memory_fronts: the front over RAM of each microcontroller that there is an export for.
     """
 
     path: Path
@@ -84,3 +102,4 @@ class Contents:
     devices: Sequence[DeviceView]
     exports: Sequence[ExportView]
     costs: Mapping[str, Cost] = field(default_factory=dict)
+    memory_fronts: Mapping[str, Sequence[MemoryPoint]] = field(default_factory=dict)

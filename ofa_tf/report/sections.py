@@ -1,15 +1,16 @@
 """The sections of the page: tables and words. They say what is missing, with the command that makes it."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ofa_tf.arena import arena_of
 from ofa_tf.export.same_file import ExportedFile, same_files
-from ofa_tf.formatting import milliseconds, percent
-from ofa_tf.report.commands import export_budget, ofa_tf
-from ofa_tf.report.contents import Contents, DeviceView, ExportView
+from ofa_tf.formatting import kilobytes, milliseconds, percent
+from ofa_tf.report.commands import export_budget, export_fitting, ofa_tf
+from ofa_tf.report.contents import Contents, DeviceView, ExportView, MemoryPoint
 from ofa_tf.report.html import Html, command_line, element, join, label, table
 from ofa_tf.report.pictures import CONFUSION, WORST
 from ofa_tf.training.ledger import StageRecord
@@ -35,6 +36,7 @@ def front(contents: Contents) -> Html:
     for device in shown:
         if device.front is not None:
             parts.append(_front_table(contents, device))
+    parts += [_memory_table(contents, device, points) for device, points in contents.memory_fronts.items()]
     return _section("front", "Accuracy against latency", *parts)
 
 
@@ -75,6 +77,20 @@ def _front_table(contents: Contents, device: DeviceView) -> Html:
     return element(
         "details", element("summary", f"{device.table.label}: its front as a table"), table(columns, rows, caption)
     )
+
+
+def _memory_table(contents: Contents, device: str, points: Sequence[MemoryPoint]) -> Html:
+    """The front of a microcontroller, over RAM instead of latency."""
+    rows = []
+    for point in points:
+        command = export_fitting(contents, device, point)
+        button = element("button", "Copy", type="button", data_copy=command, title=command)
+        ram, size = kilobytes(point.ram_bytes), kilobytes(point.size_bytes)
+        rows.append((ram, percent(point.accuracy), size, point.arch, button))
+    columns = ("peak RAM", "accuracy", "file", "arch (kernel x expand)", "export")
+    caption = f"Front of {device} over the peak RAM in TensorFlow Lite Micro, all predicted"
+    summary = element("summary", f"{device}: its front over RAM as a table")
+    return element("details", summary, table(columns, rows, caption))
 
 
 def training(contents: Contents) -> Html:
@@ -222,8 +238,9 @@ def exports(contents: Contents) -> Html:
     """The exported files and their manifests."""
     if not contents.exports:
         return _section("exports", "Exports", _missing("Nothing is exported yet.", _first_export(contents)))
-    rows = [_export_row(export) for export in contents.exports]
-    columns = ("export", "for", "budget", "predicted", "measured", "MACs", "size", "float accuracy", "file's accuracy")
+    rows = [_export_row(contents, export) for export in contents.exports]
+    columns = ("export", "for", "budget", "predicted", "measured", "MACs", "size", "peak RAM", "float accuracy",
+               "file's accuracy")  # fmt: skip
     caption = "Accuracies are measured on validation images that nothing was chosen by"
     files = [ExportedFile.of(export.name, export.manifest) for export in contents.exports]
     equal = same_files([file for file in files if file is not None])
@@ -231,7 +248,8 @@ def exports(contents: Contents) -> Html:
     drawn = [export for export in contents.exports if export.pictures or export.left_out]
     pictures = [_pictures(export, unfolded=export is drawn[0]) for export in drawn]
     manifests = [_manifest(export) for export in contents.exports]
-    return _section("exports", "Exports", table(columns, rows, caption), *same, *pictures, *manifests)
+    ram = element("p", "Peak RAM: of int8 files in TensorFlow Lite Micro, with a plan of their memory.", class_="note")
+    return _section("exports", "Exports", table(columns, rows, caption), ram, *same, *pictures, *manifests)
 
 
 def _pictures(export: ExportView, unfolded: bool) -> Html:
@@ -259,7 +277,18 @@ def _first_export(contents: Contents) -> str:
     return ofa_tf(contents, "export", "--latency", "1")
 
 
-def _export_row(export: ExportView) -> tuple[Any, ...]:
+def _ram(contents: Contents, export: ExportView) -> Html | str:
+    """The arena of an int8 file: measured, or predicted for its arch where it was not."""
+    facts = export.manifest.get("microcontroller") or {}
+    if facts.get("arena_bytes") is not None:
+        return join([kilobytes(facts["arena_bytes"]), " ", label("measured")])
+    predicted_bytes = facts.get("predicted_arena_bytes")
+    if predicted_bytes is None and export.manifest.get("precision") == "int8":
+        predicted_bytes = arena_of(contents.config.space, export.arch, contents.config.n_classes).total_bytes
+    return "-" if predicted_bytes is None else join([kilobytes(predicted_bytes), " ", label("predicted")])
+
+
+def _export_row(contents: Contents, export: ExportView) -> tuple[Any, ...]:
     manifest = export.manifest
     predicted: Any = milliseconds(manifest.get("predicted_ms"), manifest.get("predicted_ms_error"))
     if manifest.get("table_source") in ("modelled", "imported"):
@@ -273,6 +302,7 @@ def _export_row(export: ExportView) -> tuple[Any, ...]:
         milliseconds(manifest.get("measured_ms")),
         "-" if n_macs is None else f"{n_macs / 1e6:.2f} M",
         "-" if size_bytes is None else f"{size_bytes / 1e3:.0f} kB",
+        _ram(contents, export),
         percent(manifest.get("float_accuracy")),
         percent(manifest.get("file_accuracy")),
     )

@@ -66,7 +66,7 @@ def draw(space: SearchSpace, rng: np.random.Generator, n: int, draws: str, **ope
         return space.sample(rng, n, **open_choices)
     macs, lowest = _macs(space), space.lowest_genes(**open_choices)
     ends = np.log(macs(np.stack([space.canonical(lowest[None])[0], space.encode(space.largest())])))
-    wanted = rng.uniform(*ends, (n, 1))
+    wanted = rng.uniform(ends[0], ends[1], (n, 1))
     powers = np.exp(rng.uniform(-SKEW, SKEW, (n * CANDIDATES, 1)))
     shares = rng.random((n * CANDIDATES, space.n_genes)) ** powers
     codes = space.canonical((lowest + shares * (space.gene_sizes - lowest)).astype(np.int32))

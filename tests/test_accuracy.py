@@ -113,6 +113,22 @@ def test_accuracy_is_the_share_of_right_answers(evaluator, small_batches):
     assert evaluator.accuracy(arch, right) == 1.0
 
 
+def test_where_subnets_are_compared_large_images_calibrate_in_smaller_numbers(evaluator, monkeypatch):
+    monkeypatch.setattr(evaluate, "RANKING_PIXELS", 40 * 24**2)
+    monkeypatch.setattr(evaluate, "RANKING_IMAGES", 10)
+    calibration, images = make_images(50), make_images(7, seed=1)
+    ranking = SubnetEvaluator(evaluator.supernet, Preprocessing(), calibration, frozen=True, ranking=True)
+    for resolution, n in ((24, 40), (32, 22), (24, 40)):
+        arch = TINY.largest(resolution)
+        plain = SubnetEvaluator(evaluator.supernet, Preprocessing(), calibration.spread(n))
+        plain.calibrate(arch)
+        expected = plain.logits(arch, images)
+        ranking.calibrate(arch)
+        np.testing.assert_array_equal(ranking.logits(arch, images), expected)
+    assert len(ranking._calibration_at(1000)) == 10
+    assert SubnetEvaluator(evaluator.supernet, Preprocessing(), calibration)._calibration_at(1000) is calibration
+
+
 def test_one_trace_serves_every_arch_and_resolution(evaluator):
     for arch in (TINY.smallest(), TINY.largest(), TINY.largest(28)):
         evaluator.accuracy(arch, make_images(5))

@@ -162,8 +162,8 @@ def show_command(table, workdir, precision, plot, as_json):
 def job_command(workdir, out, precision, resolutions, threads, delegate, as_json):
     """Write every block of the workdir's space into a folder, for a phone without a cable.
 
-    Copy the folder to the phone, choose it in the Android app, which measures it, and import the results that the app
-    shares with `ofa-tf lut import`.
+    Copy the folder to the phone and choose it in the Android app, which measures it. Then run `ofa-tf lut import` on
+    the results that the app shares.
     """
     with library(tensorflow=False) as progress:
         from ofa_tf.project.lut import write_job

@@ -42,7 +42,7 @@ PROPERTIES = {
 PM = """\
 #!/bin/sh
 case "$1" in
-path) [ -e "{root}/app.apk" ] && echo "package:/data/app/base.apk"; exit ;;
+list) [ -e "{root}/app.apk" ] && echo "package:ofatf.bench"; exit 0 ;;
 uninstall) rm -rf "{root}/app.apk" "{root}/sdcard/Android/data/$2" ;;
 esac
 echo "pm $*" >> "{root}/settings"

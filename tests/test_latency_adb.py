@@ -261,6 +261,25 @@ def test_an_app_that_was_there_stays(phone, app, file):
     assert "uninstall" not in (phone / "settings").read_text()
 
 
+def test_an_app_of_a_lost_measurement_goes(phone, app, file):
+    """The phone was lost before the app could be removed: it is not the user's."""
+    (phone / "app.apk").write_text("an older one")
+    (phone / "data/local/tmp/ofa-tf-installed").touch()
+    AdbDevice("R58", app, rounds=1).measure([Workload(file)])
+    assert not (phone / "app.apk").exists()
+    assert list((phone / "data/local/tmp").iterdir()) == []
+
+
+def test_a_phone_that_cannot_say_what_is_installed_loses_nothing(phone, app, file):
+    (phone / "app.apk").write_text("the user's")
+    adb_program = phone.parent / "path" / "adb"
+    text = adb_program.read_text()
+    adb_program.write_text(text.replace("shell)\n", 'shell)\n  case "$2" in "pm list"*) exit 1 ;; esac\n', 1))
+    with pytest.raises(DeviceError, match="adb shell failed"):
+        AdbDevice("R58", app, rounds=1).measure([Workload(file)])
+    assert (phone / "app.apk").read_text() == "the user's"
+
+
 def test_an_app_that_is_not_installed(phone, app, file):
     (phone / "refuses").touch()
     with pytest.raises(DeviceError, match=r"adb install failed: .*INSTALL_FAILED"):

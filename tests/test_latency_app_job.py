@@ -66,3 +66,22 @@ def test_what_is_no_job(ofa, put_in, project, tmp_path):
     assert_refused(ofa(*command, tmp_path), "exists: name a new folder with --out.")
     assert_refused(ofa(*command, tmp_path / "job", "--resolution", 7), "(=7) must be one of the space's")
     assert not Path(tmp_path / "job").exists()
+
+
+def test_a_job_is_there_whole_or_not_at_all(ofa, put_in, project, tmp_path, monkeypatch):
+    command = ["lut", "job", "--workdir", project.path, "--out"]
+    (tmp_path / "file").write_text("")
+    calls = []
+    convert = put_in.convert
+    monkeypatch.setattr(put_in, "convert", lambda *given: calls.append(given) or convert(*given), raising=False)
+    assert_refused(ofa(*command, tmp_path / "file" / "job"), "file")
+    assert calls == [], "nothing was converted for a place that cannot be"
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert_refused(ofa(*command, tmp_path / "link"), "exists: name a new folder")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ofa_tf.latency.app_job.job_document", full)
+    assert_refused(ofa(*command, tmp_path / "job"), "No space left on device")
+    assert not [path for path in tmp_path.iterdir() if "job" in path.name]

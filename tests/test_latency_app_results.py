@@ -10,6 +10,7 @@ from stand_in_app import bare_workdir, content, run_app
 from ofa_tf.errors import FormatError, TableError, WorkdirError
 from ofa_tf.latency.app_results import results_of_app, tables_of
 from ofa_tf.latency.table import LatencyTable, distinct_blocks
+from ofa_tf.progress import Progress
 from ofa_tf.project.table_files import import_any
 from ofa_tf.spaces import TINY
 
@@ -58,6 +59,18 @@ def test_mailed_results_are_imported(mailed, tmp_path):
     assert import_any(mailed, project.path, force=True, name="pixel").table.device["name"] == "pixel"
 
 
+def test_blocks_that_the_app_could_not_measure_are_told(mailed, tmp_path):
+    results = results_of_app(mailed)
+    (tmp_path / "gaps.json").write_text(
+        json.dumps({**results, "errors": [{"file": "3.tflite", "error": "no\x1bmemory"}]})
+    )
+    said = []
+    progress = Progress()
+    progress.note = said.append
+    import_any(tmp_path / "gaps.json", bare_workdir(tmp_path / "work").path, progress=progress)
+    assert said[0].endswith("gaps.json: the app could not measure 1 of the files; the first, because: no\\x1bmemory")
+
+
 def test_results_that_were_edited_by_hand(mailed):
     def refused(said: str, error=FormatError, **changes) -> None:
         with pytest.raises(error, match=said):
@@ -67,7 +80,8 @@ def test_results_that_were_edited_by_hand(mailed):
     refused(r"results\.json is from version 1 of the benchmark app, and this ofa-tf reads version 2", app_version=1)
     refused("is from version", schema=2)
     refused("has the unknown key 'more'", more=1)
-    refused("`tables` and `benchmarks` must be lists", tables={})
+    refused("`tables`, `benchmarks` and `errors` must be lists", tables={})
+    refused("`tables`, `benchmarks` and `errors` must be lists", errors={})
     refused("holds no table, only the latencies of", TableError, tables=[])
     refused("table 1 must be a JSON object of schema 1", tables=[3])
     refused("table 1 must be a JSON object of schema 1", tables=[{**table, "schema": 9}])

@@ -10,6 +10,8 @@ from ofa_tf.errors import DeviceError
 
 ADB = "adb"
 REMOTE = "/data/local/tmp/ofa-tf"
+INSTALLED = f"{REMOTE}-installed"  # is there while the app is, if a measurement has installed it
+OURS = "installed-by-ofa-tf"
 APP = "ofatf.bench"  # that of android_bench/
 CALL_S = 900  # after which a call counts as lost
 # Where a phone has no such mode, it is measured as it is.
@@ -81,13 +83,18 @@ def app_on(serial: str, apk: Path) -> Iterator[None]:
     Raises:
         DeviceError: the phone refuses it; why is in the message.
     """
-    had_it = call(["-s", serial, "shell", f"pm path {APP} 2>/dev/null; true"]).startswith("package:")
+    ask = f"pm list packages {APP}; status=$?; [ -e {INSTALLED} ] && echo {OURS}; exit $status"
+    known = call(["-s", serial, "shell", ask]).split()
+    ours = f"package:{APP}" not in known or OURS in known  # what a measurement left that lost the phone is ours, too
     try:
+        if ours:
+            call(["-s", serial, "shell", f"touch {INSTALLED}"])
         _install(serial, apk)
         yield
     finally:
         with suppress(DeviceError):  # a phone that is gone cannot be tidied
-            call(["-s", serial, "shell", f"{'am force-stop' if had_it else 'pm uninstall'} {APP}; true"])
+            tidy = f"pm uninstall {APP}; rm -f {INSTALLED}" if ours else f"am force-stop {APP}; true"
+            call(["-s", serial, "shell", tidy])
 
 
 def _install(serial: str, apk: Path) -> None:

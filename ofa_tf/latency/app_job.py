@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ofa_tf.atomic import replacing_folder
 from ofa_tf.errors import WorkdirError
 from ofa_tf.latency.adb_app import JOB, job_document
 from ofa_tf.latency.device import check_settings
@@ -63,18 +64,18 @@ def write_block_job(
     """
     check_settings(threads, delegate)
     folder = Path(out)
-    if folder.exists():
+    if folder.exists() or folder.is_symlink():
         raise WorkdirError(f"{folder} exists: name a new folder with --out.")
     blocks = distinct_blocks(space, space.resolutions if resolutions is None else resolutions, n_classes)
-    contents = converter.convert([as_converted(block) for block in blocks.values()], progress)
-    names = {content: f"{number}.tflite" for number, content in enumerate(dict.fromkeys(contents))}
-    files = [
-        {"file": names[content], "in_size": block.in_size if block.takes_images else None, "key": key}
-        for content, (key, block) in zip(contents, blocks.items(), strict=True)
-    ]
-    folder.mkdir(parents=True)
-    for content, name in names.items():
-        (folder / name).write_bytes(content)
-    document = job_document(files, threads, delegate, seed=seed % 2**31, precision=precision)
-    (folder / JOB).write_text(json.dumps(document) + "\n")
+    with replacing_folder(folder, replace=False) as new:  # before the conversion, which takes minutes
+        contents = converter.convert([as_converted(block) for block in blocks.values()], progress)
+        names = {content: f"{number}.tflite" for number, content in enumerate(dict.fromkeys(contents))}
+        files = [
+            {"file": names[content], "in_size": block.in_size if block.takes_images else None, "key": key}
+            for content, (key, block) in zip(contents, blocks.items(), strict=True)
+        ]
+        for content, name in names.items():
+            (new / name).write_bytes(content)
+        document = job_document(files, threads, delegate, seed=seed % 2**31, precision=precision)
+        (new / JOB).write_text(json.dumps(document) + "\n")
     return AppJob(folder, len(blocks), len(names), sum(map(len, names)))

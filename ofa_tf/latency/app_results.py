@@ -52,8 +52,8 @@ def tables_of(results: dict[str, Any], where: str) -> list[LatencyTable]:
         )
     check_keys(results, KEYS, set(), where)
     documents, benchmarks = results["tables"], results["benchmarks"]
-    if not isinstance(documents, list) or not isinstance(benchmarks, list):
-        raise FormatError(f"{where}: `tables` and `benchmarks` must be lists.")
+    if not all(isinstance(values, list) for values in (documents, benchmarks, results["errors"])):
+        raise FormatError(f"{where}: `tables`, `benchmarks` and `errors` must be lists.")
     if not documents:
         raise TableError(
             f"{where} holds no table, only the latencies of {len(benchmarks)} files with their settings: a table comes "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ofa_tf.errors import TableError
+from ofa_tf.formatting import visible
 from ofa_tf.latency.app_results import results_of_app, tables_of
 from ofa_tf.latency.backends import backend_of
 from ofa_tf.latency.merge import merge_tables
@@ -97,7 +98,14 @@ def import_any(
     if Path(source).is_dir() or Path(source).suffix in YAML or is_published(source):
         return TableFile(*import_published(str(source), workdir, force, name, progress))
     if (results := results_of_app(source)) is not None:
-        return _import_results(tables_of(results, str(source)), Workdir(workdir), force, name, progress)
+        tables = tables_of(results, str(source))
+        if lost := results["errors"]:
+            first = lost[0].get("error") if isinstance(lost[0], dict) else lost[0]
+            progress.note(
+                f"{source}: the app could not measure {len(lost)} of the files; the first, because: "
+                f"{visible(str(first)[:300])}"
+            )
+        return _import_results(tables, Workdir(workdir), force, name, progress)
     return TableFile(*import_table(source, Workdir(workdir), force, name))
 
 

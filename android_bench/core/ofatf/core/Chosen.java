@@ -52,7 +52,8 @@ public final class Chosen {
             }
             if (candidates.isEmpty()) {
                 throw new Complaint(
-                    folder.name() + " holds no manifest.json: choose a folder made by `ofa-tf export`, or one with such folders."
+                    folder.name() + " holds neither a manifest.json nor a job.json: choose a folder made by `ofa-tf export` or"
+                        + " `ofa-tf lut job`, or one that holds exports."
                 );
             }
         } catch (IOException error) {

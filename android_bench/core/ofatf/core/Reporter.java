@@ -30,7 +30,7 @@ public final class Reporter implements Run.Listener {
         JSONObject status = Results.status(run);
         try {
             if (!lost.isEmpty()) {
-                status.put("state", "failed").put("message", lost);
+                status.put("state", "failed").put("message", (run.message() + " " + lost).trim());
             }
             problem = (lost + " " + write("status.json", status)).trim();
         } catch (JSONException error) {

@@ -58,9 +58,9 @@ final class LiteRt implements Engine {
             }
             interpreter.allocateTensors();
             return new Opened(interpreter, nnApi);
-        } catch (Complaint complaint) {
+        } catch (Complaint | OutOfMemoryError error) {
             close(interpreter, nnApi);
-            throw complaint;
+            throw error;
         } catch (RuntimeException | LinkageError error) {
             close(interpreter, nnApi);
             throw Interpreters.complaint(error.getMessage());

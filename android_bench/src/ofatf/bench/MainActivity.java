@@ -70,7 +70,7 @@ public final class MainActivity extends Activity {
         );
         worker = Worker.of(this);
         build();
-        if (state == null) { // not after a rotation
+        if (state == null) { // not when Android makes it anew
             take(getIntent());
         }
     }
@@ -256,12 +256,14 @@ public final class MainActivity extends Activity {
             choice.setSelection(Math.max(0, exports.indexOf(worker.chosen())));
         }
         boolean busy = worker.isBusy();
-        String what = run == null ? "Add a folder that `ofa-tf export` made." : Words.status(run);
+        String what = run == null
+            ? "Add a folder made by `ofa-tf export` or `ofa-tf lut job`, or one that holds exports."
+            : Words.status(run);
         status.setText(what);
         said.setText(worker.said());
         start.setEnabled(!busy && !exports.isEmpty());
         cancel.setEnabled(busy);
-        share.setEnabled(!busy && ResultsProvider.file(this).exists());
+        share.setEnabled(!busy && !worker.isForComputer() && ResultsProvider.file(this).exists());
         if (run != null && (run.state().isFinal() || run.done() == 0)) { // drawing it would disturb the measurement
             times.show(run.measured());
         }

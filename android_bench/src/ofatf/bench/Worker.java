@@ -34,6 +34,7 @@ final class Worker {
     private final List<Export> exports = new ArrayList<>();
     private volatile Runnable watcher;
     private volatile Run run;
+    private volatile boolean forComputer;
     private volatile String said = "";
     private volatile Export chosen;
     private volatile boolean busy;
@@ -70,6 +71,11 @@ final class Worker {
         return run;
     }
 
+    /** Whether the last run was a computer's. */
+    boolean isForComputer() {
+        return forComputer;
+    }
+
     /** What there is to tell, apart from the run. */
     String said() {
         return said;
@@ -85,7 +91,7 @@ final class Worker {
         }
     }
 
-    /** Remembers the export that was chosen on the screen, for the activity that comes after a rotation. */
+    /** Remembers the export that was chosen on the screen, for the activity that Android may make anew. */
     void choose(Export export) {
         chosen = export;
     }
@@ -141,11 +147,18 @@ final class Worker {
                 try {
                     measure(Job.read(new PlainFolder(job)), reporter);
                 } catch (Complaint complaint) {
-                    reporter.failed(complaint.getMessage());
-                    throw new Complaint(complaint.getMessage() + "\n" + reporter.problem());
+                    throw failed(reporter, complaint.getMessage());
+                } catch (RuntimeException | OutOfMemoryError error) {
+                    throw failed(reporter, "The app failed: " + error + ".");
                 }
             }
         });
+    }
+
+    /** Tells the computer why its job ended; returns what the screen says. */
+    private static Complaint failed(Reporter reporter, String why) {
+        reporter.failed(why);
+        return new Complaint((why + "\n" + reporter.problem()).trim());
     }
 
     /** Ends what is being done; what was measured is kept. */
@@ -202,6 +215,7 @@ final class Worker {
     /** The results of a computer's job are in its folder; those that are shared are the user's. */
     private void measure(Job job, final Reporter computer) {
         final Reporter reporter = computer == null ? new Reporter(context.getFilesDir()) : computer;
+        forComputer = computer != null;
         run = new Run(job, engine, phone, new Run.Listener() {
             @Override
             public void changed(Run one) {

@@ -38,7 +38,11 @@ class ChosenTest {
     @Test
     void aFolderOfNothing() {
         Complaint complaint = assertThrows(Complaint.class, () -> Chosen.in(Files.folder(root)));
-        assertTrue(complaint.getMessage().contains("choose a folder made by `ofa-tf export`"));
+        assertEquals(
+            root.getFileName() + " holds neither a manifest.json nor a job.json: choose a folder made by `ofa-tf export` or"
+                + " `ofa-tf lut job`, or one that holds exports.",
+            complaint.getMessage()
+        );
         assertThrows(Complaint.class, () -> Chosen.in(Files.folder(root.resolve("gone"))));
     }
 

@@ -138,6 +138,19 @@ class ResultsTest {
     }
 
     @Test
+    void aRunThatFailedSaysWhyAlthoughItsResultsCannotBeWritten(@TempDir Path root) throws Exception {
+        Files.write(root.resolve("results.json.tmp/file"), "in the way");
+        phone.refused.put("xnnpack", new Complaint("No."));
+        Reporter reporter = new Reporter(root.toFile());
+        new Run(run(null, block("a", 10, 1)).job, phone, phone, reporter).run();
+        assertEquals(
+            "No file can be measured; the first says: No. " + reporter.problem(),
+            read(root.resolve("status.json").toFile()).getString("message")
+        );
+        assertTrue(reporter.problem().startsWith("results.json could not be saved: "), reporter.problem());
+    }
+
+    @Test
     void aJobThatCannotBeReadIsReported(@TempDir Path root) throws Exception {
         StandIn.main(new String[] {root.resolve("none").toString(), root.resolve("out").toString()});
         JSONObject status = read(root.resolve("out/status.json").toFile());

@@ -19,6 +19,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class RunTest {
     private final StandIn phone = new StandIn();
@@ -233,26 +234,30 @@ class RunTest {
         assertNull(run.measured().get(0).error());
     }
 
-    @Test
-    void aBugWithOneFileLeavesTheOthers() {
+    @ParameterizedTest
+    @ValueSource(classes = {IllegalStateException.class, OutOfMemoryError.class})
+    void aBugWithOneFileLeavesTheOthers(Class<?> bug) {
         for (int when : new int[] {0, 1, 4, 10}) { // loading it, warming it up, in its first turn and in its second
             StandIn one = new StandIn();
-            one.onOpen = () -> fail(when == 0 && one.opened == 1);
+            one.onOpen = () -> fail(bug, when == 0 && one.opened == 1);
             one.beforeRun = () -> {
                 int size = one.sizes.get(one.sizes.size() - 1);
-                fail(size == 1000 && Collections.frequency(one.sizes, size) == when);
+                fail(bug, size == 1000 && Collections.frequency(one.sizes, size) == when);
             };
             Run run = new Run(new Job(Arrays.asList(large(), small()), 2, 4, 3, 1, null), one, one, ignored -> {});
             run.run();
             assertEquals(State.FINISHED, run.state(), run.message());
-            assertEquals("The app failed: java.lang.IllegalStateException: broken.", run.measured().get(0).error());
+            assertEquals("The app failed: " + bug.getName() + ": broken.", run.measured().get(0).error());
             assertEquals(0, run.measured().get(0).runsMs().length);
             assertEquals(12, run.measured().get(1).runsMs().length);
             assertEquals(0, one.open);
         }
     }
 
-    private static void fail(boolean now) {
+    private static void fail(Class<?> bug, boolean now) {
+        if (now && bug == OutOfMemoryError.class) {
+            throw new OutOfMemoryError("broken");
+        }
         if (now) {
             throw new IllegalStateException("broken");
         }
@@ -281,10 +286,10 @@ class RunTest {
     @Test
     void aBugEndsTheRunWithItsName() {
         Run run = run(1, small());
-        phone.beforeRun = () -> fail(true);
+        phone.onConditions = () -> fail(IllegalStateException.class, true);
         run.run();
         assertEquals(State.FAILED, run.state());
-        assertTrue(run.message().contains("broken"));
+        assertEquals("The app failed: java.lang.IllegalStateException: broken.", run.message());
         assertEquals(0, phone.open);
     }
 

@@ -4,6 +4,7 @@ import errno
 import importlib
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -130,7 +131,7 @@ def _fail(sentence: str) -> NoReturn:
 
 def _sentence(error: click.ClickException) -> str:
     """What was given and what would be right, on one line."""
-    said, context = " ".join(error.format_message().split()), getattr(error, "ctx", None)
+    said, context = re.sub(r"\s*\n\s*", " ", error.format_message()), getattr(error, "ctx", None)
     if context is None or isinstance(error, click.BadParameter):
         return said
     if isinstance(context.command, click.Group):

@@ -102,7 +102,7 @@ def command(
                 answers, path = find_all(project, _each(most, devices, latencies), precision, verify or 0, out)
         except InfeasibleError as error:
             if as_json:
-                print_json({"infeasible": error.details})
+                print_json({"infeasible": error.details or {"reason": str(error)}})
             raise
     if pareto:
         _print_fronts(choices, as_json)
@@ -117,7 +117,9 @@ def _check(devices, latencies, budgets, pareto, plot) -> None:
     given = [name for name, value in budgets.items() if value]
     if pareto:
         if wrong := [name for name in given if name not in MEMORIES]:
-            raise click.UsageError(f"--pareto takes only --ram-kb and --flash-kb: leave {', '.join(wrong)} out.")
+            raise click.UsageError(
+                f"Of the budgets, --pareto takes only --ram-kb and --flash-kb: leave {', '.join(wrong)} out."
+            )
         return
     if plot is not None:
         raise click.UsageError("--plot draws fronts: give --pareto with it.")

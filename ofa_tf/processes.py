@@ -1,4 +1,4 @@
-"""Running a program of others: within a time, its output in a file, and nothing of it left afterwards."""
+"""Running a program of others: within a time, its output in a file, and its process group ended afterwards."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ MOST_OUTPUT_BYTES = 1_000_000
 
 
 def run_to_log(command: Sequence[str], log: Path, seconds: float) -> int | None:
-    """Runs a program, and ends it with all that it started.
+    """Runs a program, and ends what is left of its process group.
 
     Args:
         command: the program and its arguments.

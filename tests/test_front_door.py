@@ -206,6 +206,7 @@ def test_open_refuses(tmp_path, options, said):
         (lambda p: p.search(macs_millions=1, out="."), "`out` . must be a file"),
         (lambda p: p.search(size_kb=100, flash_kb=50), "Give `size_kb` or `flash_kb`, not both"),
         (lambda p: p.pareto(points=1), "`points`: 1 is not a whole number from 2"),
+        (lambda p: p.pareto([]), "`device` is empty: name at least one"),
         (lambda p: p.pareto(plot="front.gif"), "must be a file named"),
         (lambda p: p.export(), "Give either a choice or a budget: `latency_ms`"),
         (lambda p: p.export(7), "`choice` is of type int"),

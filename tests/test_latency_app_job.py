@@ -83,5 +83,5 @@ def test_a_job_is_there_whole_or_not_at_all(ofa, put_in, project, tmp_path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("ofa_tf.latency.app_job.job_document", full)
-    assert_refused(ofa(*command, tmp_path / "job"), "No space left on device")
+    assert_refused(ofa(*command, tmp_path / "job"), "The disk is full", "nothing was left half-written")
     assert not [path for path in tmp_path.iterdir() if "job" in path.name]

@@ -177,6 +177,16 @@ def test_streams_are_in_the_order_of_all_that_reads_them(space):
         np.testing.assert_allclose(after[name], np.sort(before[name])[::-1], rtol=1e-5)
 
 
+def test_a_stream_that_several_blocks_add_to_is_sorted_by_weights_all_the_same():
+    """Also where the next block begins with a depthwise convolution, whose batch norm is not that of the stream."""
+    by_weights, by_contribution = make_supernet(RICH), make_supernet(RICH)
+    assert_close(by_contribution(noise(2, 32, 32, 3)), by_weights(noise(2, 32, 32, 3)))
+    by_weights.sort_channels(middle=False)
+    by_contribution.sort_channels(middle=False, importance="contribution")
+    name = "stage2"
+    np.testing.assert_allclose(readers(by_contribution)[name], readers(by_weights)[name], rtol=1e-6)
+
+
 @pytest.mark.parametrize("space", RICH_SPACES.values(), ids=list(RICH_SPACES))
 def test_what_an_earlier_phase_has_trained_keeps_its_channels(space):
     stage = "depth" if space.coupled else "width"

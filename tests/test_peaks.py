@@ -175,3 +175,9 @@ def test_two_budgets_on_peaks_are_refused():
     budget = Budget("peak RAM", "bytes", _memory(TINY), 1e6)
     with pytest.raises(OfaError, match="Only one budget may be on a peak, not peak RAM and peak RAM"):
         search(TINY, lambda codes: np.zeros(len(codes)), [budget, budget])
+
+
+def test_a_front_within_the_budget_of_another_space_is_refused():
+    macs, others = (arch_costs(space, lambda block: block.n_macs, 10) for space in (SMALL, MOBILENET_V3))
+    with pytest.raises(OfaError, match="space"):
+        pareto(SMALL, macs, macs, [1e6], within=[Budget("MACs", "", others, 1e9)])

@@ -145,7 +145,10 @@ def _output(op: Op, sources: list[_Group], weights: OpWeights | None, gated: boo
         return group
     if op.depthwise:
         group.belongs += [(weights.kernel, 2), *_of_each(weights)]
-        group.makers = _maker(op, weights)
+        if (
+            len(group.makers) <= 1 and not group.reads
+        ):  # otherwise what is read is not behind this convolution, or a sum
+            group.makers = _maker(op, weights)
         return group
     (group.gates if gated else group.reads).append((weights.kernel, -2))
     made = _Group()

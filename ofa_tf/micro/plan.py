@@ -149,7 +149,9 @@ def read_buffers(content: bytes) -> list[Buffer]:
 
 
 def with_plan(content: bytes) -> bytes:
-    """The file with a plan of its memory; the same file where the interpreter's own planner does as well.
+    """The file with a plan of its memory; the same file where that would not help.
+
+    It does not where the interpreter's own planner does as well, no plan is found, or there are too many buffers.
 
     Raises:
         ExportError: there are several subgraphs, or a tensor's size is not known.
@@ -164,7 +166,7 @@ def with_plan(content: bytes) -> bytes:
     if len(buffers) > MOST_TENSORS or greedy_peak(buffers) == most_at_once(buffers):
         return content
     offsets = find_offsets(buffers)
-    if offsets is None:
+    if offsets is None or max(offsets.values(), default=0) >= 2**31:  # a plan has 32 bits for each
         return content
     by_tensor = [UNPLANNED] * len(graphs[0].tables(0))
     for place, offset in offsets.items():

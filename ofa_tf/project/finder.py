@@ -9,11 +9,11 @@ import numpy as np
 
 from ofa_tf.accuracy.predictor import Predictor
 from ofa_tf.accuracy.store import FittedPredictor
-from ofa_tf.arena import arena_costs, arena_size
+from ofa_tf.arena import ALIGNMENT, arena_costs, arena_size
 from ofa_tf.atomic import check_place
 from ofa_tf.blocks import count_macs, count_params, walk
 from ofa_tf.costs import ArchCosts, arch_costs
-from ofa_tf.errors import InfeasibleError, TableError
+from ofa_tf.errors import ArgumentError, InfeasibleError, TableError
 from ofa_tf.jsonio import write_json
 from ofa_tf.latency.backends import fits_memory, memory_limits
 from ofa_tf.latency.table import LatencyTable
@@ -126,7 +126,8 @@ class Finder:
             if limit is not None:
                 limits.append(Budget(name, unit, self._at_known(costs()), limit))
         if budgets.ram_bytes is not None:
-            limits.append(Budget("peak RAM", "bytes", self._rams.limited_to(self.resolutions), budgets.ram_bytes))
+            whole = budgets.ram_bytes // ALIGNMENT * ALIGNMENT  # an arena is rounded up
+            limits.append(Budget("peak RAM", "bytes", self._rams.limited_to(self.resolutions), whole))
         for device in budgets.latency_ms:
             limits += memory_budgets(self.tables[device], space, n_classes)
         return limits
@@ -142,7 +143,9 @@ class Finder:
         return self.choices(found.candidates, budgets)
 
     def front(self, device: str | None, points: int, budgets: Budgets) -> list[Choice]:
-        """The best subnets at latencies or sizes of RAM from the least to that of the best or largest, in one search.
+        """The best subnets at many latencies or sizes of RAM, from the least on, in one search.
+
+        The last of them is that of the largest subnet, or, with budgets, of the best that meets them.
 
         Args:
             device: the device of the latencies; None for a front over RAM.
@@ -273,7 +276,8 @@ def find_fronts(
         project: the workdir.
         devices: whose fronts.
         precision: of the files that the tables are of.
-        points: number of latencies, from the fastest subnet's to the largest one's, or of sizes of RAM.
+        points: number of latencies or sizes of RAM, from the least to that of the largest subnet, or of the best one
+            within the memories.
         out: file to also write the fronts to, as JSON.
         plot: `.png` or `.svg` file to also draw them in.
         memories: budgets of RAM and file size that all subnets must meet.
@@ -285,6 +289,8 @@ def find_fronts(
         InfeasibleError: no subnet fits into the memories.
         OfaError: no such device, nothing trained yet, a picture of another kind, or a place that cannot be written.
     """
+    if not devices:
+        raise ArgumentError("`device` is empty: name at least one.")
     if plot is not None:
         check_picture(plot)
     for option, place in (("--out", out), ("--plot", plot)):
@@ -294,7 +300,7 @@ def find_fronts(
         replace(memories, latency_ms=dict.fromkeys(devices)), project.config.space, precision, both=False
     )
     finder, memories = Finder.of(project, limits.latency_ms, precision), replace(limits, latency_ms={})
-    fronted: list[str | None] = [*limits.latency_ms] or [None]
+    fronted: Sequence[str | None] = [*limits.latency_ms] if limits.target is None else [None]
     fronts = [finder.front(device, points, memories) for device in fronted]
     choices = Fronts(choice for front in fronts for choice in front)
     if out is not None:

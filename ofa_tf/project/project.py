@@ -193,7 +193,7 @@ class Project(OpenedWorkdir):
         Args:
             device: `host`, or a device that has a latency table; several give a front for each. `mcu` or `mcu:BOARD`
                 gives one over RAM.
-            points: number of latencies, from the fastest subnet's to the largest one's, or of sizes of RAM.
+            points: number of latencies or sizes of RAM, from the least to that of the largest subnet that fits.
             precision: precision of the files: "int8", "fp16" or "fp32".
             out: file to also write the fronts to, as JSON.
             plot: `.png` or `.svg` file to also draw them in.

@@ -136,11 +136,12 @@ def _left_by_import(target: Workdir) -> bool:
     """Whether a folder holds nothing of a workdir but what an import that was killed may have written."""
     checkpoints, ledger = target.path / "checkpoints", target.ledger()
     imported = checkpoint.checkpoint_path(target.checkpoints(STAGES[-1]), 0)
-    others = (target.tables, target.accuracy, target.exports, target.finetuned)
+    others = (target.tables, target.accuracy, target.exports, target.finetuned, target.images, target.logs)
     return (
         all(path == imported for path in checkpoints.rglob("*") if not path.is_dir())
         and all(record.source is not None for record in ledger.stages.values())
         and ledger.init is None
+        and not ledger.costs
         and not any(path.exists() for path in others)
     )
 

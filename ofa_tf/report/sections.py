@@ -31,7 +31,7 @@ def front(contents: Contents) -> Html:
         parts.append(_missing(text, ofa_tf(contents, "predictor", "fit")))
     if any(device.front is not None for device in shown) or (shown and contents.pairs):
         parts += [*(_lead(device) for device in shown), _chart()]
-    if any(device.front is not None for device in shown):
+    if contents.memory_fronts or any(device.front is not None for device in shown):
         parts.append(_caution(contents))
     for device in shown:
         if device.front is not None:
@@ -248,7 +248,10 @@ def exports(contents: Contents) -> Html:
     drawn = [export for export in contents.exports if export.pictures or export.left_out]
     pictures = [_pictures(export, unfolded=export is drawn[0]) for export in drawn]
     manifests = [_manifest(export) for export in contents.exports]
-    ram = element("p", "Peak RAM: of int8 files in TensorFlow Lite Micro, with a plan of their memory.", class_="note")
+    needs = (
+        "Peak RAM is what an int8 file needs in TensorFlow Lite Micro if it has a plan of its memory, as exports for"
+    )
+    ram = element("p", f"{needs} `--device mcu` do.", class_="note")
     return _section("exports", "Exports", table(columns, rows, caption), ram, *same, *pictures, *manifests)
 
 

@@ -8,13 +8,14 @@ from threadpoolctl import threadpool_limits
 
 from ofa_tf.errors import InfeasibleError, OfaError
 from ofa_tf.peaks import Costs
-from ofa_tf.search.budget import Budget, known_resolutions, starts
+from ofa_tf.search.budget import Budget, check_budgets, known_resolutions, starts
 from ofa_tf.search.evolution import evolve, first_population, survivors
 from ofa_tf.search.local import Points, improve, tabu
 from ofa_tf.search.problem import Problem, Score
 from ofa_tf.space import SearchSpace
 
 Progress = Callable[[int, int], None]
+FRONT = "cost of the front"
 NEAR = 1.03  # load up to which random archs may start a search
 FIRST, TURNS = 2048, 2  # random archs, turns of the tabu search
 CHAINS, EXPLORED = 40, 24  # chains of a turn, archs explored in each of its steps
@@ -205,9 +206,10 @@ def pareto(
         True
     """
     rng = np.random.default_rng(seed)
+    check_budgets(space, [Budget(FRONT, "", costs, 1.0), *within])
     resolutions = known_resolutions(space, [costs, *(budget.costs for budget in within)])
     wanted = _limits(space, costs, resolutions, limits)
-    problem = Problem(space, score, [Budget("the front", "", costs, 1.0)], resolutions, within)
+    problem = Problem(space, score, [Budget(FRONT, "", costs, 1.0)], resolutions, within)
     first = _front_starts(space, costs, wanted, within)
     wanted = wanted[wanted >= costs(first).min()]
     done = 0
@@ -252,11 +254,11 @@ def pareto(
 
 def _front_starts(space: SearchSpace, costs: Costs, limits: np.ndarray, within: Sequence[Budget]) -> np.ndarray:
     """Archs within the largest limit and, as far as the other budgets allow, within each smaller one."""
-    first = starts(space, [Budget("the front", "", costs, float(limits[-1])), *within])
+    first = starts(space, [Budget(FRONT, "", costs, float(limits[-1])), *within])
     for limit in limits[-2::-1] if within else ():  # without budgets these are the cheapest already
         if costs(first).min() > limit:
             try:
-                lower = starts(space, [Budget("the front", "", costs, float(limit)), *within])
+                lower = starts(space, [Budget(FRONT, "", costs, float(limit)), *within])
             except InfeasibleError:
                 break
             first = np.concatenate([first, lower])

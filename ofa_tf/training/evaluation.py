@@ -36,7 +36,7 @@ class SubnetEvaluator:
         traced: whether to trace a graph that serves all archs; without, operators run one by one, which for a few archs
             of a large space saves half a minute of tracing.
         ranking: whether subnets are only compared: above 64 px fewer images are calibrated on then, 500 from 128 px on.
-            That takes a third of the time, and changes accuracies by less than their errors.
+            That takes about a third of the time, and changes accuracies by less than their errors.
     """
 
     def __init__(

@@ -220,15 +220,15 @@ def kill_commands(
 
 
 def kill_training(folder: Path, quick: bool) -> tuple[int, bool]:
-    """Kills, and whether the training ended as one that was left alone."""
+    """Kills, and whether the training ended as an undisturbed one."""
     recipe = folder / "recipe.json"
     write_recipe(recipe, 2 if quick else 8)
     began = time.monotonic()
-    if start(folder / "alone", recipe).wait() != 0:
-        raise RuntimeError("the training that was left alone failed")
+    if start(folder / "undisturbed", recipe).wait() != 0:
+        raise RuntimeError("the undisturbed training failed")
     longest_s = (time.monotonic() - began) / (2 if quick else 4)
     kills = kill_until_done(folder / "killed", recipe, 3 if quick else 20, longest_s, random.Random(0))
-    return kills, same(ends(folder / "alone"), ends(folder / "killed"))
+    return kills, same(ends(folder / "undisturbed"), ends(folder / "killed"))
 
 
 def main() -> None:

@@ -81,7 +81,7 @@ def test_a_board_brings_its_budgets_and_tightens_those_given():
         (Budgets({"mcu": None}), "int8", "needs both --ram-kb and --flash-kb"),
         (Budgets({"mcu": None}, ram_bytes=5e4), "int8", "needs both --ram-kb and --flash-kb"),
         (Budgets({"mcu:pico": 3.0}), "int8", "--latency is not for mcu:pico"),
-        (Budgets({"host": None, "mcu:pico": None}), "int8", "give it alone"),
+        (Budgets({"host": None, "mcu:pico": None}), "int8", "name no other device with it"),
         (Budgets(ram_bytes=5e4), "fp32", "--ram-kb is for int8 files, not for fp32"),
     ],
 )

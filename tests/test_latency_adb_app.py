@@ -1,4 +1,4 @@
-"""Phones timed by the app: a stand-in `adb`, and the app's own Java code, in which alone LiteRT is replaced."""
+"""Phones timed by the app: a stand-in `adb`, and the app's own Java code, in which only LiteRT is replaced."""
 
 import json
 import re

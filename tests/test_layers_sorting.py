@@ -108,7 +108,7 @@ def test_sorting_by_contribution_puts_channels_first_that_are_large_and_read_wit
     draws = norm.beta.numpy() + norm.gamma.numpy() * noise(100_000, 96)
     sizes = np.sqrt(np.square(keras.ops.convert_to_numpy(activation(draws))).mean(0))
     importance = weights * sizes
-    assert (np.diff(importance) <= 0.01 * importance[:-1] + 1e-6).all()  # as far as so many draws tell
+    assert (np.diff(importance) <= 0.01 * importance[:-1] + 1e-6).all()  # the error of that many draws
     assert not falls(weights)
 
 

@@ -1,6 +1,7 @@
 """The command line under the settings of others: locale, time zone, names of folders, ordinary users, read-only disks.
 
-Every command is a process of its own in a folder with spaces and a newline, on a workdir whose name begins with a dash.
+Every command runs in a separate process, in a folder with spaces and a newline, on a workdir whose name begins with a
+dash.
 """
 
 import json
@@ -53,7 +54,7 @@ def as_others(name: str) -> list[str]:
 
 
 def run(place: Path, command: list[str], who: list[str] | None = None, **env: str) -> Run:
-    """Runs `ofa-tf` there, in a process of its own."""
+    """Runs `ofa-tf` there, in a separate process."""
     home = {"HOME": str(place / "home"), "TF_CPP_MIN_LOG_LEVEL": "3", "COLUMNS": "100"}
     done = subprocess.run(
         [*(who or []), *OFA, *command], cwd=place, env={**os.environ, **home, **env}, capture_output=True, timeout=300

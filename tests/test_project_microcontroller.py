@@ -130,7 +130,7 @@ def test_a_front_over_latency_keeps_to_memories(ofa, workdir):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--device", "mcu", "--device", "host"], "--device mcu has no latency table: give it alone"),
+        (["--device", "mcu", "--device", "host"], "--device mcu has no latency table: name no other device with it"),
         (["--device", "mcu:pikko"], "There is no board 'pikko': did you mean 'pico'"),
         (["--device", "mcu", "--precision", "fp32"], "--precision fp32 is not for a microcontroller"),
         (["--ram-kb", 9, "--precision", "fp32"], "--ram-kb is for int8 files"),

@@ -203,7 +203,7 @@ def _transpose_conv(op: Operator) -> str | None:
     if strides in ((1, 1), (2, 2)) or weights is None:
         return None
     flat = {(2, 1): 1, (1, 2): 2}.get(strides)
-    if flat is not None and image.shape[flat] == weights.shape[flat] == 1:
+    if flat is not None and image.shape[flat : flat + 1] == weights.shape[flat : flat + 1] == (1,):
         return None
     return f"its stride is {strides[0]}x{strides[1]}"
 

@@ -74,7 +74,9 @@ def with_memories(budgets: Budgets, space: SearchSpace, precision: str, both: bo
         if limit_ms is not None:
             raise ArgumentError(f"--latency is not for {device}, which has no latency table: leave it out.")
         if len(budgets.latency_ms) > 1:
-            raise ArgumentError(f"--device {device} has no latency table: give it alone, or give --ram-kb instead.")
+            raise ArgumentError(
+                f"--device {device} has no latency table: name no other device with it, or give --ram-kb instead."
+            )
         backend.require_legal(space, precision)
         memories = backend.memories(device)
         ram_bytes, size_bytes = budgets.ram_bytes, budgets.size_bytes

@@ -69,7 +69,7 @@ COMMANDS = {  # what is killed, and which of its files do not depend on the time
     "pack": (["data", "pack", "--data", "digits", "--out", "packed", "--shards", "3", "--force"], ["packed/*"]),
     "report": (["report", *W], []),
     "import": (
-        ["zoo", "import", "supernet", "net.pth", "--workdir", "new", "--classes", "names.txt", "--resolution", "64"],
+        ["zoo", "import", "supernet", "../net.pth", "--workdir", "new", "--classes", "names.txt", "--resolution", "64"],
         ["new/checkpoints/*/*.npz", "new/*.json"],
     ),
 }
@@ -207,7 +207,7 @@ def kill_commands(
     write_recipe(recipe, 0.5)
     base = make_base(folder, recipe)
     if published is not None:
-        shutil.copyfile(published, base / "net.pth")
+        shutil.copyfile(published, folder / "net.pth")  # one for all copies: the ledger has its address
     untrained = folder / "untrained"
     shutil.copytree(base, untrained)
     ledger = json.loads((untrained / "work" / "ledger.json").read_text())

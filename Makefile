@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 PYTEST_ARGS ?=
+# Where nothing compiled may be written, TensorFlow takes three times as long to import, in every process anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint docs clean
 

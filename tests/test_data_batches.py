@@ -52,6 +52,24 @@ def test_batches_are_a_function_of_seed_and_step():
         np.testing.assert_array_equal(labels, expected_labels)
 
 
+def test_no_thread_tunes_the_pipeline():
+    settings = []
+
+    def keep(dataset):
+        settings.append(dataset.options().autotune.enabled)
+        return dataset
+
+    assert (
+        len(
+            list(
+                training_batches(image_set(), Preprocessing(), PLAIN, 6, (0, 1), range(2), lambda _: 8, distribute=keep)
+            )
+        )
+        == 2
+    )
+    assert settings == [False]
+
+
 @pytest.mark.parametrize("kind", ["in memory", "encoded"])
 def test_workers_rows_put_together_are_the_batch(tmp_path, kind):
     images = image_set() if kind == "in memory" else encoded(make_folder(tmp_path, {"a": 20}))

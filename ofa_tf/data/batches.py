@@ -105,8 +105,10 @@ def training_batches(
         return preprocessing(pixels), labels
 
     dataset = tf.data.Dataset.range(steps.start, steps.stop).map(prepare, num_parallel_calls=2, deterministic=True)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # nothing is left to tune, and its thread may sleep on at the end, up to a minute
     try:
-        yield from distribute(dataset.prefetch(2))
+        yield from distribute(dataset.prefetch(2).with_options(options))
     except tf.errors.OpError:
         if errors:
             raise errors[0] from None

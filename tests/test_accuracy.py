@@ -113,20 +113,21 @@ def test_accuracy_is_the_share_of_right_answers(evaluator, small_batches):
     assert evaluator.accuracy(arch, right) == 1.0
 
 
-def test_where_subnets_are_compared_large_images_calibrate_in_smaller_numbers(evaluator, monkeypatch):
-    monkeypatch.setattr(evaluate, "RANKING_PIXELS", 40 * 24**2)
+def test_where_subnets_are_compared_fewer_images_calibrate(evaluator, monkeypatch):
     monkeypatch.setattr(evaluate, "RANKING_IMAGES", 10)
     calibration, images = make_images(50), make_images(7, seed=1)
-    ranking = SubnetEvaluator(evaluator.supernet, Preprocessing(), calibration, frozen=True, ranking=True)
-    for resolution, n in ((24, 40), (32, 22), (24, 40)):
+    kept = SubnetEvaluator(evaluator.supernet, Preprocessing(), calibration, frozen=True)
+    ranking = kept.ranking()
+    assert (len(kept.calibration), len(ranking.calibration)) == (50, 10)
+    for resolution in (24, 32, 24):  # in turns: neither may use what the other keeps
         arch = TINY.largest(resolution)
-        plain = SubnetEvaluator(evaluator.supernet, Preprocessing(), calibration.spread(n))
-        plain.calibrate(arch)
-        expected = plain.logits(arch, images)
-        ranking.calibrate(arch)
-        np.testing.assert_array_equal(ranking.logits(arch, images), expected)
-    assert len(ranking._calibration_at(1000)) == 10
-    assert SubnetEvaluator(evaluator.supernet, Preprocessing(), calibration)._calibration_at(1000) is calibration
+        for own, n in ((kept, 50), (ranking, 10)):
+            plain = SubnetEvaluator(evaluator.supernet, Preprocessing(), calibration.spread(n))
+            plain.calibrate(arch)
+            expected = plain.logits(arch, images)
+            own.calibrate(arch)
+            np.testing.assert_array_equal(own.logits(arch, images), expected)
+    assert kept.traces == ranking.traces == {"calibrate": 1, "predict": 1}
 
 
 def test_one_trace_serves_every_arch_and_resolution(evaluator):

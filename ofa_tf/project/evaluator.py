@@ -25,13 +25,11 @@ def load_supernet(project: OpenedWorkdir) -> Supernet:
     return supernet
 
 
-def make_evaluator(
-    project: OpenedWorkdir, supernet: Supernet | None = None, traced: bool = True, ranking: bool = False
-) -> SubnetEvaluator:
+def make_evaluator(project: OpenedWorkdir, supernet: Supernet | None = None, traced: bool = True) -> SubnetEvaluator:
     """An evaluator of the trained supernet's subnets. Pass `supernet` if it is loaded; the rest is the evaluator's."""
     images = project.data.train
     net = supernet or load_supernet(project)
-    return SubnetEvaluator(net, project.config.preprocessing, images, frozen=True, traced=traced, ranking=ranking)
+    return SubnetEvaluator(net, project.config.preprocessing, images, frozen=True, traced=traced)
 
 
 def plain_subnet(project: OpenedWorkdir, arch: Arch) -> keras.Model:

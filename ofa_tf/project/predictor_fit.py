@@ -30,7 +30,7 @@ def fit_to_subnets(
     """Evaluates subnets and fits the predictor to them; arguments and errors as for `predictor.fit`."""
     workdir, config = project.workdir, project.config
     require_labels(project)
-    evaluator, images = evaluator or make_evaluator(project, ranking=True), project.data.tune
+    evaluator, images = (evaluator or make_evaluator(project)).ranking(), project.data.tune
     meter = Meter()
     with workdir.lock():
         pairs = collect_pairs(

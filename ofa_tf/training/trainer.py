@@ -89,7 +89,7 @@ class Trainer:
     def evaluator(self) -> SubnetEvaluator:
         """Evaluates subnets of a copy of the supernet, so that measuring leaves no trace in the training."""
         copy = Supernet(self.config.space, self.config.n_classes)
-        return SubnetEvaluator(copy, self.config.preprocessing, self.data.train, ranking=True)
+        return SubnetEvaluator(copy, self.config.preprocessing, self.data.train).ranking()
 
     @property
     def traces(self) -> dict[str, int]:

@@ -85,11 +85,21 @@ MILLISECONDS = Positive("MS", "milliseconds")
 ram_option = click.option(
     "--ram-kb", type=Positive("KB"), help="Budget of the predicted peak RAM on a microcontroller, in kilobytes."
 )
+
+
+def _only_size(_, option: click.Parameter, values: tuple[float, ...]) -> float | None:
+    if len(values) > 1:
+        raise click.UsageError("Give --size-kb or --flash-kb, once: they are two names of one budget.")
+    return values[0] if values else None
+
+
 size_option = click.option(
     "--size-kb",
     "--flash-kb",
     "size_kb",
     type=Positive("KB"),
+    multiple=True,
+    callback=_only_size,
     help="Budget of the predicted file size, in kilobytes (1,000 bytes).",
 )
 

@@ -119,6 +119,7 @@ def test_a_device_without_a_budget_is_shown_and_not_limited(ofa, workdir, phone)
         (["--verify", "2"], "Missing option '--latency'"),
         (["--device", "a", "--device", "b", "--latency", "1"], "2 devices and --latency 1 budgets"),
         (["--device", "a", "--device", "a", "--latency", "1", "--latency", "2"], "names a device twice"),
+        (["--size-kb", "90", "--flash-kb", "100"], "two names of one budget"),
         (["--pareto", "--macs", "1", "--ram-kb", "9", "--verify", "2"], "leave --macs, --verify out"),
         (["--latency", "1", "--plot", "a.png"], "--plot draws fronts"),
         (["--pareto", "--plot", "a.gif"], "'a.gif' must be a file named *.png or *.svg"),

@@ -18,6 +18,7 @@ from ofa_tf.training.recipe import STAGES
 
 PICTURES = {CONFUSION: "Confusion matrix", WORST: "Worst validation images"}
 ENDS = ("smallest", "random1", "random2", "random3", "random4", "largest")
+UNKNOWN = "-"
 
 
 def front(contents: Contents) -> Html:
@@ -248,11 +249,11 @@ def exports(contents: Contents) -> Html:
     drawn = [export for export in contents.exports if export.pictures or export.left_out]
     pictures = [_pictures(export, unfolded=export is drawn[0]) for export in drawn]
     manifests = [_manifest(export) for export in contents.exports]
-    needs = (
-        "Peak RAM is what an int8 file needs in TensorFlow Lite Micro if it has a plan of its memory, as exports for"
-    )
-    ram = element("p", f"{needs} `--device mcu` do.", class_="note")
-    return _section("exports", "Exports", table(columns, rows, caption), ram, *same, *pictures, *manifests)
+    ram = []
+    if any(_ram(contents, export) != UNKNOWN for export in contents.exports):
+        needs = "Peak RAM is what an int8 file needs in TensorFlow Lite Micro if it has a plan of its memory, as "
+        ram = [element("p", f"{needs}exports for `--device mcu` do.", class_="note")]
+    return _section("exports", "Exports", table(columns, rows, caption), *ram, *same, *pictures, *manifests)
 
 
 def _pictures(export: ExportView, unfolded: bool) -> Html:
@@ -288,7 +289,7 @@ def _ram(contents: Contents, export: ExportView) -> Html | str:
     predicted_bytes = facts.get("predicted_arena_bytes")
     if predicted_bytes is None and export.manifest.get("precision") == "int8":
         predicted_bytes = arena_of(contents.config.space, export.arch, contents.config.n_classes).total_bytes
-    return "-" if predicted_bytes is None else join([kilobytes(predicted_bytes), " ", label("predicted")])
+    return UNKNOWN if predicted_bytes is None else join([kilobytes(predicted_bytes), " ", label("predicted")])
 
 
 def _export_row(contents: Contents, export: ExportView) -> tuple[Any, ...]:
@@ -303,8 +304,8 @@ def _export_row(contents: Contents, export: ExportView) -> tuple[Any, ...]:
         milliseconds(manifest.get("budget_ms")),
         predicted,
         milliseconds(manifest.get("measured_ms")),
-        "-" if n_macs is None else f"{n_macs / 1e6:.2f} M",
-        "-" if size_bytes is None else f"{size_bytes / 1e3:.0f} kB",
+        UNKNOWN if n_macs is None else f"{n_macs / 1e6:.2f} M",
+        UNKNOWN if size_bytes is None else f"{size_bytes / 1e3:.0f} kB",
         _ram(contents, export),
         percent(manifest.get("float_accuracy")),
         percent(manifest.get("file_accuracy")),

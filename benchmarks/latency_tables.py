@@ -10,7 +10,9 @@ in a workdir that has no converted files yet, and again. `predict_100k_s`: predi
 `predict_differences`, how many of 1,000 of them differ in any bit when they are predicted one by one.
 
 With `--channels` only: `channels_build_s` and `channels_rebuild_s`, the same of `edge` with two choices of channels for
-each stage, and `channels_mape` and `channels_spearman`, the error that `ofa-tf lut validate` then finds.
+each stage; `channels_mape_along` and `channels_spearman_along`, the error on held-out subnets that the second build
+measures along with the blocks; and `channels_mape` and `channels_spearman`, the error that `ofa-tf lut validate` finds
+afterwards, when the machine may have another speed. `plain_…` is the same of `edge` as it is, in turns with the other.
 """
 
 import argparse
@@ -61,15 +63,15 @@ def errors(space, precision: str, resolution: int, seed: int, host: HostDevice) 
     return {f"{key}_{name}": found[key] for key in ("mape", "within_10pct", "spearman", "bias")}
 
 
-def building(folder: Path, space: SearchSpace) -> tuple[dict[str, float], LatencyTable]:
-    """Seconds of the command, first without and then with converted files."""
+def building(folder: Path, space: SearchSpace, *more: str) -> tuple[dict[str, float], LatencyTable]:
+    """Seconds of the command, first without and then with converted files, then with `more` options."""
     workdir = Workdir(folder)
     classes = tuple(f"class{n}" for n in range(N_CLASSES))
     workdir.create(Config(space, None, classes, Preprocessing(), RECIPES["demo"], 0))
     seconds = []
-    for _ in range(2):
+    for options in ((), more):
         start = time.perf_counter()
-        run_lut(folder, "build", "--resolution", str(BUILT_RESOLUTION))
+        run_lut(folder, "build", "--resolution", str(BUILT_RESOLUTION), *options)
         seconds.append(time.perf_counter() - start)
     (path,) = workdir.tables.glob("*.json")
     return {"build_s": seconds[0], "rebuild_s": seconds[1]}, LatencyTable.load(path)
@@ -82,20 +84,29 @@ def run_lut(folder: Path, *arguments: str) -> None:
 
 
 def with_channels() -> dict[str, float]:
-    """The figures of `edge` with two choices of channels for each stage."""
+    """The figures of `edge` as it is, and with two choices of channels for each stage."""
     stages = tuple(
         dataclasses.replace(stage, channels=channels) for stage, channels in zip(EDGE.stages, CHANNELS, strict=True)
     )
     space = dataclasses.replace(EDGE, name="edge_channels", stages=stages)
+    figures = {}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name, "workdir")
-        seconds, _ = building(folder, space)
-        run_lut(folder, "validate")
-        (path,) = Workdir(folder).tables.glob("*.json")
-        found = LatencyTable.load(path).validation
+        folders = {"plain": Path(name, "plain"), "channels": Path(name, "channels")}
+        for which, of in (("plain", EDGE), ("channels", space)):
+            seconds, table = building(folders[which], of, "--validate", str(HELD_OUT))
+            figures |= {f"{which}_{key}": value for key, value in seconds.items()} | errors_of(which, table, "_along")
+        for which, folder in folders.items():
+            run_lut(folder, "validate", "--subnets", str(HELD_OUT))
+            (path,) = Workdir(folder).tables.glob("*.json")
+            figures |= errors_of(which, LatencyTable.load(path))
+    return figures
+
+
+def errors_of(which: str, table: LatencyTable, end: str = "") -> dict[str, float]:
+    """The errors that a table was found to have."""
+    found = table.validation
     assert found is not None, "it was validated"
-    errors = {f"channels_{key}": found[key] for key in ("mape", "spearman")}
-    return {f"channels_{name}": value for name, value in seconds.items()} | errors
+    return {f"{which}_{key}{end}": found[key] for key in ("mape", "spearman")}
 
 
 def predicting(table: LatencyTable) -> dict[str, float]:

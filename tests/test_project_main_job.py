@@ -295,7 +295,7 @@ def exported(finished, tmp_path_factory) -> Path:
         for name, precision in (("int8", "int8"), ("fp16", "fp16"), ("fp32", "fp32"), ("twin", "int8")):
             evaluator.calibrate(project.config.space.smallest())  # its statistics must not get into the file
             options = ExportOptions(FileOptions(precision, gate=False), name)
-            export(project, arch, options=options, supernet=evaluator.supernet)
+            export(project, arch, options=options, evaluator=evaluator)
     return folder / "exports"
 
 

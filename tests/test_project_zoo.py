@@ -301,7 +301,7 @@ def evaluator(imported, images, tmp_path_factory):
 def test_export_to_int8(workdir, images, evaluator):
     project = open_existing(workdir, data=str(images))
     arch = project.config.space.smallest()
-    exported = export(project, arch, Target("note10"), UNGATED, supernet=evaluator.supernet)
+    exported = export(project, arch, Target("note10"), UNGATED, evaluator=evaluator)
     manifest = exported.manifest
     assert manifest.file_accuracy is not None
     assert manifest.validation_images == 12
@@ -319,7 +319,8 @@ def test_images_without_labels_calibrate_and_give_no_accuracy(workdir, make_imag
     assert not project.workdir.tables.exists()
     arch = project.config.space.smallest()
     options = ExportOptions(FileOptions("fp32"))
-    manifest = export(project, arch, Target("note10"), options, supernet=evaluator.supernet).manifest
+    own = make_evaluator(project, evaluator.supernet, traced=False)
+    manifest = export(project, arch, Target("note10"), options, evaluator=own).manifest
     assert (manifest.float_accuracy, manifest.file_accuracy) == (None, None)
     assert manifest.agreement == 1.0
 

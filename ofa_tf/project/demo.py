@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ofa_tf.accuracy.collect import JOURNAL, read_journal
 from ofa_tf.export.verified import FileOptions
 from ofa_tf.progress import SILENT, Progress
 from ofa_tf.project.evaluator import make_evaluator
@@ -17,11 +14,10 @@ from ofa_tf.project.finder import find_with
 from ofa_tf.project.lut import measure_table
 from ofa_tf.project.opened import open_project
 from ofa_tf.project.predictor import fit
-from ofa_tf.project.report import write_report
+from ofa_tf.project.report import read_contents, write_page
 from ofa_tf.project.train import train
 from ofa_tf.project.workdir import Workdir
 from ofa_tf.report.plot import Series, plot_front
-from ofa_tf.search import pareto
 
 # Where between the fastest subnet and the slowest the three budgets lie, on a logarithmic scale.
 BUDGETS = (0.25, 0.55, 0.9)
@@ -68,7 +64,7 @@ def run_demo(path: str | Path, data: str | None = None, seed: int | None = None,
     training = train(project, "all")
     evaluator = make_evaluator(project)
     predictor = fit(project, ARCHS, evaluator).predictor
-    _, table = measure_table(project)
+    path_of_table, table = measure_table(project)
 
     costs = table.costs(space, n_classes)
     fastest = costs(costs.cheapest()[None])[0]
@@ -79,19 +75,20 @@ def run_demo(path: str | Path, data: str | None = None, seed: int | None = None,
     with progress.task("exporting", len(budgets), "files") as advance:
         for budget_ms in budgets:
             choice = find_with(project, table, predictor, budget_ms)
-            exports.append(export(project, choice.arch, Target("host", budget_ms), options, choice, evaluator.supernet))
+            exports.append(export(project, choice.arch, Target("host", budget_ms), options, choice, evaluator))
             advance(1)
 
-    pairs = read_journal(project.workdir.accuracy / JOURNAL, space)
-    front = pareto(space, predictor, costs, seed=project.config.seed)
-    plot = project.workdir.path / PLOT
+    contents = read_contents(path)
+    (front,) = (device.front for device in contents.devices if device.path == path_of_table)
+    assert front is not None  # the predictor knows every resolution
+    pairs, plot = contents.pairs, project.workdir.path / PLOT
     plot_front(
         plot,
         table.label,
-        Series(costs(front.codes), np.clip(front.scores, 0, 1)),
+        Series(front.costs, front.scores),
         Series(costs(space.encode([arch for arch, _ in pairs])), [accuracy for _, accuracy in pairs]),
         Series([e.manifest.measured_ms or 0.0 for e in exports], [e.manifest.file_accuracy or 0.0 for e in exports]),
         [f"{e.manifest.budget_ms:g} ms" for e in exports],
     )
-    page = write_report(path).path
-    return Demo(exports, time.monotonic() - start, sum(training.traces.values()), plot, page)
+    page = write_page(contents)
+    return Demo(exports, time.monotonic() - start, sum(training.traces.values()), plot, page.path)

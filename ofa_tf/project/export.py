@@ -30,7 +30,6 @@ from ofa_tf.project.opened import OpenedWorkdir
 from ofa_tf.project.pictures import draw_mistakes
 from ofa_tf.project.tables import device_of, find_device_table
 from ofa_tf.space import Arch
-from ofa_tf.supernet import Supernet
 from ofa_tf.tflite.metadata import Metadata
 from ofa_tf.training.evaluation import SubnetEvaluator
 from ofa_tf.training.finetune import FineTuner
@@ -232,7 +231,7 @@ def export(
     target: Target = THIS_MACHINE,
     options: ExportOptions = DEFAULTS,
     choice: Choice | None = None,
-    supernet: Supernet | None = None,
+    evaluator: SubnetEvaluator | None = None,
 ) -> Export:
     """Exports one subnet: makes the file, verifies it, measures it where the device is at hand, writes the folder.
 
@@ -242,14 +241,14 @@ def export(
         target: what it is for; the host is measured.
         options: the kind of file, and where it goes.
         choice: the search's answer, if it was searched for.
-        supernet: the trained one, if it is loaded already.
+        evaluator: of the trained supernet, if there is one already.
 
     Raises:
         ExportError: the folder exists or cannot be written, the conversion fails, a float tensor is left in an int8
             file, or the file is not what the subnet is.
     """
     _check_targets(project, [target], options)
-    return _export_all(project, [arch], [target], [choice], options, supernet)[0]
+    return _export_all(project, [arch], [target], [choice], options, evaluator)[0]
 
 
 def _export_all(
@@ -258,12 +257,12 @@ def _export_all(
     targets: Sequence[Target],
     choices: Sequence[Choice | None],
     options: ExportOptions,
-    supernet: Supernet | None = None,
+    evaluator: SubnetEvaluator | None = None,
 ) -> list[Export]:
     """Exports subnets for their targets; they share the supernet and its images, equal ones the file."""
     if options.pictures and not project.data.val.labelled:
         raise ExportError(f"--pictures needs validation images with labels; those of {project.config.data} have none.")
-    evaluator = make_evaluator(project, supernet, traced=False)
+    evaluator = evaluator or make_evaluator(project, traced=False)
     tuner = fine_tuner(project, evaluator, options.finetune) if options.finetune else None
     files: dict[Arch, VerifiedFile] = {}
     gains: dict[Arch, Mapping[str, Any] | None] = {}

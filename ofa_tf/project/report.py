@@ -72,7 +72,11 @@ def write_report(workdir: str | Path, out: str | Path | None = None) -> Report:
         WorkdirError: there is no workdir, or no folder to write to.
         FormatError: a file of the workdir is damaged; names it.
     """
-    contents = read_contents(workdir)
+    return write_page(read_contents(workdir), out)
+
+
+def write_page(contents: Contents, out: str | Path | None = None) -> Report:
+    """Writes the page of what was read of a workdir; arguments and errors as for `write_report`."""
     path = contents.path / FILE if out is None else Path(out)
     check_place(path)
     page = render(contents, datetime.now().astimezone()).encode()

@@ -356,7 +356,7 @@ RECIPES = {
                 Phase("full", 2, 0.5, 0.3),
                 Phase("kernel", 0.25, 0, 0.1, subnets=3),
                 Phase("depth", 0.25, 0, 0.1, subnets=3),
-                Phase("width", 4, 0.5, 0.3, subnets=3),
+                Phase("width", 3, 0.5, 0.3, subnets=3),
             ),
             augment=Augment(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=False),  # the images are random enough
             weight_decay=1e-4,

@@ -89,7 +89,7 @@ def with_channels() -> dict[str, float]:
         dataclasses.replace(stage, channels=channels) for stage, channels in zip(EDGE.stages, CHANNELS, strict=True)
     )
     space = dataclasses.replace(EDGE, name="edge_channels", stages=stages)
-    figures = {}
+    figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         folders = {"plain": Path(name, "plain"), "channels": Path(name, "channels")}
         for which, of in (("plain", EDGE), ("channels", space)):
